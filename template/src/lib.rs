@@ -1,1 +1,12 @@
+//! The daemon: it watches a chain for inference requests, answers them with an ONNX model, and proves any answer later.
+//!
+//! Data flows one way: `chain::watch` writes rows into the `ledger`, `pipeline` works on them, `chain::send` carries
+//! the results to the chain. The ledger is the only queue. The owner of the model edits `hooks`, and nothing else.
 
+pub mod config;
+pub mod context;
+pub mod fault;
+pub mod features;
+pub mod hooks;
+pub mod model;
+pub mod spectral;
