@@ -1,0 +1,1 @@
+//! The owner of the model edits this file, and nothing else.
