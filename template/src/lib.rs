@@ -8,5 +8,6 @@ pub mod context;
 pub mod fault;
 pub mod features;
 pub mod hooks;
+pub mod ledger;
 pub mod model;
 pub mod spectral;
