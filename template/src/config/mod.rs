@@ -159,6 +159,8 @@ pub struct Chain {
     /// `None`: asked of Pulse.
     pub multisig_address: Option<String>,
     pub proof_registry_address: Option<String>,
+    /// The EZKL verifier contract of the model. `None`: the one registered last.
+    pub verifier_address: Option<String>,
     pub tx_explorer_url: String,
     /// Fixed gas price in gwei. `None`: EIP-1559.
     pub gas_price_gwei: Option<f64>,

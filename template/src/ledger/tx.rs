@@ -326,7 +326,7 @@ impl Ledger {
 
     /// The row stays `queued` and says why; it is tried again after `seconds`.
     pub async fn postpone_tx(&self, key: &str, reason: &str, seconds: i64) -> Result<()> {
-        sqlx::query("UPDATE tx SET reason = ?, next_try = ?, changed_at = ? WHERE key = ? AND state = 'queued'")
+        sqlx::query("UPDATE tx SET reason = ?, next_try = ?, tries = tries + 1, changed_at = ? WHERE key = ? AND state = 'queued'")
             .bind(reason)
             .bind(now() + seconds)
             .bind(now())
