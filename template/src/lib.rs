@@ -6,9 +6,11 @@
 pub mod chain;
 pub mod config;
 pub mod context;
+pub mod ezkl;
 pub mod fault;
 pub mod features;
 pub mod hooks;
 pub mod ledger;
 pub mod model;
 pub mod spectral;
+pub mod witness;
