@@ -9,4 +9,6 @@ pub mod fault;
 pub mod features;
 pub mod hooks;
 pub mod model;
+pub mod prelude;
+pub mod scaler;
 pub mod spectral;
