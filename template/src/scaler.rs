@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use polars::prelude::{ChunkApply, Column, DataFrame, DataType, Float64Chunked, IntoColumn};
+use polars::prelude::{ChunkApply, Column, DataFrame, IntoColumn};
 use serde::Deserialize;
+
+use crate::features::numbers;
 
 /// One mean and one scale a column.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,17 +72,6 @@ impl Scaler {
             .apply_values(|value| (value - mean) / scale)
             .into_column())
     }
-}
-
-/// The column as f64. Only numbers and truth values are: a string is not guessed at.
-pub fn numbers(column: &Column) -> Result<Float64Chunked> {
-    let dtype = column.dtype();
-    ensure!(
-        dtype.is_primitive_numeric() || dtype.is_bool(),
-        "column {:?} holds {dtype}, expected numbers",
-        column.name()
-    );
-    Ok(column.cast(&DataType::Float64)?.f64()?.clone())
 }
 
 #[cfg(test)]
