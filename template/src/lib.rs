@@ -12,5 +12,7 @@ pub mod features;
 pub mod hooks;
 pub mod ledger;
 pub mod model;
+pub mod prelude;
+pub mod scaler;
 pub mod spectral;
 pub mod witness;

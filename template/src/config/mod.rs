@@ -1,6 +1,12 @@
 //! Every setting, read once and checked at once. `load` says where the values come from.
 
+mod layers;
 pub mod load;
+mod mistakes;
+mod reader;
+pub mod variables;
+
+pub use load::{Mistake, Mistakes, Sources};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,6 +58,10 @@ pub struct Config {
     pub spectral_api_key: Option<SecretString>,
     /// Everything that has to do with the chain. `None` only where the command does not need it.
     pub chain: Option<Chain>,
+    /// `AWS_*` variables of `.env` that the environment does not have, for S3.
+    pub aws: Vec<(String, SecretString)>,
+    /// What is not wrong and hardly meant: the log says it once.
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +162,8 @@ pub struct Polling {
 pub struct Chain {
     /// JSON-RPC endpoints, tried in order. May hold keys: never printed.
     pub rpc_urls: Vec<SecretString>,
+    /// WebSocket endpoint. Accepted; the daemon polls and does not use it yet.
+    pub rpc_ws_url: Option<SecretString>,
     pub chain_id: u64,
     /// The Competition contract.
     pub challenge_address: String,

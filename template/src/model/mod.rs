@@ -1,1 +1,5 @@
-//! model
+//! The model on candle.
+
+mod output;
+
+pub use output::ModelOutput;
