@@ -3,6 +3,7 @@
 //! Data flows one way: `chain::watch` writes rows into the `ledger`, `pipeline` works on them, `chain::send` carries
 //! the results to the chain. The ledger is the only queue. The owner of the model edits `hooks`, and nothing else.
 
+pub mod address;
 pub mod config;
 pub mod context;
 pub mod fault;
