@@ -10,6 +10,7 @@ pub mod fault;
 pub mod features;
 pub mod hooks;
 pub mod model;
+pub mod panics;
 pub mod prelude;
 pub mod scaler;
 pub mod spectral;
