@@ -8,6 +8,7 @@ pub mod config;
 pub mod context;
 pub mod fault;
 pub mod features;
+pub mod hook_runner;
 pub mod hooks;
 pub mod model;
 pub mod panics;
