@@ -3,13 +3,16 @@
 //! Data flows one way: `chain::watch` writes rows into the `ledger`, `pipeline` works on them, `chain::send` carries
 //! the results to the chain. The ledger is the only queue. The owner of the model edits `hooks`, and nothing else.
 
+pub mod address;
 pub mod chain;
 pub mod config;
 pub mod context;
 pub mod ezkl;
 pub mod fault;
 pub mod features;
+pub mod health;
 pub mod hooks;
+pub mod http;
 pub mod ledger;
 pub mod model;
 pub mod prelude;

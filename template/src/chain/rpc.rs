@@ -152,9 +152,9 @@ impl Transport {
             .body(body.to_vec())
             .send()
             .await
-            .map_err(|error| Failure::Passing(http::describe(error)))?;
+            .map_err(unanswered)?;
         let status = response.status();
-        let answer = http::body(response, MAX_BODY).await.map_err(Failure::Passing)?;
+        let answer = body_of(response).await?;
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
             return Err(Failure::Passing(format!("HTTP {status}")));
         }
@@ -168,6 +168,22 @@ impl Transport {
             None => Ok(parsed.result.map_or_else(|| b"null".to_vec(), |result| result.get().as_bytes().to_vec())),
         }
     }
+}
+
+async fn body_of(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(Failure::Passing(format!("the answer is longer than {MAX_BODY} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// reqwest's own words, without the URL.
+fn unanswered(error: reqwest::Error) -> Failure {
+    Failure::Passing(format!("{:#}", anyhow::Error::new(error.without_url())))
 }
 
 /// Rate limits and internal errors come as JSON-RPC errors too: -32005 (EIP-1474 limit exceeded), 429 (Alchemy),

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::mistakes::Mistake;
 use super::variables::Variable;
+use crate::address::is_address;
 
 /// More seconds than any setting needs; what is above could overflow the clock's arithmetic.
 const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
@@ -246,12 +247,6 @@ pub fn url(text: &str, schemes: &[&str]) -> Option<String> {
     let url = reqwest::Url::parse(text).ok()?;
     let fits = schemes.contains(&url.scheme()) && url.has_host();
     fits.then(|| text.trim_end_matches('/').to_string())
-}
-
-/// 0x and 40 hex digits.
-pub fn is_address(text: &str) -> bool {
-    text.strip_prefix("0x")
-        .is_some_and(|digits| digits.len() == 40 && is_hex(digits))
 }
 
 /// A private key as 64 hex digits in lower case, if it is one.

@@ -4,6 +4,7 @@ use anyhow::{Result as Anyhow, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::WALLET;
+use crate::address::is_address;
 use crate::config::FeatureSource;
 use crate::fault::{Classify, Result};
 
@@ -45,9 +46,11 @@ fn wallet(raw: &str) -> Anyhow<String> {
         Ok(Value::String(address)) => address.trim().to_string(),
         _ => raw.to_string(),
     };
-    let digits = address.strip_prefix("0x").unwrap_or_default();
-    let fits = digits.len() == 40 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    ensure!(fits, "the input {} is no wallet: {EXPECTED}", shown(raw));
+    ensure!(
+        is_address(&address),
+        "the input {} is no wallet: {EXPECTED}",
+        shown(raw)
+    );
     Ok(address.to_ascii_lowercase())
 }
 
