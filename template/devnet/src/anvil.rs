@@ -1,0 +1,190 @@
+//! The chain: an anvil process that lives exactly as long as its handle.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How long anvil may take to listen.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Runs anvil until the standard input closes. The other end of that pipe is held by us alone, so anvil goes when
+/// its handle is dropped, and also when this process is killed.
+const KEEPER: &str =
+    r#""$@" </dev/null & anvil=$!; exec >/dev/null 2>&1; read -r _; kill "$anvil"; wait "$anvil""#;
+
+/// A running anvil.
+#[derive(Debug)]
+pub struct Anvil {
+    keeper: Child,
+    lifeline: Option<ChildStdin>,
+    port: u16,
+}
+
+/// How the chain is to be.
+#[derive(Clone, Debug)]
+pub struct AnvilOptions {
+    /// 0 for any free one.
+    pub port: u16,
+    pub chain_id: u64,
+    /// Seconds from block to block; blocks come whether there are transactions or not.
+    pub block_time: f64,
+    pub gas_limit: u64,
+}
+
+impl Default for AnvilOptions {
+    fn default() -> Self {
+        // A quarter of a second is Arbitrum's pace; the gas is enough for 1,000 answers at NOVA_GAS' default.
+        Self {
+            port: 0,
+            chain_id: 31337,
+            block_time: 0.25,
+            gas_limit: 4_000_000_000,
+        }
+    }
+}
+
+impl Anvil {
+    /// Starts anvil and waits until it listens.
+    pub fn start(options: &AnvilOptions) -> Result<Self> {
+        let program = find()?;
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "anvil-keeper"])
+            .arg(&program)
+            .args(["--host", "127.0.0.1", "--port", &options.port.to_string()])
+            .args(["--chain-id", &options.chain_id.to_string()])
+            .args(["--block-time", &options.block_time.to_string()])
+            .args(["--gas-limit", &options.gas_limit.to_string()])
+            // Finality follows the head by two blocks instead of 64.
+            .args(["--slots-in-an-epoch", "1", "--order", "fifo"])
+            // Out of the terminal's group: Ctrl-C reaches us alone, and we stop it in order.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let lifeline = keeper.stdin.take();
+        let stdout = keeper
+            .stdout
+            .take()
+            .context("anvil's output is not there")?;
+        let mut anvil = Self {
+            keeper,
+            lifeline,
+            port: 0,
+        };
+        anvil.port = listening_port(stdout).with_context(|| {
+            format!(
+                "{} did not start on port {}",
+                program.display(),
+                options.port
+            )
+        })?;
+        Ok(anvil)
+    }
+
+    /// The RPC endpoint.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Anvil {
+    fn drop(&mut self) {
+        drop(self.lifeline.take());
+        if let Err(error) = self.keeper.wait() {
+            tracing::warn!("anvil may still run: {error}");
+        }
+    }
+}
+
+/// Reads anvil's output until it tells its port, and goes on reading so that anvil never waits for a reader.
+fn listening_port(stdout: std::process::ChildStdout) -> Result<u16> {
+    let (found, port) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if let Some(address) = line.strip_prefix("Listening on ") {
+                let port = address
+                    .rsplit(':')
+                    .next()
+                    .and_then(|port| port.trim().parse().ok());
+                // Nobody listens any more when the wait was given up.
+                let _ = found.send(port);
+            }
+        }
+    });
+    match port.recv_timeout(READY_WITHIN) {
+        Ok(Some(port)) => Ok(port),
+        Ok(None) => bail!("it names no port it listens on"),
+        Err(mpsc::RecvTimeoutError::Timeout) => bail!("it does not listen after {READY_WITHIN:?}"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            bail!("it stopped at once: is the port taken?")
+        }
+    }
+}
+
+/// The folder with the contracts, their compiler and npm's anvil.
+pub fn contracts_folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/contracts"))
+}
+
+/// `anvil` of the PATH, else `NOVA_ANVIL`, else npm's.
+fn find() -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).map(|folder| folder.join("anvil"));
+    let named = env::var_os("NOVA_ANVIL").map(PathBuf::from);
+    let from_npm = contracts_folder().join(npm_binary());
+    on_path.chain(named).chain([from_npm]).find(|file| file.is_file()).with_context(|| {
+        format!(
+            "anvil is not on the PATH, NOVA_ANVIL does not name it, and npm has not installed it: run `npm ci` in {}",
+            contracts_folder().display()
+        )
+    })
+}
+
+/// npm's own `.bin/anvil` is a script that starts this one and may end before it.
+fn npm_binary() -> String {
+    let system = match env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    };
+    let machine = match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("node_modules/@foundry-rs/anvil-{system}-{machine}/bin/anvil")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anvil_is_gone_when_its_handle_is() {
+        let anvil = Anvil::start(&AnvilOptions::default()).unwrap();
+        let address = ("127.0.0.1", anvil.port);
+        assert!(std::net::TcpStream::connect(address).is_ok());
+        drop(anvil);
+        assert!(std::net::TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let anvil = Anvil::start(&AnvilOptions::default()).unwrap();
+        let taken = AnvilOptions {
+            port: anvil.port,
+            ..AnvilOptions::default()
+        };
+        let error = format!("{:#}", Anvil::start(&taken).unwrap_err());
+        assert!(error.contains(&anvil.port.to_string()), "{error}");
+    }
+}
