@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::layers::Sources;
+use crate::config::Sources;
 use crate::config::{Config, Need};
 
 /// Answers inference requests on chain with your model, and proves any answer later.
