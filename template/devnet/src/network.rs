@@ -1,0 +1,130 @@
+//! The deployed contracts and those who use them: what can be done on a devnet and on a Testnet alike.
+
+use std::{collections::HashMap, future::Future, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use ethers::{
+    providers::Middleware as _,
+    types::{Filter, Log},
+};
+use reqwest::{StatusCode, Url};
+use tokio::time::Instant;
+
+use crate::{deploy::Deployment, keys::Parties, rpc, rpc::Node};
+
+/// How often what is awaited is looked for.
+const POLL: Duration = Duration::from_millis(50);
+/// How many blocks are searched for logs at once, where the node allows it.
+const LOG_RANGE: u64 = 50_000;
+
+/// Where Plumber and the IPFS gateway are, and the key to Plumber.
+#[derive(Clone, Debug)]
+pub struct ServicesAt {
+    pub url: String,
+    pub api_key: String,
+}
+
+/// Contracts on a chain, and the keys to act with.
+#[derive(Clone, Debug)]
+pub struct Network {
+    pub node: Node,
+    pub deployment: Deployment,
+    pub parties: Parties,
+    /// None where nothing serves them.
+    pub services: Option<ServicesAt>,
+}
+
+impl Network {
+    /// All logs that a filter finds since the deployment, or since `from` where that is later.
+    pub async fn logs(&self, filter: &Filter, from: u64) -> Result<Vec<Log>> {
+        let head = self.node.get_block_number().await?.as_u64();
+        let mut start = from.max(self.deployment.block);
+        let mut range = LOG_RANGE;
+        let mut logs = Vec::new();
+        while start <= head {
+            let end = head.min(start + range - 1);
+            let part = filter.clone().from_block(start).to_block(end);
+            match self.node.get_logs(&part).await {
+                Ok(found) => {
+                    logs.extend(found);
+                    start = end + 1;
+                }
+                // Many providers allow short ranges only.
+                Err(_) if range > 1 => range /= 2,
+                Err(error) => bail!("cannot read the logs of block {start}: {error}"),
+            }
+        }
+        Ok(logs)
+    }
+
+    /// When each block was made, by the chain's clock.
+    pub async fn block_times(
+        &self,
+        blocks: impl IntoIterator<Item = u64>,
+    ) -> Result<HashMap<u64, u64>> {
+        let mut times = HashMap::new();
+        for number in blocks {
+            if times.contains_key(&number) {
+                continue;
+            }
+            let block = self.node.get_block(number).await?;
+            let block = block.with_context(|| format!("the node has no block {number}"))?;
+            times.insert(number, block.timestamp.as_u64());
+        }
+        Ok(times)
+    }
+
+    /// Uploads a file through Plumber and returns its CID.
+    pub async fn upload(&self, content: Vec<u8>) -> Result<String> {
+        let services = self.services()?;
+        let request = rpc::http_client()?
+            .post(format!("{}/api/v1/ipfs", services.url))
+            .bearer_auth(&services.api_key)
+            .body(content);
+        let response = request.send().await.context("Plumber was not reached")?;
+        if response.status() != StatusCode::OK {
+            bail!("Plumber refused the upload: {}", response.status());
+        }
+        Ok(response.text().await?.trim().to_owned())
+    }
+
+    /// Reads a file from the IPFS gateway.
+    pub async fn download(&self, cid: &str) -> Result<Vec<u8>> {
+        let mut url: Url = self.services()?.url.parse().context("the services' URL")?;
+        url.set_path(&format!("/ipfs/{cid}"));
+        let response = rpc::http_client()?
+            .get(url)
+            .send()
+            .await
+            .context("the gateway was not reached")?;
+        if response.status() != StatusCode::OK {
+            bail!("the gateway has no file {cid}: {}", response.status());
+        }
+        Ok(response.bytes().await?.to_vec())
+    }
+
+    fn services(&self) -> Result<&ServicesAt> {
+        self.services
+            .as_ref()
+            .context("no Plumber is known for this network: it has no services")
+    }
+}
+
+/// Looks again and again until there is something, or gives up.
+pub async fn wait_for<T, F, Fut>(what: &str, timeout: Duration, mut look: F) -> Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Option<T>>>,
+{
+    let deadline = Instant::now() + timeout;
+    let mut ticks = tokio::time::interval(POLL);
+    loop {
+        ticks.tick().await;
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        if Instant::now() > deadline {
+            bail!("{what} did not come within {} s", timeout.as_secs());
+        }
+    }
+}

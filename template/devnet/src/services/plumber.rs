@@ -1,0 +1,142 @@
+//! Plumber: features of wallets, and uploads to IPFS.
+
+use axum::{
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use ethers::types::Address;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{Shared, ipfs, read};
+use crate::{
+    fault::{self, Fault},
+    features,
+};
+
+/// The most wallets in one batch.
+const MAX_BATCH: usize = 4_000;
+
+/// `GET /api/v1/{wallet}/features`
+pub async fn features(
+    State(shared): State<Shared>,
+    Path(wallet): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = authorize(&shared, &headers) {
+        return refusal;
+    }
+    let Ok(address) = wallet.parse::<Address>() else {
+        return message(StatusCode::BAD_REQUEST, &format!("`{wallet}` is no wallet"));
+    };
+    let fault = fault_of(&shared, address);
+    if fault == Some(Fault::Unknown) {
+        return message(StatusCode::NOT_FOUND, "No data found");
+    }
+    let mut row = row(&wallet, address, fault);
+    row.extend(shared.0.market.clone());
+    answer(fault, row)
+}
+
+#[derive(Deserialize)]
+struct Batch {
+    wallet_addresses: Vec<String>,
+}
+
+/// `POST /api/v1/features_batch`
+///
+/// Wallets that Plumber does not know are left out; a fault of one wallet's whole answer is one of the whole batch.
+pub async fn features_batch(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if let Err(refusal) = authorize(&shared, &headers) {
+        return refusal;
+    }
+    let batch: Batch = match serde_json::from_slice(&body) {
+        Ok(batch) => batch,
+        Err(error) => return message(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    if batch.wallet_addresses.len() > MAX_BATCH {
+        return message(
+            StatusCode::BAD_REQUEST,
+            &format!("more than {MAX_BATCH} wallets"),
+        );
+    }
+    let mut rows = Vec::with_capacity(batch.wallet_addresses.len());
+    let mut whole = None;
+    for wallet in &batch.wallet_addresses {
+        let Ok(address) = wallet.parse::<Address>() else {
+            return message(StatusCode::BAD_REQUEST, &format!("`{wallet}` is no wallet"));
+        };
+        let fault = fault_of(&shared, address);
+        match fault {
+            Some(Fault::Unknown) => continue,
+            Some(Fault::Error | Fault::Html | Fault::HalfJson) => whole = fault,
+            _ => {}
+        }
+        rows.push(Value::Object(row(wallet, address, fault)));
+    }
+    let mut document = Map::new();
+    document.insert("market_data".to_owned(), shared.0.market.clone().into());
+    document.insert("wallets_addresses_features".to_owned(), rows.into());
+    answer(whole, document)
+}
+
+/// `POST /api/v1/ipfs`
+pub async fn upload(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    match authorize(&shared, &headers) {
+        Ok(()) if body.is_empty() => message(StatusCode::BAD_REQUEST, "the body is empty"),
+        Ok(()) => ipfs::add(&shared, body).into_response(),
+        Err(refusal) => refusal,
+    }
+}
+
+/// A wallet's own features, with its address as it was asked for.
+fn row(wallet: &str, address: Address, fault: Option<Fault>) -> Map<String, Value> {
+    let mut row = Map::new();
+    row.insert("wallet_address".to_owned(), json!(wallet));
+    row.extend(features::wallet(address));
+    if let Some(fault) = fault {
+        fault.spoil(&mut row);
+    }
+    row
+}
+
+fn fault_of(shared: &Shared, wallet: Address) -> Option<Fault> {
+    read(&shared.0.faults).get(&wallet).copied()
+}
+
+/// Writes an answer, unless the fault is one of the whole answer.
+fn answer(fault: Option<Fault>, document: Map<String, Value>) -> Response {
+    let mut text = fault::to_text(&Value::Object(document));
+    match fault {
+        Some(Fault::Error) => {
+            return message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
+        }
+        Some(Fault::Html) => {
+            let page = "<!DOCTYPE html><html><body><h1>We will be back soon</h1></body></html>";
+            return ([(header::CONTENT_TYPE, "text/html")], page).into_response();
+        }
+        Some(Fault::HalfJson) => text.truncate(text.len() / 2),
+        _ => {}
+    }
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+fn authorize(shared: &Shared, headers: &HeaderMap) -> Result<(), Response> {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    if given.and_then(|value| value.strip_prefix("Bearer ")) == Some(&shared.0.api_key) {
+        return Ok(());
+    }
+    Err(message(StatusCode::UNAUTHORIZED, "Unauthorized"))
+}
+
+fn message(status: StatusCode, text: &str) -> Response {
+    (status, axum::Json(json!({ "message": text }))).into_response()
+}
