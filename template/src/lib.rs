@@ -5,17 +5,22 @@
 
 pub mod address;
 pub mod chain;
+pub mod cli;
 pub mod config;
 pub mod context;
 pub mod ezkl;
 pub mod fault;
 pub mod features;
 pub mod health;
+pub mod hook_runner;
 pub mod hooks;
 pub mod http;
 pub mod ledger;
 pub mod model;
+pub mod panics;
+pub mod pipeline;
 pub mod prelude;
 pub mod scaler;
+pub mod service;
 pub mod spectral;
 pub mod witness;

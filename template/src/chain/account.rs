@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::{Context as _, anyhow};
+use ethers::abi::AbiEncode as _;
 use ethers::signers::{LocalWallet, Signer as _};
 use ethers::types::transaction::eip2718::TypedTransaction;
 use ethers::types::{Address, Bytes, H256, U256};
@@ -95,7 +96,6 @@ impl Account {
     pub fn wrap(&self, target: Address, calldata: Bytes, sequence_id: Option<u64>, chain_time: u64) -> Wrapped {
         match (&self.multisig, sequence_id) {
             (Some(multisig), Some(sequence_id)) => {
-                use ethers::abi::AbiEncode as _;
                 let expires = chain_time + MULTISIG_LIFETIME;
                 let call = SendMultiSigCall {
                     to: target,

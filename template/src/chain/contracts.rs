@@ -1,7 +1,7 @@
 //! The contracts the daemon talks to, and how values are written for them.
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use ethers::abi::{self, AbiDecode as _, ParamType, Token};
+use ethers::abi::{self, AbiDecode as _, AbiEncode as _, ParamType, Token};
 use ethers::contract::abigen;
 use ethers::types::{Address, Bytes, H256, U256};
 use ethers::utils::keccak256;
@@ -106,15 +106,12 @@ pub fn decode_inference_request(id: H256, answer: &[u8]) -> Result<Option<Infere
 /// # Errors
 /// A value that the encoding cannot hold: not finite, negative (`uint256`), or beyond 2^256.
 pub fn answer_calldata(id: H256, value: f64, encoding: InferenceEncoding) -> Result<Bytes> {
-    use ethers::contract::EthCall as _;
-    use ethers::abi::AbiEncode as _;
     ensure!(value.is_finite(), "{value} cannot be submitted: it is not a finite number");
     let id = id.into();
     Ok(match encoding {
         InferenceEncoding::Uint256 { decimals } => {
             let inference = fixed_point(value, decimals)?;
-            debug_assert_eq!(SubmitInferenceCall::abi_signature(), "submitInference(bytes32,uint256)");
-            SubmitInferenceCall { request_id: id, inference }.encode().into()
+            consumption::SubmitInferenceCall { request_id: id, inference }.encode().into()
         }
         InferenceEncoding::String => {
             consumption_of_strings::SubmitInferenceCall { request_id: id, inference: value.to_string() }.encode().into()
@@ -145,20 +142,17 @@ pub fn instances_hash(instances: &[[u8; 32]]) -> [u8; 32] {
 
 /// The call that binds a request to the circuit's inputs and outputs before it is answered.
 pub fn commit_calldata(id: H256, verifier: Address, instances: &[[u8; 32]]) -> Bytes {
-    use ethers::abi::AbiEncode as _;
     CommitCall { request_id: id.into(), verifier, instances_hash: instances_hash(instances) }.encode().into()
 }
 
 /// The call that has the chain check a proof.
 pub fn submit_proof_calldata(id: H256, proof: Vec<u8>, instances: &[[u8; 32]]) -> Bytes {
-    use ethers::abi::AbiEncode as _;
     let instances = instances.iter().map(|felt| U256::from_big_endian(felt)).collect();
     SubmitProofCall { request_id: id.into(), proof: proof.into(), instances }.encode().into()
 }
 
 /// The call that answers a validator's challenge with the CID of the proof.
 pub fn respond_calldata(validator: Address, cid: &str) -> Bytes {
-    use ethers::abi::AbiEncode as _;
     RespondToZKMLChallengeCall { validator, ipfs_response: cid.to_owned() }.encode().into()
 }
 

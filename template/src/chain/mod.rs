@@ -219,8 +219,9 @@ pub fn client(settings: &config::Chain) -> Result<Client> {
 
 async fn sla_of(competition: &Competition<Provider<Transport>>) -> Result<Duration> {
     match competition.get_sa_params().call().await {
-        Ok(parameters) if parameters.request_expiration_time.is_zero() => Ok(DEFAULT_SLA),
-        Ok(parameters) => Ok(Duration::from_secs(parameters.request_expiration_time.low_u64())),
+        // The struct's third field is `requestExpirationTime`.
+        Ok((_, _, expiration, ..)) if expiration.is_zero() => Ok(DEFAULT_SLA),
+        Ok((_, _, expiration, ..)) => Ok(Duration::from_secs(expiration.low_u64())),
         Err(error) if is_refusal(&error) => Ok(DEFAULT_SLA),
         Err(error) => Err(Fault::Retry(anyhow!("{error}").context("cannot read getSAParams"))),
     }

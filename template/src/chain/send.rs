@@ -196,7 +196,7 @@ impl Sender {
             return "the node does not say why".to_owned();
         };
         let before = receipt.block_number.map(|block| BlockId::from(block.saturating_sub(1.into())));
-        match self.chain.client.call(&TypedTransaction::from(&transaction), before).await {
+        match self.chain.client.call(&replayed(&transaction), before).await {
             Err(error) => revert_reason(&error).unwrap_or_else(|| error.to_string()),
             Ok(_) => "it would have succeeded a block earlier".to_owned(),
         }
@@ -276,7 +276,7 @@ impl Sender {
             Err(error) => return Err(unreachable(error)),
         };
         let cap = settings.max_fee_gwei.map(gwei_to_wei).transpose()?.unwrap_or(U256::MAX);
-        let max_fee = (head.base_fee * 2 + priority).min(cap);
+        let max_fee = cap.min(head.base_fee * 2 + priority);
         Ok(Fees::Eip1559 { max_fee, priority: priority.min(max_fee) })
     }
 
@@ -419,6 +419,13 @@ impl Chain {
     fn explorer(&self, hash: &str) -> String {
         format!("{}/{hash}", self.settings.tx_explorer_url.trim_end_matches('/'))
     }
+}
+
+/// The call that a mined transaction made.
+fn replayed(transaction: &ethers::types::Transaction) -> TypedTransaction {
+    let mut call = TransactionRequest::new().from(transaction.from).data(transaction.input.clone()).gas(transaction.gas);
+    call.to = transaction.to.map(Into::into);
+    call.into()
 }
 
 fn gwei_to_wei(gwei: f64) -> Result<U256> {

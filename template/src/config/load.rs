@@ -266,6 +266,7 @@ fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
         private_key: private_key.clone().unwrap_or_default(),
         multisig_address: reader.address("NOVA_MULTISIG_ADDRESS"),
         proof_registry_address: reader.address("NOVA_PROOF_REGISTRY_ADDRESS"),
+        verifier_address: reader.address("NOVA_VERIFIER_ADDRESS"),
         tx_explorer_url: reader.url("NOVA_TX_EXPLORER_URL"),
         gas_price_gwei,
         gas: reader.whole_option("NOVA_GAS", 1),

@@ -271,6 +271,8 @@ pub const VARIABLES: &[Variable] = &[
         "Our MultiSig wallet. Unset: asked of Pulse."),
     variable("NOVA_PROOF_REGISTRY_ADDRESS", Unset(None), ADDRESS,
         "The ProofRegistry contract, for proofs on chain. Unset: none."),
+    variable("NOVA_VERIFIER_ADDRESS", Computed("the one registered last"), ADDRESS,
+        "The EZKL verifier contract of the model, registered at the ProofRegistry."),
     variable("NOVA_CONFIRMATIONS", Preset, WHOLE,
         "Blocks on top of a block before its logs are read and its receipts count."),
     variable("NOVA_LOG_RANGE", Is("1000"), COUNT,

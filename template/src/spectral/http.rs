@@ -20,11 +20,15 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How much of an answer an error quotes.
 const QUOTED: usize = 160;
 
-/// A client with deadlines that follows redirects only within a host. Installs ring as the process's TLS provider,
-/// however often it is called.
-pub fn client(timeout: Duration) -> Client {
+/// Installs ring as the process's TLS provider, however often it is called.
+pub fn install_crypto() {
     // An error means that one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A client with deadlines that follows redirects only within a host.
+pub fn client(timeout: Duration) -> Client {
+    install_crypto();
     let builder = || {
         Client::builder()
             .timeout(timeout)
