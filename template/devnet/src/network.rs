@@ -59,10 +59,7 @@ impl Network {
     }
 
     /// When each block was made, by the chain's clock.
-    pub async fn block_times(
-        &self,
-        blocks: impl IntoIterator<Item = u64>,
-    ) -> Result<HashMap<u64, u64>> {
+    pub async fn block_times(&self, blocks: impl IntoIterator<Item = u64>) -> Result<HashMap<u64, u64>> {
         let mut times = HashMap::new();
         for number in blocks {
             if times.contains_key(&number) {
@@ -93,11 +90,7 @@ impl Network {
     pub async fn download(&self, cid: &str) -> Result<Vec<u8>> {
         let mut url: Url = self.services()?.url.parse().context("the services' URL")?;
         url.set_path(&format!("/ipfs/{cid}"));
-        let response = rpc::http_client()?
-            .get(url)
-            .send()
-            .await
-            .context("the gateway was not reached")?;
+        let response = rpc::http_client()?.get(url).send().await.context("the gateway was not reached")?;
         if response.status() != StatusCode::OK {
             bail!("the gateway has no file {cid}: {}", response.status());
         }
@@ -105,9 +98,7 @@ impl Network {
     }
 
     fn services(&self) -> Result<&ServicesAt> {
-        self.services
-            .as_ref()
-            .context("no Plumber is known for this network: it has no services")
+        self.services.as_ref().context("no Plumber is known for this network: it has no services")
     }
 }
 

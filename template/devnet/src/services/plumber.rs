@@ -20,11 +20,7 @@ use crate::{
 const MAX_BATCH: usize = 4_000;
 
 /// `GET /api/v1/{wallet}/features`
-pub async fn features(
-    State(shared): State<Shared>,
-    Path(wallet): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+pub async fn features(State(shared): State<Shared>, Path(wallet): Path<String>, headers: HeaderMap) -> Response {
     if let Err(refusal) = authorize(&shared, &headers) {
         return refusal;
     }
@@ -48,11 +44,7 @@ struct Batch {
 /// `POST /api/v1/features_batch`
 ///
 /// Wallets that Plumber does not know are left out; a fault of one wallet's whole answer is one of the whole batch.
-pub async fn features_batch(
-    State(shared): State<Shared>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+pub async fn features_batch(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     if let Err(refusal) = authorize(&shared, &headers) {
         return refusal;
     }
@@ -61,10 +53,7 @@ pub async fn features_batch(
         Err(error) => return message(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     if batch.wallet_addresses.len() > MAX_BATCH {
-        return message(
-            StatusCode::BAD_REQUEST,
-            &format!("more than {MAX_BATCH} wallets"),
-        );
+        return message(StatusCode::BAD_REQUEST, &format!("more than {MAX_BATCH} wallets"));
     }
     let mut rows = Vec::with_capacity(batch.wallet_addresses.len());
     let mut whole = None;
@@ -128,9 +117,7 @@ fn answer(fault: Option<Fault>, document: Map<String, Value>) -> Response {
 }
 
 fn authorize(shared: &Shared, headers: &HeaderMap) -> Result<(), Response> {
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if given.and_then(|value| value.strip_prefix("Bearer ")) == Some(&shared.0.api_key) {
         return Ok(());
     }
