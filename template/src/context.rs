@@ -19,16 +19,8 @@ pub struct Context {
 
 impl Context {
     /// The context of one request; the files' cache is shared by all of them.
-    pub fn new(
-        files: Arc<ContextFiles>,
-        request_id: impl Into<String>,
-        input: impl Into<String>,
-    ) -> Self {
-        Self {
-            files,
-            request_id: request_id.into(),
-            input: input.into(),
-        }
+    pub fn new(files: Arc<ContextFiles>, request_id: impl Into<String>, input: impl Into<String>) -> Self {
+        Self { files, request_id: request_id.into(), input: input.into() }
     }
 
     /// The request's id on chain: 0x and 64 hex digits.
@@ -62,14 +54,8 @@ impl Context {
     /// The columns that this file names, in its order. What else the frame has is left out, and said once.
     pub fn select(&self, frame: &DataFrame, file: &str) -> Result<DataFrame> {
         let columns = self.columns(file)?;
-        let missing: Vec<_> = columns
-            .iter()
-            .filter(|name| frame.get_column_index(name).is_none())
-            .collect();
-        ensure!(
-            missing.is_empty(),
-            "features are missing that {file} names: {missing:?}"
-        );
+        let missing: Vec<_> = columns.iter().filter(|name| frame.get_column_index(name).is_none()).collect();
+        ensure!(missing.is_empty(), "features are missing that {file} names: {missing:?}");
         let extras = self.files.new_extras(frame, &columns);
         if !extras.is_empty() {
             tracing::warn!(?extras, "ignoring features that {file} does not name");
@@ -131,8 +117,7 @@ impl<T> Cache<T> {
             return Ok(Arc::clone(known));
         }
         let path = folder.join(file);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let value = Arc::new(read(&text).with_context(|| path.display().to_string())?);
         lock(&self.0).insert(file.to_string(), Arc::clone(&value));
         Ok(value)
@@ -178,15 +163,9 @@ mod tests {
     fn a_wrong_file_is_named_and_may_be_put_right() {
         let (folder, ctx) = context(&[("cols.json", "{}")]);
         let error = format!("{:#}", ctx.columns("cols.json").unwrap_err());
-        assert!(
-            error.contains("cols.json") && error.contains("expected a list"),
-            "{error}"
-        );
+        assert!(error.contains("cols.json") && error.contains("expected a list"), "{error}");
         let error = format!("{:#}", ctx.scaler("scaler.json").unwrap_err());
-        assert!(
-            error.contains("cannot read") && error.contains("scaler.json"),
-            "{error}"
-        );
+        assert!(error.contains("cannot read") && error.contains("scaler.json"), "{error}");
         std::fs::write(folder.path().join("cols.json"), "[]").unwrap();
         assert!(ctx.columns("cols.json").unwrap().is_empty());
     }
@@ -202,8 +181,7 @@ mod tests {
     #[test]
     fn an_extra_feature_is_left_out_and_named_once() {
         let (_folder, ctx) = context(&[("cols.json", r#"["b", "a"]"#)]);
-        let frame =
-            df!("wallet_address" => ["0x"], "a" => [1.0], "b" => [2.0], "c" => [3.0]).unwrap();
+        let frame = df!("wallet_address" => ["0x"], "a" => [1.0], "b" => [2.0], "c" => [3.0]).unwrap();
         let selected = ctx.select(&frame, "cols.json").unwrap();
         assert!(selected.equals(&df!("b" => [2.0], "a" => [1.0]).unwrap()));
 

@@ -49,9 +49,7 @@ async fn run<T: Send + 'static>(
         .retry()?;
 
     match tokio::time::timeout(timeout, answered).await {
-        Ok(Ok(Ok(outcome))) => outcome
-            .map_err(|error| error.context(name.to_string()))
-            .fail_row(),
+        Ok(Ok(Ok(outcome))) => outcome.map_err(|error| error.context(name.to_string())).fail_row(),
         Ok(Ok(Err(panic))) => {
             let message = panics::message(&*panic);
             Err(Fault::Row(anyhow!("{name} panicked: {message}")))
@@ -83,10 +81,7 @@ const DONE: u8 = 2;
 
 impl Run {
     fn new(stuck: Arc<AtomicUsize>) -> Self {
-        Self {
-            state: AtomicU8::new(RUNNING),
-            stuck,
-        }
+        Self { state: AtomicU8::new(RUNNING), stuck }
     }
 
     /// The deadline has passed. Gives the number of hooks that are stuck.
@@ -122,9 +117,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hooks_error_fails_the_row_in_its_own_words() {
-        let fault = run_hook::<()>("pre_process", LATE, || bail!("risk is below 0"))
-            .await
-            .unwrap_err();
+        let fault = run_hook::<()>("pre_process", LATE, || bail!("risk is below 0")).await.unwrap_err();
         assert!(matches!(fault, Fault::Row(_)));
         assert_eq!(fault.to_string(), "pre_process: risk is below 0");
     }

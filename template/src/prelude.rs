@@ -2,8 +2,7 @@
 
 pub use anyhow::{Context as _, Result, anyhow, bail, ensure};
 pub use polars::prelude::{
-    Column, DataFrame, DataType, Expr, IntoColumn, IntoLazy, NamedFrom, Series, all, col,
-    concat_list, df, lit, when,
+    Column, DataFrame, DataType, Expr, IntoColumn, IntoLazy, NamedFrom, Series, all, col, concat_list, df, lit, when,
 };
 
 pub use crate::context::{Context, Scaler};

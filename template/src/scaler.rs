@@ -44,21 +44,10 @@ impl Scaler {
 
     /// Scales every column of the frame, in the frame's order. The frame has to have the scaler's columns and no others.
     pub fn transform(&self, frame: &DataFrame) -> Result<DataFrame> {
-        let mut absent: Vec<_> = self
-            .columns
-            .keys()
-            .filter(|name| frame.get_column_index(name).is_none())
-            .collect();
+        let mut absent: Vec<_> = self.columns.keys().filter(|name| frame.get_column_index(name).is_none()).collect();
         absent.sort();
-        ensure!(
-            absent.is_empty(),
-            "columns to scale are missing: {absent:?}"
-        );
-        let scaled: Result<Vec<Column>> = frame
-            .columns()
-            .iter()
-            .map(|column| self.transform_column(column))
-            .collect();
+        ensure!(absent.is_empty(), "columns to scale are missing: {absent:?}");
+        let scaled: Result<Vec<Column>> = frame.columns().iter().map(|column| self.transform_column(column)).collect();
         Ok(DataFrame::new(frame.height(), scaled?)?)
     }
 
@@ -68,9 +57,7 @@ impl Scaler {
             bail!("the scaler does not know column {name:?}");
         };
         let numbers = numbers(column)?;
-        Ok(numbers
-            .apply_values(|value| (value - mean) / scale)
-            .into_column())
+        Ok(numbers.apply_values(|value| (value - mean) / scale).into_column())
     }
 }
 
@@ -100,10 +87,7 @@ mod tests {
         let error = refused(df!("a" => [1.0], "b" => [1.0], "c" => [1.0]).unwrap());
         assert!(error.contains(r#"does not know column "c""#), "{error}");
         let error = refused(df!("a" => ["x"], "b" => [1.0]).unwrap());
-        assert!(
-            error.contains(r#"column "a" holds str, expected numbers"#),
-            "{error}"
-        );
+        assert!(error.contains(r#"column "a" holds str, expected numbers"#), "{error}");
     }
 
     #[test]

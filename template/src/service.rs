@@ -162,36 +162,45 @@ impl Daemon {
 
     async fn watch_requests(self: Arc<Self>) -> Result<()> {
         let every = self.config.polling.inference;
-        self.repeat("rpc", every, async || {
-            let seen = self.chain.watch_requests(&self.ledger).await?;
-            let expired = self.ledger.expire_requests(self.chain.head().await?.time).await?;
-            if expired > 0 {
-                tracing::warn!(expired, "requests ran out of time before they were answered");
-            }
-            if seen.new > 0 {
-                tracing::info!(new = seen.new, "requests seen");
-                self.wake.infer.notify_one();
-            }
-            Ok(())
-        })
-        .await
+        let daemon = self.clone();
+        self.repeat("rpc", every, move || daemon.clone().see_requests()).await
+    }
+
+    async fn see_requests(self: Arc<Self>) -> Result<()> {
+        let seen = self.chain.watch_requests(&self.ledger).await?;
+        let expired = self.ledger.expire_requests(self.chain.head().await?.time).await?;
+        if expired > 0 {
+            tracing::warn!(expired, "requests ran out of time before they were answered");
+        }
+        if seen.new > 0 {
+            tracing::info!(new = seen.new, "requests seen");
+            self.wake.infer.notify_one();
+        }
+        Ok(())
     }
 
     async fn watch_challenges(self: Arc<Self>) -> Result<()> {
         let every = self.config.polling.proof;
-        self.repeat("rpc", every, async || {
-            let seen = self.chain.watch_challenges(&self.ledger).await?;
-            if seen.new > 0 {
-                tracing::info!(new = seen.new, "proof requests seen");
-                self.wake.prove.notify_one();
-            }
-            Ok(())
-        })
-        .await
+        let daemon = self.clone();
+        self.repeat("rpc", every, move || daemon.clone().see_challenges()).await
+    }
+
+    async fn see_challenges(self: Arc<Self>) -> Result<()> {
+        let seen = self.chain.watch_challenges(&self.ledger).await?;
+        if seen.new > 0 {
+            tracing::info!(new = seen.new, "proof requests seen");
+            self.wake.prove.notify_one();
+        }
+        Ok(())
     }
 
     /// Runs `pass` every so often until the stop; says so once a minute while it fails.
-    async fn repeat(&self, part: &'static str, every: Duration, pass: impl AsyncFn() -> Result<()>) -> Result<()> {
+    async fn repeat<F: Future<Output = Result<()>>>(
+        &self,
+        part: &'static str,
+        every: Duration,
+        pass: impl Fn() -> F,
+    ) -> Result<()> {
         let mut failing = Failing::default();
         while !self.stop.is_cancelled() {
             let outcome = tokio::select! {

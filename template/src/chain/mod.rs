@@ -48,6 +48,19 @@ struct Registry {
     verifier: Address,
 }
 
+/// What the signing wallet can pay for.
+#[derive(Debug, Clone)]
+pub struct Funds {
+    pub wallet: String,
+    /// Ether, in decimal.
+    pub eth: String,
+    /// Answers that it pays for at today's gas price.
+    pub answers: u64,
+}
+
+/// Gas of an answer through a MultiSig with its commitment, rounded up: what `Funds` reckons with.
+const GAS_OF_AN_ANSWER: u64 = 300_000;
+
 /// The newest block, as far as we need it.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
@@ -146,6 +159,27 @@ impl Chain {
     /// Wei that the signing wallet holds.
     pub async fn balance(&self) -> Result<U256> {
         self.client.get_balance(self.account.wallet_address(), None).await.map_err(unreachable)
+    }
+
+    /// What the signing wallet can pay for.
+    pub async fn funds(&self) -> Result<Funds> {
+        let balance = self.balance().await?;
+        let gas_price = self.client.get_gas_price().await.map_err(unreachable)?;
+        Ok(Funds {
+            wallet: text(self.account.wallet_address()),
+            eth: ethers::utils::format_ether(balance),
+            answers: (balance / (gas_price * GAS_OF_AN_ANSWER).max(U256::one())).min(u64::MAX.into()).as_u64(),
+        })
+    }
+
+    /// The modeler's address, and how it signs.
+    pub fn describe_account(&self) -> String {
+        let (modeler, wallet) = (text(self.modeler()), text(self.account.wallet_address()));
+        if modeler == wallet {
+            format!("wallet {wallet}, directly")
+        } else {
+            format!("MultiSig {modeler}, which lists wallet {wallet} as signer")
+        }
     }
 
     /// True if our answers are still wanted.

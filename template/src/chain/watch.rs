@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use ethers::contract::EthEvent as _;
 use ethers::providers::{Middleware as _, RpcError as _};
 use ethers::types::{Address, Filter, H256, Log, U64};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future, stream};
 
 use super::contracts::{ConsumerRequestMadeFilter, ProofRequestedFilter, ZkmlchallengeGivenFilter, decode_inference_request};
 use super::{Chain, text, unreachable};
@@ -24,85 +24,106 @@ pub struct Seen {
     pub up_to: Option<u64>,
 }
 
+/// A walk over the blocks that a stream has not read yet, range by range.
+struct Walk<'a> {
+    chain: &'a Chain,
+    stream: &'a str,
+    filter: Filter,
+    from: u64,
+    end: u64,
+    range: u64,
+}
+
+/// The logs of a range of blocks.
+struct Range {
+    logs: Vec<Log>,
+    last: u64,
+}
+
+impl Walk<'_> {
+    /// The next range, `None` at the newest block that is deep enough. A provider that refuses a range is asked for half
+    /// of it.
+    async fn next(&mut self) -> Result<Option<Range>> {
+        while self.from <= self.end {
+            let last = self.end.min(self.from + self.range - 1);
+            let wanted = self.filter.clone().from_block(self.from).to_block(last);
+            match self.chain.client.get_logs(&wanted).await {
+                Ok(logs) => {
+                    self.from = last + 1;
+                    return Ok(Some(Range { logs, last }));
+                }
+                Err(error) if error.as_error_response().is_some() && self.range > 1 => {
+                    self.range /= 2;
+                    tracing::debug!(stream = self.stream, blocks = self.range, %error, "asking for half of the blocks");
+                }
+                Err(error) => {
+                    let doing = format!("cannot read the logs of blocks {} to {last}", self.from);
+                    return Err(unreachable(error).context(doing));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl Chain {
     /// Reads all new blocks for inference requests.
     pub async fn watch_requests(&self, ledger: &Ledger) -> Result<Seen> {
-        let stream = format!("requests:{}", text(self.consumption.address()));
-        let filter = Filter::new()
-            .address(self.consumption.address())
-            .topic0(ConsumerRequestMadeFilter::signature());
-        self.watch(ledger, &stream, &filter, async |logs, next| {
-            let requests: Vec<SeenRequest> = stream::iter(logs)
-                .map(|log| self.read_request(log))
+        let at = self.consumption.address();
+        let stream = format!("requests:{}", text(at));
+        let filter = Filter::new().address(at).topic0(ConsumerRequestMadeFilter::signature());
+        let mut walk = self.walk(ledger, &stream, filter).await?;
+        let mut seen = Seen::default();
+        while let Some(Range { logs, last }) = walk.next().await? {
+            let reads: Vec<_> = logs.into_iter().map(|log| self.read_request(log)).collect();
+            let requests: Vec<SeenRequest> = stream::iter(reads)
                 .buffered(READS_AT_ONCE)
-                .try_filter_map(async |request| Ok(request))
+                .try_filter_map(|request| future::ready(Ok(request)))
                 .try_collect()
                 .await?;
-            ledger.see_requests(&stream, &requests, next).await
-        })
-        .await
+            seen.new += ledger.see_requests(&stream, &requests, last + 1).await?;
+            seen.up_to = Some(last);
+        }
+        Ok(seen)
     }
 
     /// Reads all new blocks for challenges to us, by validators and on the proof registry.
     pub async fn watch_challenges(&self, ledger: &Ledger) -> Result<Seen> {
         let ours = H256::from(self.modeler());
-        let modeler_contract = self.modeler_contract.address();
-        let given = Filter::new()
-            .address(modeler_contract)
-            .topic0(ZkmlchallengeGivenFilter::signature())
-            .topic2(ours);
-        let mut seen =
-            self.watch_route(ledger, &format!("challenges:{}", text(modeler_contract)), &given, Route::Ipfs).await?;
+        let at = self.modeler_contract.address();
+        let given = Filter::new().address(at).topic0(ZkmlchallengeGivenFilter::signature()).topic2(ours);
+        let mut seen = self.watch_route(ledger, &format!("challenges:{}", text(at)), given, Route::Ipfs).await?;
         if let Some(registry) = &self.registry {
             let at = registry.contract.address();
             let asked = Filter::new().address(at).topic0(ProofRequestedFilter::signature()).topic2(ours);
-            let more = self.watch_route(ledger, &format!("proofs:{}", text(at)), &asked, Route::Chain).await?;
+            let more = self.watch_route(ledger, &format!("proofs:{}", text(at)), asked, Route::Chain).await?;
             seen = Seen { new: seen.new + more.new, up_to: seen.up_to.max(more.up_to) };
         }
         Ok(seen)
     }
 
-    async fn watch_route(&self, ledger: &Ledger, stream: &str, filter: &Filter, route: Route) -> Result<Seen> {
-        self.watch(ledger, stream, filter, async |logs, next| {
+    async fn watch_route(&self, ledger: &Ledger, stream: &str, filter: Filter, route: Route) -> Result<Seen> {
+        let mut walk = self.walk(ledger, stream, filter).await?;
+        let mut seen = Seen::default();
+        while let Some(Range { logs, last }) = walk.next().await? {
             let challenges: Vec<_> = logs.into_iter().filter_map(|log| read_challenge(log, route)).collect();
-            ledger.see_challenges(stream, &challenges, next).await
-        })
-        .await
+            seen.new += ledger.see_challenges(stream, &challenges, last + 1).await?;
+            seen.up_to = Some(last);
+        }
+        Ok(seen)
     }
 
-    /// Goes from the stream's cursor to the newest block that is deep enough, range by range.
-    async fn watch(
-        &self,
-        ledger: &Ledger,
-        stream: &str,
-        filter: &Filter,
-        keep: impl AsyncFn(Vec<Log>, u64) -> Result<u64>,
-    ) -> Result<Seen> {
+    /// From the stream's cursor to the newest block that is deep enough.
+    async fn walk<'a>(&'a self, ledger: &Ledger, stream: &'a str, filter: Filter) -> Result<Walk<'a>> {
         let newest = self.client.get_block_number().await.map_err(unreachable)?.as_u64();
-        let mut seen = Seen::default();
-        let Some(end) = newest.checked_sub(self.settings.confirmations) else { return Ok(seen) };
-        let mut from = match ledger.cursor(stream).await? {
+        let from = match ledger.cursor(stream).await? {
             Some(block) => block,
             None => self.first_block(newest).await?,
         };
-        let mut range = self.settings.log_range.max(1);
-        while from <= end {
-            let to = end.min(from + range - 1);
-            let wanted = filter.clone().from_block(from).to_block(to);
-            match self.client.get_logs(&wanted).await {
-                Ok(logs) => {
-                    seen.new += keep(logs, to + 1).await?;
-                    seen.up_to = Some(to);
-                    from = to + 1;
-                }
-                Err(error) if error.as_error_response().is_some() && range > 1 => {
-                    range /= 2;
-                    tracing::debug!(stream, range, %error, "the provider refused a range of blocks, asking for half of it");
-                }
-                Err(error) => return Err(unreachable(error).context(format!("cannot read the logs of blocks {from} to {to}"))),
-            }
-        }
-        Ok(seen)
+        // A chain younger than the confirmations has nothing to read yet.
+        let end = newest.checked_sub(self.settings.confirmations);
+        let (from, end) = end.map_or((1, 0), |end| (from, end));
+        Ok(Walk { chain: self, stream, filter, from, end, range: self.settings.log_range.max(1) })
     }
 
     /// Where a ledger without cursor begins: as far back as the SLA reaches, found by halving on block times.

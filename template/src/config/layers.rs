@@ -33,9 +33,7 @@ impl Sources {
         Self {
             toml: "nova.toml".into(),
             dotenv: ".env".into(),
-            env: std::env::vars_os()
-                .map(|(name, value)| (text(name), text(value)))
-                .collect(),
+            env: std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(),
             flags,
         }
     }
@@ -58,21 +56,12 @@ pub struct Layers {
 impl Layers {
     /// Reads `nova.toml`, `.env`, the environment and the flags.
     pub fn read(sources: &Sources) -> Self {
-        let mut layers = Self {
-            given: Figment::new(),
-            mistakes: Vec::new(),
-            warnings: Vec::new(),
-            aws: Vec::new(),
-        };
+        let mut layers = Self { given: Figment::new(), mistakes: Vec::new(), warnings: Vec::new(), aws: Vec::new() };
         let toml = read_toml(&sources.toml, &mut layers.mistakes);
         let dotenv = read_dotenv(&sources.dotenv, &mut layers.mistakes);
         layers.aws = aws(&dotenv, &sources.env);
         let dotenv_name = sources.dotenv.display().to_string();
-        let toml = Layer {
-            origin: sources.toml.display().to_string(),
-            keys: true,
-            values: toml,
-        };
+        let toml = Layer { origin: sources.toml.display().to_string(), keys: true, values: toml };
         layers.given = Figment::from(toml)
             .merge(layers.variables(&dotenv_name, &dotenv))
             .merge(layers.variables("the environment", &sources.env))
@@ -108,18 +97,12 @@ impl Layers {
                     values.insert(variables::key(name), value(text.trim()));
                 }
             } else if !variables::OF_OTHERS.contains(&name.as_str()) {
-                let hint = variables::closest(name)
-                    .map(|near| format!("; did you mean {}?", near.name))
-                    .unwrap_or_default();
-                self.warnings
-                    .push(format!("{name} in {origin} is no setting{hint}"));
+                let hint =
+                    variables::closest(name).map(|near| format!("; did you mean {}?", near.name)).unwrap_or_default();
+                self.warnings.push(format!("{name} in {origin} is no setting{hint}"));
             }
         }
-        Layer {
-            origin: origin.to_string(),
-            keys: false,
-            values,
-        }
+        Layer { origin: origin.to_string(), keys: false, values }
     }
 }
 
@@ -136,11 +119,7 @@ impl Provider for Layer {
         let (origin, keys) = (self.origin.clone(), self.keys);
         Metadata::named(self.origin.clone()).interpolater(move |_, path| {
             let key = path.join(".");
-            if keys {
-                format!("`{key}` in {origin}")
-            } else {
-                format!("NOVA_{} in {origin}", key.to_ascii_uppercase())
-            }
+            if keys { format!("`{key}` in {origin}") } else { format!("NOVA_{} in {origin}", key.to_ascii_uppercase()) }
         })
     }
 
@@ -163,10 +142,7 @@ fn text_of(path: &Path, mistakes: &mut Vec<Mistake>) -> Option<String> {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => {
-            mistakes.push(Mistake(format!(
-                "{}: cannot be read: {error}",
-                path.display()
-            )));
+            mistakes.push(Mistake(format!("{}: cannot be read: {error}", path.display())));
             None
         }
     }
@@ -188,9 +164,8 @@ fn read_toml(path: &Path, mistakes: &mut Vec<Mistake>) -> Dict {
     for (key, found) in table {
         let known = VARIABLES.iter().any(|variable| variable.key() == key);
         if !known {
-            let hint = variables::closest(&key)
-                .map(|near| format!("; did you mean `{}`?", near.key()))
-                .unwrap_or_default();
+            let hint =
+                variables::closest(&key).map(|near| format!("; did you mean `{}`?", near.key())).unwrap_or_default();
             let path = path.display();
             mistakes.push(Mistake(format!("`{key}` in {path} is no setting{hint}")));
         } else if let Some(text) = scalar(&found) {
@@ -233,11 +208,8 @@ fn scalar(value: &Value) -> Option<String> {
 
 /// A TOML error without the lines of the file it quotes: one of them may hold a key.
 fn without_source_lines(message: &str) -> String {
-    let told: Vec<_> = message
-        .lines()
-        .filter(|line| !line.contains('|') && !line.trim().is_empty())
-        .map(str::trim)
-        .collect();
+    let told: Vec<_> =
+        message.lines().filter(|line| !line.contains('|') && !line.trim().is_empty()).map(str::trim).collect();
     told.join(": ")
 }
 

@@ -10,8 +10,8 @@ use tracing::level_filters::LevelFilter;
 use super::layers::Layers;
 use super::reader::{self, Reader};
 use super::{
-    Chain, Config, Ezkl, FeatureSource, Inference, InferenceEncoding, InferenceSource, Log,
-    LogFormat, ModelFiles, Need, Network, Polling, Storage,
+    Chain, Config, Ezkl, FeatureSource, Inference, InferenceEncoding, InferenceSource, Log, LogFormat, ModelFiles,
+    Need, Network, Polling, Storage,
 };
 
 pub use super::layers::Sources;
@@ -46,20 +46,10 @@ impl Config {
         let mut reader = Reader::new(layers.on(network), reader.mistakes);
 
         let config = Self::read(&mut reader, network, need, sources.project(), layers);
-        if reader.mistakes.is_empty() {
-            Ok(config)
-        } else {
-            Err(Mistakes(reader.mistakes))
-        }
+        if reader.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(reader.mistakes)) }
     }
 
-    fn read(
-        reader: &mut Reader,
-        network: Network,
-        need: Need,
-        project: &Path,
-        layers: Layers,
-    ) -> Self {
+    fn read(reader: &mut Reader, network: Network, need: Need, project: &Path, layers: Layers) -> Self {
         let inference = inference(reader);
         let spectral_api_key = spectral_api_key(reader, need, inference.feature_source);
         if network == Network::Devnet && need >= Need::Features {
@@ -82,10 +72,7 @@ impl Config {
             },
             submit_inferences: reader.boolean("NOVA_INFERENCE_SUBMISSION_ENABLED"),
             submit_proofs: reader.boolean("NOVA_PROOF_SUBMISSION_ENABLED"),
-            http_address: reader.parsed(
-                "NOVA_HTTP_ADDRESS",
-                SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            ),
+            http_address: reader.parsed("NOVA_HTTP_ADDRESS", SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             plumber_host: reader.url("NOVA_PLUMBER_HOST"),
             pulse_host: reader.url("NOVA_PULSE_HOST"),
             ipfs_gateway: reader.url("NOVA_IPFS_GATEWAY"),
@@ -119,11 +106,7 @@ fn secret(
     reader.secret(name, read)
 }
 
-fn spectral_api_key(
-    reader: &mut Reader,
-    need: Need,
-    source: FeatureSource,
-) -> Option<SecretString> {
+fn spectral_api_key(reader: &mut Reader, need: Need, source: FeatureSource) -> Option<SecretString> {
     let needed = need >= Need::Features && source == FeatureSource::Plumber;
     secret(reader, "NOVA_SPECTRAL_API_KEY", needed, reader::bearer)
 }
@@ -131,10 +114,7 @@ fn spectral_api_key(
 fn log(reader: &mut Reader) -> Log {
     Log {
         level: reader.choice("NOVA_LOG_LEVEL", LEVELS),
-        format: reader.choice(
-            "NOVA_LOG_FORMAT",
-            &[("human", LogFormat::Human), ("json", LogFormat::Json)],
-        ),
+        format: reader.choice("NOVA_LOG_FORMAT", &[("human", LogFormat::Human), ("json", LogFormat::Json)]),
     }
 }
 
@@ -165,36 +145,22 @@ fn storage(reader: &mut Reader) -> Storage {
 }
 
 fn inference(reader: &mut Reader) -> Inference {
-    let string = reader.choice(
-        "NOVA_INFERENCE_ENCODING",
-        &[("uint256", false), ("string", true)],
-    );
+    let string = reader.choice("NOVA_INFERENCE_ENCODING", &[("uint256", false), ("string", true)]);
     // 10^77 is the highest power of ten below 2^256.
-    let decimals = reader.option("NOVA_INFERENCE_DECIMALS", |text| {
-        text.parse().ok().filter(|decimals| *decimals <= 77)
-    });
+    let decimals =
+        reader.option("NOVA_INFERENCE_DECIMALS", |text| text.parse().ok().filter(|decimals| *decimals <= 77));
     Inference {
         source: reader.choice(
             "NOVA_INFERENCE_SOURCE",
-            &[
-                ("circuit", InferenceSource::Circuit),
-                ("model", InferenceSource::Model),
-            ],
+            &[("circuit", InferenceSource::Circuit), ("model", InferenceSource::Model)],
         ),
         encoding: if string {
             InferenceEncoding::String
         } else {
-            InferenceEncoding::Uint256 {
-                decimals: decimals.unwrap_or_default(),
-            }
+            InferenceEncoding::Uint256 { decimals: decimals.unwrap_or_default() }
         },
-        feature_source: reader.choice(
-            "NOVA_FEATURE_SOURCE",
-            &[
-                ("plumber", FeatureSource::Plumber),
-                ("inline", FeatureSource::Inline),
-            ],
-        ),
+        feature_source: reader
+            .choice("NOVA_FEATURE_SOURCE", &[("plumber", FeatureSource::Plumber), ("inline", FeatureSource::Inline)]),
         max_divergence: reader.number("NOVA_MAX_DIVERGENCE"),
         max_divergence_abs: reader.number_option("NOVA_MAX_DIVERGENCE_ABS"),
         hook_timeout: reader.seconds("NOVA_HOOK_TIMEOUT"),
@@ -204,15 +170,9 @@ fn inference(reader: &mut Reader) -> Inference {
 fn ezkl(reader: &mut Reader, project: &Path) -> Ezkl {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ezkl {
-        python: reader
-            .text("NOVA_PYTHON")
-            .map_or_else(|| python_of(project), PathBuf::from),
-        witness_workers: reader
-            .whole_option("NOVA_WITNESS_WORKERS", 1)
-            .unwrap_or((cores - 1).clamp(1, 4)),
-        prover_threads: reader
-            .whole_option("NOVA_PROVER_THREADS", 1)
-            .unwrap_or((cores / 2).max(1)),
+        python: reader.text("NOVA_PYTHON").map_or_else(|| python_of(project), PathBuf::from),
+        witness_workers: reader.whole_option("NOVA_WITNESS_WORKERS", 1).unwrap_or((cores - 1).clamp(1, 4)),
+        prover_threads: reader.whole_option("NOVA_PROVER_THREADS", 1).unwrap_or((cores / 2).max(1)),
         witness_timeout: reader.seconds("NOVA_WITNESS_TIMEOUT"),
         prove_timeout: reader.seconds("NOVA_PROVE_TIMEOUT"),
     }
@@ -228,12 +188,7 @@ fn python_of(project: &Path) -> PathBuf {
 fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
     let needed = need >= Need::Chain;
     let rpc_urls = rpc_urls(reader, network, needed);
-    let private_key = secret(
-        reader,
-        "NOVA_CLI_WALLET_PRIVATE_KEY",
-        needed,
-        reader::private_key,
-    );
+    let private_key = secret(reader, "NOVA_CLI_WALLET_PRIVATE_KEY", needed, reader::private_key);
     if needed {
         let why = match network {
             Network::ArbitrumOne => "",
@@ -248,19 +203,12 @@ fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
     if let (Some(price), Some(max)) = (gas_price_gwei, max_fee_gwei)
         && price > max
     {
-        let (one, other) = (
-            reader.origin("NOVA_GAS_PRICE_GWEI"),
-            reader.origin("NOVA_MAX_FEE_GWEI"),
-        );
-        reader.contradiction(format!(
-            "{one} ({price}) is above {other} ({max}): nothing could be sent"
-        ));
+        let (one, other) = (reader.origin("NOVA_GAS_PRICE_GWEI"), reader.origin("NOVA_MAX_FEE_GWEI"));
+        reader.contradiction(format!("{one} ({price}) is above {other} ({max}): nothing could be sent"));
     }
     let chain = Chain {
         rpc_urls: rpc_urls.clone().unwrap_or_default(),
-        rpc_ws_url: reader
-            .option("NOVA_RPC_WS_URL", |text| reader::url(text, &["ws", "wss"]))
-            .map(SecretString::from),
+        rpc_ws_url: reader.option("NOVA_RPC_WS_URL", |text| reader::url(text, &["ws", "wss"])).map(SecretString::from),
         chain_id: reader.whole("NOVA_CHAIN_ID", 1),
         challenge_address: challenge_address.clone().unwrap_or_default(),
         private_key: private_key.clone().unwrap_or_default(),
@@ -274,9 +222,7 @@ fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
         confirmations: reader.whole("NOVA_CONFIRMATIONS", 0),
         log_range: reader.whole("NOVA_LOG_RANGE", 1),
         start_block: reader.whole_option("NOVA_START_BLOCK", 0),
-        sla: reader
-            .whole_option("NOVA_SLA_SECONDS", 1)
-            .map(Duration::from_secs),
+        sla: reader.whole_option("NOVA_SLA_SECONDS", 1).map(Duration::from_secs),
         max_in_flight: reader.whole("NOVA_MAX_IN_FLIGHT", 1),
         max_proofs_per_day: reader.whole("NOVA_MAX_PROOFS_PER_DAY", 0),
         min_balance_eth: reader.number("NOVA_MIN_BALANCE_ETH"),
@@ -308,10 +254,7 @@ fn rpc_urls(reader: &mut Reader, network: Network, needed: bool) -> Option<Vec<S
     let host = reader.url("NOVA_ALCHEMY_HOST");
     let file = reader.text("NOVA_ALCHEMY_API_KEY_FILE");
     if needed && file.is_none() && reader.text("NOVA_ALCHEMY_API_KEY").is_none() {
-        reader.missing(
-            "NOVA_ALCHEMY_API_KEY",
-            "neither is its …_FILE, nor NOVA_RPC_URLS",
-        );
+        reader.missing("NOVA_ALCHEMY_API_KEY", "neither is its …_FILE, nor NOVA_RPC_URLS");
     }
     let key = reader.secret("NOVA_ALCHEMY_API_KEY", reader::path_key)?;
     let url = format!("{host}/v2/{}", key.expose_secret());
@@ -323,23 +266,16 @@ fn oddities(reader: &Reader, config: &Config, need: Need) -> Vec<String> {
     let mut odd = Vec::new();
     if config.storage == Storage::Local && reader.text("NOVA_S3_BUCKET").is_some() {
         let origin = reader.origin("NOVA_S3_BUCKET");
-        odd.push(format!(
-            "{origin} has no effect: NOVA_STORAGE_PROVIDER is local"
-        ));
+        odd.push(format!("{origin} has no effect: NOVA_STORAGE_PROVIDER is local"));
     }
     if need == Need::Chain && config.submit_proofs && config.spectral_api_key.is_none() {
-        odd.push(
-            "NOVA_SPECTRAL_API_KEY is not set: a proof asked for by IPFS cannot be uploaded"
-                .to_string(),
-        );
+        odd.push("NOVA_SPECTRAL_API_KEY is not set: a proof asked for by IPFS cannot be uploaded".to_string());
     }
     let preset = super::variables::preset(config.network, "NOVA_CHAIN_ID");
     let chain_id = reader.text("NOVA_CHAIN_ID");
     if config.network != Network::Devnet && chain_id.as_deref() != preset {
         let origin = reader.origin("NOVA_CHAIN_ID");
-        odd.push(format!(
-            "{origin} is not the chain of NOVA_NETWORK, whose defaults hold for what is not set"
-        ));
+        odd.push(format!("{origin} is not the chain of NOVA_NETWORK, whose defaults hold for what is not set"));
     }
     odd
 }

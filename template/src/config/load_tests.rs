@@ -13,10 +13,7 @@ struct Setup {
 }
 
 fn pairs(given: &[(&str, &str)]) -> Vec<(String, String)> {
-    given
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_string()))
-        .collect()
+    given.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }
 
 impl Setup {
@@ -31,11 +28,7 @@ impl Setup {
     }
 
     fn with(env: &[(&str, &str)]) -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            env: pairs(env),
-            flags: Vec::new(),
-        }
+        Self { folder: tempfile::tempdir().unwrap(), env: pairs(env), flags: Vec::new() }
     }
 
     fn and(mut self, name: &str, value: &str) -> Self {
@@ -81,10 +74,7 @@ fn the_python_daemons_defaults_hold() {
     assert_eq!(config.polling.inference, Duration::from_secs(20));
     assert_eq!(config.polling.proof, Duration::from_secs(3600));
     assert_eq!(config.plumber_host, "https://plumber.spectral.finance");
-    assert_eq!(
-        config.pulse_host,
-        "https://subscription-library.spectral.finance"
-    );
+    assert_eq!(config.pulse_host, "https://subscription-library.spectral.finance");
     let files = &config.model_files;
     assert_eq!(files.folder, Path::new("files"));
     assert_eq!(files.compiled, Path::new("files/model.ezkl"));
@@ -94,15 +84,9 @@ fn the_python_daemons_defaults_hold() {
 
     let chain = config.chain.unwrap();
     assert_eq!(chain.chain_id, 42161);
-    assert_eq!(
-        chain.challenge_address,
-        "0xFDC1BE05aD924e6Fc4Ab2c6443279fF7C0AB5544"
-    );
+    assert_eq!(chain.challenge_address, "0xFDC1BE05aD924e6Fc4Ab2c6443279fF7C0AB5544");
     assert_eq!(chain.tx_explorer_url, "https://arbiscan.io/tx");
-    assert_eq!(
-        chain.rpc_urls[0].expose_secret(),
-        "https://arb-mainnet.g.alchemy.com/v2/alchemy-secret"
-    );
+    assert_eq!(chain.rpc_urls[0].expose_secret(), "https://arb-mainnet.g.alchemy.com/v2/alchemy-secret");
     assert_eq!((chain.gas_price_gwei, chain.gas), (None, None));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
@@ -124,17 +108,11 @@ fn later_layers_win() {
 
 #[test]
 fn a_network_presets_and_anything_set_wins_over_it() {
-    let setup = Setup::complete()
-        .and("NOVA_NETWORK", "arbitrum-sepolia")
-        .and("NOVA_CHALLENGE_ADDRESS", ADDRESS);
+    let setup = Setup::complete().and("NOVA_NETWORK", "arbitrum-sepolia").and("NOVA_CHALLENGE_ADDRESS", ADDRESS);
     let sepolia = chain(&setup);
     assert_eq!(sepolia.chain_id, 421614);
     assert_eq!(sepolia.tx_explorer_url, "https://sepolia.arbiscan.io/tx");
-    assert!(
-        sepolia.rpc_urls[0]
-            .expose_secret()
-            .starts_with("https://arb-sepolia.g.alchemy.com/v2/")
-    );
+    assert!(sepolia.rpc_urls[0].expose_secret().starts_with("https://arb-sepolia.g.alchemy.com/v2/"));
     let setup = setup.file("nova.toml", "chain_id = 5");
     assert_eq!(chain(&setup).chain_id, 5);
 }
@@ -147,9 +125,8 @@ fn an_empty_variable_counts_as_not_set() {
 
 #[test]
 fn a_key_of_digits_stays_the_key_it_was() {
-    let setup = Setup::complete()
-        .and("NOVA_ALCHEMY_API_KEY", "0012345678901234567890")
-        .and("NOVA_SPECTRAL_API_KEY", "007");
+    let setup =
+        Setup::complete().and("NOVA_ALCHEMY_API_KEY", "0012345678901234567890").and("NOVA_SPECTRAL_API_KEY", "007");
     let config = setup.load(Need::Chain).unwrap();
     assert_eq!(config.spectral_api_key.unwrap().expose_secret(), "007");
     let url = &config.chain.unwrap().rpc_urls[0];
@@ -158,14 +135,7 @@ fn a_key_of_digits_stays_the_key_it_was() {
 
 #[test]
 fn booleans_are_read_as_python_writes_them() {
-    for (text, truth) in [
-        ("True", true),
-        ("1", true),
-        ("yes", true),
-        ("False", false),
-        ("0", false),
-        ("NO", false),
-    ] {
+    for (text, truth) in [("True", true), ("1", true), ("yes", true), ("False", false), ("0", false), ("NO", false)] {
         let config = Setup::with(&[("NOVA_POLLING_ENABLED", text)]).load(Need::Offline);
         assert_eq!(config.unwrap().polling.enabled, truth, "{text}");
     }
@@ -175,10 +145,7 @@ fn booleans_are_read_as_python_writes_them() {
 
 #[test]
 fn log_levels_are_pythons() {
-    for (text, level) in [
-        ("WARNING", LevelFilter::WARN),
-        ("critical", LevelFilter::ERROR),
-    ] {
+    for (text, level) in [("WARNING", LevelFilter::WARN), ("critical", LevelFilter::ERROR)] {
         let config = Setup::with(&[("NOVA_LOG_LEVEL", text)]).load(Need::Offline);
         assert_eq!(config.unwrap().log.level, level);
     }
@@ -186,20 +153,10 @@ fn log_levels_are_pythons() {
 
 #[test]
 fn rpc_urls_win_over_alchemy() {
-    let setup = Setup::complete().and(
-        "NOVA_RPC_URLS",
-        "http://127.0.0.1:8545/, https://b.example/k",
-    );
-    let urls: Vec<_> = chain(&setup)
-        .rpc_urls
-        .iter()
-        .map(|url| url.expose_secret().to_string())
-        .collect();
+    let setup = Setup::complete().and("NOVA_RPC_URLS", "http://127.0.0.1:8545/, https://b.example/k");
+    let urls: Vec<_> = chain(&setup).rpc_urls.iter().map(|url| url.expose_secret().to_string()).collect();
     assert_eq!(urls, ["http://127.0.0.1:8545", "https://b.example/k"]);
-    let list = Setup::complete().file(
-        "nova.toml",
-        r#"rpc_urls = ["http://a.example", "http://b.example"]"#,
-    );
+    let list = Setup::complete().file("nova.toml", r#"rpc_urls = ["http://a.example", "http://b.example"]"#);
     assert_eq!(chain(&list).rpc_urls.len(), 2);
 }
 
@@ -236,15 +193,8 @@ fn a_project_python_is_found() {
 #[test]
 fn everything_missing_is_named_at_once() {
     let mistakes = Setup::with(&[]).mistakes(Need::Chain);
-    for name in [
-        "NOVA_SPECTRAL_API_KEY",
-        "NOVA_ALCHEMY_API_KEY",
-        "NOVA_CLI_WALLET_PRIVATE_KEY",
-    ] {
-        assert!(
-            mistakes.contains(&format!("{name} is not set")),
-            "{mistakes}"
-        );
+    for name in ["NOVA_SPECTRAL_API_KEY", "NOVA_ALCHEMY_API_KEY", "NOVA_CLI_WALLET_PRIVATE_KEY"] {
+        assert!(mistakes.contains(&format!("{name} is not set")), "{mistakes}");
     }
     assert!(mistakes.starts_with("3 settings are wrong:"), "{mistakes}");
 }
@@ -253,10 +203,7 @@ fn everything_missing_is_named_at_once() {
 fn every_mistake_is_reported_with_its_place_what_was_found_and_what_is_expected() {
     let setup = Setup::complete()
         .file(".env", "NOVA_GAS=many\nNOVA_SLA_SECONDS=0")
-        .file(
-            "nova.toml",
-            "plumber_host = 'plumber'\ninference_decimals = 78",
-        )
+        .file("nova.toml", "plumber_host = 'plumber'\ninference_decimals = 78")
         .and("NOVA_HTTP_ADDRESS", "9464")
         .and("NOVA_POLLING_ENABLED", "maybe")
         .and("NOVA_STORAGE_PROVIDER", "s3")
@@ -276,10 +223,7 @@ fn every_mistake_is_reported_with_its_place_what_was_found_and_what_is_expected(
         r#"NOVA_PROVE_TIMEOUT in the environment: found "-1", expected seconds, above 0"#,
         r#"NOVA_MAX_DIVERGENCE in the environment: found "NaN", expected a number, at least 0"#,
     ] {
-        assert!(
-            mistakes.lines().any(|found| found.trim() == line),
-            "{line}\nnot in\n{mistakes}"
-        );
+        assert!(mistakes.lines().any(|found| found.trim() == line), "{line}\nnot in\n{mistakes}");
     }
     assert_eq!(mistakes.lines().count(), 11, "{mistakes}");
 }
@@ -288,43 +232,20 @@ fn every_mistake_is_reported_with_its_place_what_was_found_and_what_is_expected(
 fn contradictions_are_mistakes() {
     let sepolia = Setup::complete().and("NOVA_NETWORK", "arbitrum-sepolia");
     let mistakes = sepolia.mistakes(Need::Chain);
-    assert!(
-        mistakes.contains("NOVA_CHALLENGE_ADDRESS is not set (arbitrum-sepolia has no public one)"),
-        "{mistakes}"
-    );
-    let fees = Setup::complete()
-        .and("NOVA_GAS_PRICE_GWEI", "2")
-        .and("NOVA_MAX_FEE_GWEI", "1");
-    assert!(
-        fees.mistakes(Need::Chain)
-            .contains("is above NOVA_MAX_FEE_GWEI")
-    );
+    assert!(mistakes.contains("NOVA_CHALLENGE_ADDRESS is not set (arbitrum-sepolia has no public one)"), "{mistakes}");
+    let fees = Setup::complete().and("NOVA_GAS_PRICE_GWEI", "2").and("NOVA_MAX_FEE_GWEI", "1");
+    assert!(fees.mistakes(Need::Chain).contains("is above NOVA_MAX_FEE_GWEI"));
     let network = Setup::complete().and("NOVA_NETWORK", "mainnet");
     let mistakes = network.mistakes(Need::Chain);
-    assert!(
-        mistakes.contains(r#"found "mainnet", expected arbitrum-one"#),
-        "{mistakes}"
-    );
-    assert_eq!(
-        mistakes.lines().count(),
-        2,
-        "no mistakes that follow from it: {mistakes}"
-    );
+    assert!(mistakes.contains(r#"found "mainnet", expected arbitrum-one"#), "{mistakes}");
+    assert_eq!(mistakes.lines().count(), 2, "no mistakes that follow from it: {mistakes}");
 }
 
 #[test]
 fn devnet_says_where_its_settings_come_from() {
-    let setup = Setup::with(&[
-        ("NOVA_NETWORK", "devnet"),
-        ("NOVA_CLI_WALLET_PRIVATE_KEY", KEY),
-    ]);
+    let setup = Setup::with(&[("NOVA_NETWORK", "devnet"), ("NOVA_CLI_WALLET_PRIVATE_KEY", KEY)]);
     let mistakes = setup.mistakes(Need::Chain);
-    for name in [
-        "NOVA_RPC_URLS",
-        "NOVA_CHALLENGE_ADDRESS",
-        "NOVA_PLUMBER_HOST",
-        "NOVA_PULSE_HOST",
-    ] {
+    for name in ["NOVA_RPC_URLS", "NOVA_CHALLENGE_ADDRESS", "NOVA_PLUMBER_HOST", "NOVA_PULSE_HOST"] {
         let line = format!("{name} is not set (`devnet up` writes it to .env)");
         assert!(mistakes.contains(&line), "{mistakes}");
     }
@@ -335,19 +256,12 @@ fn unknown_keys_of_nova_toml_are_mistakes_and_unknown_variables_warnings() {
     let toml = Setup::complete().file("nova.toml", "gas_prise_gwei = 1\n[network]\nx = 1");
     let mistakes = toml.mistakes(Need::Chain);
     assert!(
-        mistakes.contains(
-            "`gas_prise_gwei` in nova.toml is no setting; did you mean `gas_price_gwei`?"
-        ),
+        mistakes.contains("`gas_prise_gwei` in nova.toml is no setting; did you mean `gas_price_gwei`?"),
         "{mistakes}"
     );
-    assert!(
-        mistakes.contains("`network` in nova.toml: expected one value"),
-        "{mistakes}"
-    );
+    assert!(mistakes.contains("`network` in nova.toml: expected one value"), "{mistakes}");
 
-    let env = Setup::complete()
-        .and("NOVA_GASS", "1")
-        .and("NOVA_ANVIL", "/usr/bin/anvil");
+    let env = Setup::complete().and("NOVA_GASS", "1").and("NOVA_ANVIL", "/usr/bin/anvil");
     assert_eq!(
         env.load(Need::Chain).unwrap().warnings,
         ["NOVA_GASS in the environment is no setting; did you mean NOVA_GAS?"]
@@ -358,16 +272,10 @@ fn unknown_keys_of_nova_toml_are_mistakes_and_unknown_variables_warnings() {
 fn files_that_cannot_be_parsed_are_named_and_not_quoted() {
     let toml = Setup::complete().file("nova.toml", "gas = 1\nspectral_api_key = tell-nobody\n");
     let mistakes = toml.mistakes(Need::Chain);
-    assert!(
-        mistakes.contains("nova.toml: TOML parse error at line 2"),
-        "{mistakes}"
-    );
+    assert!(mistakes.contains("nova.toml: TOML parse error at line 2"), "{mistakes}");
     let dotenv = Setup::complete().file(".env", "NOVA_GAS=1\nNOVA_SPECTRAL_API_KEY='tell-nobody\n");
     let mistakes = mistakes + &dotenv.mistakes(Need::Chain);
-    assert!(
-        mistakes.contains(".env (line 2): expected NAME=value"),
-        "{mistakes}"
-    );
+    assert!(mistakes.contains(".env (line 2): expected NAME=value"), "{mistakes}");
     assert!(!mistakes.contains("tell-nobody"), "{mistakes}");
 }
 
@@ -377,13 +285,8 @@ fn a_private_key_is_checked_and_never_shown() {
     let beyond = "f".repeat(64);
     let not_hex = format!("{}z", &KEY[1..]);
     for key in [&KEY[1..], &not_hex, &zero, &beyond, "word word word"] {
-        let mistakes = Setup::complete()
-            .and("NOVA_CLI_WALLET_PRIVATE_KEY", key)
-            .mistakes(Need::Chain);
-        assert!(
-            mistakes.contains("NOVA_CLI_WALLET_PRIVATE_KEY in the environment: found"),
-            "{mistakes}"
-        );
+        let mistakes = Setup::complete().and("NOVA_CLI_WALLET_PRIVATE_KEY", key).mistakes(Need::Chain);
+        assert!(mistakes.contains("NOVA_CLI_WALLET_PRIVATE_KEY in the environment: found"), "{mistakes}");
         assert!(!mistakes.contains(key), "{mistakes}");
     }
     let prefixed = format!("0x{}", KEY.to_ascii_uppercase());
@@ -393,10 +296,7 @@ fn a_private_key_is_checked_and_never_shown() {
 
 #[test]
 fn secrets_come_from_files_too() {
-    let setup = Setup::with(&[])
-        .file("key", &format!("0x{KEY}\n"))
-        .file("alchemy", "abc\n")
-        .file("spectral", " def ");
+    let setup = Setup::with(&[]).file("key", &format!("0x{KEY}\n")).file("alchemy", "abc\n").file("spectral", " def ");
     let path = |name: &str| setup.folder.path().join(name).display().to_string();
     let (key, alchemy, spectral) = (path("key"), path("alchemy"), path("spectral"));
     let setup = setup
@@ -416,29 +316,18 @@ fn secrets_come_from_files_too() {
         .and("NOVA_SPECTRAL_API_KEY", "x");
     let mistakes = setup.mistakes(Need::Chain);
     assert!(
-        mistakes.contains(
-            "NOVA_CLI_WALLET_PRIVATE_KEY_FILE in the environment: found 11 characters (not shown)"
-        ),
+        mistakes.contains("NOVA_CLI_WALLET_PRIVATE_KEY_FILE in the environment: found 11 characters (not shown)"),
         "{mistakes}"
     );
-    assert!(
-        mistakes.contains("\"/nowhere/alchemy\", which cannot be read"),
-        "{mistakes}"
-    );
-    assert!(
-        mistakes.contains("both are set, expected only one"),
-        "{mistakes}"
-    );
+    assert!(mistakes.contains("\"/nowhere/alchemy\", which cannot be read"), "{mistakes}");
+    assert!(mistakes.contains("both are set, expected only one"), "{mistakes}");
     assert!(!mistakes.contains("tell-nobody"), "{mistakes}");
 }
 
 #[test]
 fn no_mistake_shows_a_secret() {
     let setup = Setup::complete()
-        .and(
-            "NOVA_RPC_URLS",
-            "https://a.example/tell-nobody, tell-nobody",
-        )
+        .and("NOVA_RPC_URLS", "https://a.example/tell-nobody, tell-nobody")
         .and("NOVA_RPC_WS_URL", "http://tell-nobody")
         .and("NOVA_SPECTRAL_API_KEY", "tell nobody");
     let mistakes = setup.mistakes(Need::Chain);

@@ -44,24 +44,14 @@ impl Reader {
     pub fn wrong(&mut self, name: &str, found: &str) {
         let expected = variable(name).expected;
         let origin = self.origin(name);
-        self.mistakes.push(Mistake(format!(
-            "{origin}: found {found}, expected {expected}"
-        )));
+        self.mistakes.push(Mistake(format!("{origin}: found {found}, expected {expected}")));
     }
 
     /// Writes down that a setting that is needed is not there.
     pub fn missing(&mut self, name: &str, why: &str) {
-        let Variable {
-            expected, meaning, ..
-        } = variable(name);
-        let why = if why.is_empty() {
-            String::new()
-        } else {
-            format!(" ({why})")
-        };
-        self.mistakes.push(Mistake(format!(
-            "{name} is not set{why}: expected {expected}. {meaning}"
-        )));
+        let Variable { expected, meaning, .. } = variable(name);
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        self.mistakes.push(Mistake(format!("{name} is not set{why}: expected {expected}. {meaning}")));
     }
 
     /// Writes down two settings that cannot both be meant.
@@ -74,11 +64,7 @@ impl Reader {
         let text = self.text(name)?;
         let value = read(&text);
         if value.is_none() {
-            let found = if variable(name).secret {
-                hidden(&text)
-            } else {
-                shown(&text)
-            };
+            let found = if variable(name).secret { hidden(&text) } else { shown(&text) };
             self.wrong(name, &found);
         }
         value
@@ -92,21 +78,17 @@ impl Reader {
     /// One of several words; the first stands in for a wrong one.
     pub fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> T {
         self.value(name, choices[0].1, |text| {
-            let choice = choices
-                .iter()
-                .find(|(word, _)| word.eq_ignore_ascii_case(text))?;
+            let choice = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text))?;
             Some(choice.1)
         })
     }
 
     /// `True` and `False` as Python writes them, and their usual relatives.
     pub fn boolean(&mut self, name: &str) -> bool {
-        self.value(name, false, |text| {
-            match text.to_ascii_lowercase().as_str() {
-                "true" | "1" | "yes" | "on" => Some(true),
-                "false" | "0" | "no" | "off" => Some(false),
-                _ => None,
-            }
+        self.value(name, false, |text| match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Some(true),
+            "false" | "0" | "no" | "off" => Some(false),
+            _ => None,
         })
     }
 
@@ -170,28 +152,19 @@ impl Reader {
     }
 
     /// A secret, from the variable or from the file that `NAME_FILE` points to. `read` checks it and gives its usual form.
-    pub fn secret(
-        &mut self,
-        name: &str,
-        read: impl FnOnce(&str) -> Option<String>,
-    ) -> Option<SecretString> {
+    pub fn secret(&mut self, name: &str, read: impl FnOnce(&str) -> Option<String>) -> Option<SecretString> {
         let file_name = format!("{name}_FILE");
         let Some(path) = self.text(&file_name) else {
             return self.option(name, |text| read(text).map(SecretString::from));
         };
         if self.text(name).is_some() {
             let (one, other) = (self.origin(name), self.origin(&file_name));
-            self.contradiction(format!(
-                "{one} and {other}: both are set, expected only one"
-            ));
+            self.contradiction(format!("{one} and {other}: both are set, expected only one"));
             return None;
         }
         match std::fs::read_to_string(&path).map(SecretString::from) {
             Err(error) => {
-                self.wrong(
-                    &file_name,
-                    &format!("{path:?}, which cannot be read: {error}"),
-                );
+                self.wrong(&file_name, &format!("{path:?}, which cannot be read: {error}"));
                 None
             }
             Ok(text) => {
@@ -201,9 +174,7 @@ impl Reader {
                     let origin = self.origin(&file_name);
                     let expected = variable(name).expected;
                     let found = hidden(text);
-                    self.mistakes.push(Mistake(format!(
-                        "{origin}: found {found} in {path:?}, expected {expected}"
-                    )));
+                    self.mistakes.push(Mistake(format!("{origin}: found {found} in {path:?}, expected {expected}")));
                 }
                 secret
             }
@@ -254,10 +225,8 @@ pub fn private_key(text: &str) -> Option<String> {
     /// The order of secp256k1: keys are 1 up to one less.
     const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
     let digits = text.strip_prefix("0x").unwrap_or(text).to_ascii_lowercase();
-    let fits = digits.len() == 64
-        && is_hex(&digits)
-        && digits.bytes().any(|digit| digit != b'0')
-        && digits.as_str() < ORDER;
+    let fits =
+        digits.len() == 64 && is_hex(&digits) && digits.bytes().any(|digit| digit != b'0') && digits.as_str() < ORDER;
     fits.then_some(digits)
 }
 
@@ -269,10 +238,8 @@ pub fn bearer(text: &str) -> Option<String> {
 
 /// A key that can stand in a URL's path.
 pub fn path_key(text: &str) -> Option<String> {
-    let fits = !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    let fits =
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     fits.then(|| text.to_string())
 }
 

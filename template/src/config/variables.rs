@@ -59,9 +59,7 @@ impl Variable {
 
 /// The key of a variable in `nova.toml`, and in the layers: `NOVA_GAS` → `gas`.
 pub fn key(name: &str) -> String {
-    name.strip_prefix("NOVA_")
-        .unwrap_or(name)
-        .to_ascii_lowercase()
+    name.strip_prefix("NOVA_").unwrap_or(name).to_ascii_lowercase()
 }
 
 /// The name closest to what was written, if any is close.
@@ -87,45 +85,14 @@ pub fn preset(network: Network, name: &str) -> Option<&'static str> {
 
 /// Arbitrum One, Arbitrum Sepolia, devnet.
 pub const PRESETS: &[(&str, [Option<&str>; 3])] = &[
-    (
-        "NOVA_CHAIN_ID",
-        [Some("42161"), Some("421614"), Some("31337")],
-    ),
-    (
-        "NOVA_ALCHEMY_HOST",
-        [
-            Some("https://arb-mainnet.g.alchemy.com"),
-            Some("https://arb-sepolia.g.alchemy.com"),
-            None,
-        ],
-    ),
+    ("NOVA_CHAIN_ID", [Some("42161"), Some("421614"), Some("31337")]),
+    ("NOVA_ALCHEMY_HOST", [Some("https://arb-mainnet.g.alchemy.com"), Some("https://arb-sepolia.g.alchemy.com"), None]),
     // The challenge on Sepolia has no public address: it is asked for.
-    (
-        "NOVA_CHALLENGE_ADDRESS",
-        [
-            Some("0xFDC1BE05aD924e6Fc4Ab2c6443279fF7C0AB5544"),
-            None,
-            None,
-        ],
-    ),
-    (
-        "NOVA_TX_EXPLORER_URL",
-        [
-            Some("https://arbiscan.io/tx"),
-            Some("https://sepolia.arbiscan.io/tx"),
-            None,
-        ],
-    ),
+    ("NOVA_CHALLENGE_ADDRESS", [Some("0xFDC1BE05aD924e6Fc4Ab2c6443279fF7C0AB5544"), None, None]),
+    ("NOVA_TX_EXPLORER_URL", [Some("https://arbiscan.io/tx"), Some("https://sepolia.arbiscan.io/tx"), None]),
     // Four blocks are one second on Arbitrum: long enough for a provider's nodes to agree on a block's logs.
     ("NOVA_CONFIRMATIONS", [Some("4"), Some("4"), Some("0")]),
-    (
-        "NOVA_PLUMBER_HOST",
-        [
-            Some("https://plumber.spectral.finance"),
-            Some("https://plumber.spectral.finance"),
-            None,
-        ],
-    ),
+    ("NOVA_PLUMBER_HOST", [Some("https://plumber.spectral.finance"), Some("https://plumber.spectral.finance"), None]),
     (
         "NOVA_PULSE_HOST",
         [
@@ -148,31 +115,12 @@ const SECONDS: &str = "seconds, above 0";
 const URL: &str = "an http:// or https:// URL";
 const WHOLE: &str = "a whole number";
 
-const fn variable(
-    name: &'static str,
-    default: IfUnset,
-    expected: &'static str,
-    meaning: &'static str,
-) -> Variable {
-    Variable {
-        name,
-        default,
-        expected,
-        meaning,
-        secret: false,
-    }
+const fn variable(name: &'static str, default: IfUnset, expected: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, default, expected, meaning, secret: false }
 }
 
-const fn secret(
-    name: &'static str,
-    default: IfUnset,
-    expected: &'static str,
-    meaning: &'static str,
-) -> Variable {
-    Variable {
-        secret: true,
-        ..variable(name, default, expected, meaning)
-    }
+const fn secret(name: &'static str, default: IfUnset, expected: &'static str, meaning: &'static str) -> Variable {
+    Variable { secret: true, ..variable(name, default, expected, meaning) }
 }
 
 use IfUnset::{Computed, Is, Preset, Unset};
@@ -319,9 +267,7 @@ mod tests {
         for (at, variable) in VARIABLES.iter().enumerate() {
             assert!(variable.name.starts_with("NOVA_"), "{}", variable.name);
             assert!(
-                VARIABLES[at + 1..]
-                    .iter()
-                    .all(|other| other.name != variable.name),
+                VARIABLES[at + 1..].iter().all(|other| other.name != variable.name),
                 "{} is there twice",
                 variable.name
             );
@@ -340,10 +286,7 @@ mod tests {
     fn a_slip_of_the_pen_is_recognised() {
         let meant = |written| closest(written).map(|variable| variable.name);
         assert_eq!(meant("gas_pric_gwei"), Some("NOVA_GAS_PRICE_GWEI"));
-        assert_eq!(
-            meant("NOVA_CHALENGE_ADDRESS"),
-            Some("NOVA_CHALLENGE_ADDRESS")
-        );
+        assert_eq!(meant("NOVA_CHALENGE_ADDRESS"), Some("NOVA_CHALLENGE_ADDRESS"));
         assert_eq!(meant("model-files-path"), Some("NOVA_MODEL_FILES_PATH"));
         assert_eq!(meant("zebra"), None);
     }

@@ -13,19 +13,13 @@ use crate::fault::{Classify, Result};
 
 /// Every row of a `.parquet`, `.csv` or `.json` file (JSON: one object, a list of objects, or one object a line).
 pub fn load(path: &Path) -> Result<DataFrame> {
-    read(path)
-        .with_context(|| format!("cannot read features from {}", path.display()))
-        .fail_row()
+    read(path).with_context(|| format!("cannot read features from {}", path.display())).fail_row()
 }
 
 /// Row `at` as a frame of its own.
 pub fn row(frame: &DataFrame, at: usize) -> Result<DataFrame> {
     let one = || {
-        ensure!(
-            at < frame.height(),
-            "there is no row {at}: the frame has {} rows, counted from 0",
-            frame.height()
-        );
+        ensure!(at < frame.height(), "there is no row {at}: the frame has {} rows, counted from 0", frame.height());
         let start = i64::try_from(at)?;
         Ok(frame.slice(start, 1))
     };
@@ -48,9 +42,7 @@ fn read(path: &Path) -> Anyhow<DataFrame> {
 fn csv(path: &Path) -> Anyhow<DataFrame> {
     // All rows decide on a column's type: the first decimal point may come late.
     let options = CsvReadOptions::default().with_infer_schema_length(None);
-    Ok(options
-        .into_reader_with_file_handle(File::open(path)?)
-        .finish()?)
+    Ok(options.into_reader_with_file_handle(File::open(path)?).finish()?)
 }
 
 fn json(text: &str) -> Anyhow<DataFrame> {
@@ -78,22 +70,13 @@ fn object(value: Value) -> Anyhow<Map<String, Value>> {
 /// The column as a frame of features has it; a row without a number is named.
 fn checked(column: &Column) -> Anyhow<Column> {
     if column.name() == WALLET {
-        ensure!(
-            column.dtype().is_string(),
-            "column {WALLET:?} holds {}, expected strings",
-            column.dtype()
-        );
+        ensure!(column.dtype().is_string(), "column {WALLET:?} holds {}, expected strings", column.dtype());
         return Ok(column.clone());
     }
     let numbers = numbers(column)?;
-    let bad = numbers
-        .iter()
-        .position(|number| !number.is_some_and(f64::is_finite));
+    let bad = numbers.iter().position(|number| !number.is_some_and(f64::is_finite));
     if let Some(at) = bad {
-        bail!(
-            "column {:?} has no number in row {at} (counted from 0)",
-            column.name()
-        );
+        bail!("column {:?} has no number in row {at} (counted from 0)", column.name());
     }
     Ok(numbers.into_column())
 }
@@ -136,10 +119,8 @@ mod tests {
 
     #[test]
     fn all_forms_give_the_same_frame() {
-        let expected =
-            df!("wallet_address" => ["0x1", "0x2"], "a" => [1.0, 2.5], "b" => [3.0, 4.0]).unwrap();
-        let whole =
-            df!("wallet_address" => ["0x1", "0x2"], "a" => [1.0, 2.5], "b" => [3i64, 4]).unwrap();
+        let expected = df!("wallet_address" => ["0x1", "0x2"], "a" => [1.0, 2.5], "b" => [3.0, 4.0]).unwrap();
+        let whole = df!("wallet_address" => ["0x1", "0x2"], "a" => [1.0, 2.5], "b" => [3i64, 4]).unwrap();
         let json = r#"[{"wallet_address": "0x1", "a": 1, "b": 3}, {"wallet_address": "0x2", "a": 2.5, "b": 4}]"#;
         let lines = json.trim_matches(['[', ']']).replace("}, {", "}\n{");
         for frame in [
@@ -174,15 +155,9 @@ mod tests {
         let text = refused("f.csv", b"a,b\n1,x\n");
         assert!(text.contains(r#"column "b" holds str"#), "{text}");
         let gap = refused("f.csv", b"a,b\n1,2\n3,\n");
-        assert!(
-            gap.contains(r#"column "b" has no number in row 1"#),
-            "{gap}"
-        );
+        assert!(gap.contains(r#"column "b" has no number in row 1"#), "{gap}");
         let nan = df!("a" => [1.0, f64::NAN]).unwrap();
         let nan = refused("f.parquet", &parquet(nan));
-        assert!(
-            nan.contains(r#"column "a" has no number in row 1"#),
-            "{nan}"
-        );
+        assert!(nan.contains(r#"column "a" has no number in row 1"#), "{nan}");
     }
 }

@@ -86,9 +86,7 @@ mod tests {
     use serde_json::json;
 
     fn of(value: Value) -> Result<DataFrame> {
-        let Value::Object(object) = value else {
-            panic!("{value} is no object")
-        };
+        let Value::Object(object) = value else { panic!("{value} is no object") };
         frame(&object)
     }
 
@@ -117,10 +115,7 @@ mod tests {
     #[test]
     fn what_is_no_number_is_refused_by_the_features_name() {
         for (value, shown) in [
-            (
-                json!("NaN"),
-                r#"feature "risk" is "NaN", expected a number"#,
-            ),
+            (json!("NaN"), r#"feature "risk" is "NaN", expected a number"#),
             (json!("12"), r#"feature "risk" is "12", expected a number"#),
             (json!(null), r#"feature "risk" is null, expected a number"#),
             (json!(true), r#"feature "risk" is true, expected a number"#),
@@ -129,10 +124,7 @@ mod tests {
             assert_eq!(refused(json!({"ok": 1, "risk": value})), shown);
         }
         let wallet = refused(json!({"wallet_address": 5}));
-        assert_eq!(
-            wallet,
-            r#"feature "wallet_address" is 5, expected a string"#
-        );
+        assert_eq!(wallet, r#"feature "wallet_address" is 5, expected a string"#);
     }
 
     #[test]

@@ -35,8 +35,7 @@ fn too_long(bytes: usize) -> Anyhow<Input> {
 }
 
 fn wallet(raw: &str) -> Anyhow<String> {
-    const EXPECTED: &str =
-        r#"expected a wallet address (0x and 40 hex digits) or {"wallet_address": "0x…"}"#;
+    const EXPECTED: &str = r#"expected a wallet address (0x and 40 hex digits) or {"wallet_address": "0x…"}"#;
     let address = match serde_json::from_str(raw) {
         Ok(Value::Object(object)) => match (object.get(WALLET), object.len()) {
             (Some(Value::String(address)), 1) => address.trim().to_string(),
@@ -46,25 +45,15 @@ fn wallet(raw: &str) -> Anyhow<String> {
         Ok(Value::String(address)) => address.trim().to_string(),
         _ => raw.to_string(),
     };
-    ensure!(
-        is_address(&address),
-        "the input {} is no wallet: {EXPECTED}",
-        shown(raw)
-    );
+    ensure!(is_address(&address), "the input {} is no wallet: {EXPECTED}", shown(raw));
     Ok(address.to_ascii_lowercase())
 }
 
 fn inline(raw: &str) -> Anyhow<Map<String, Value>> {
     match serde_json::from_str(raw) {
         Ok(Value::Object(features)) if !features.is_empty() => Ok(features),
-        Ok(_) => bail!(
-            "the input {} is no JSON object of features: expected {{\"name\": number, …}}",
-            shown(raw)
-        ),
-        Err(error) => bail!(
-            "the input {} is no JSON object of features: {error}",
-            shown(raw)
-        ),
+        Ok(_) => bail!("the input {} is no JSON object of features: expected {{\"name\": number, …}}", shown(raw)),
+        Err(error) => bail!("the input {} is no JSON object of features: {error}", shown(raw)),
     }
 }
 
@@ -129,9 +118,7 @@ mod tests {
 
     #[test]
     fn inline_features_keep_their_order() {
-        let Input::Inline(features) =
-            parse_input(FeatureSource::Inline, r#"{"b": 1, "a": 2.5}"#).unwrap()
-        else {
+        let Input::Inline(features) = parse_input(FeatureSource::Inline, r#"{"b": 1, "a": 2.5}"#).unwrap() else {
             panic!("no inline features")
         };
         assert_eq!(features.keys().collect::<Vec<_>>(), ["b", "a"]);

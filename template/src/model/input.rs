@@ -61,12 +61,7 @@ impl InputSpec {
     }
 
     fn described(&self) -> String {
-        format!(
-            "the model's input {:?} ({} {:?})",
-            self.name,
-            self.dtype(),
-            self.shape
-        )
+        format!("the model's input {:?} ({} {:?})", self.name, self.dtype(), self.shape)
     }
 
     /// The tensor, and its numbers after rounding.
@@ -79,54 +74,30 @@ impl InputSpec {
             labelled.len()
         );
         let exact: Vec<f64> = labelled.iter().map(|(_, number)| *number).collect();
-        let tensor = Tensor::from_slice(&exact, self.shape.as_slice(), &Device::Cpu)?
-            .to_dtype(self.dtype)?;
+        let tensor = Tensor::from_slice(&exact, self.shape.as_slice(), &Device::Cpu)?.to_dtype(self.dtype)?;
         let rounded = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
         for ((label, number), rounded) in labelled.iter().zip(&rounded) {
-            self.check(*number, *rounded)
-                .with_context(|| format!("{label} is {number}"))?;
+            self.check(*number, *rounded).with_context(|| format!("{label} is {number}"))?;
         }
         Ok((tensor, rounded))
     }
 
     fn check(&self, number: f64, rounded: f64) -> Anyhow<()> {
-        ensure!(
-            number.is_finite(),
-            "{} takes finite numbers",
-            self.described()
-        );
-        ensure!(
-            rounded.is_finite(),
-            "that is too large for {}",
-            self.described()
-        );
-        ensure!(
-            self.dtype.is_float() || rounded == number,
-            "{} takes whole numbers of its range",
-            self.described()
-        );
+        ensure!(number.is_finite(), "{} takes finite numbers", self.described());
+        ensure!(rounded.is_finite(), "that is too large for {}", self.described());
+        ensure!(self.dtype.is_float() || rounded == number, "{} takes whole numbers of its range", self.described());
         Ok(())
     }
 }
 
 /// The tensors of a frame with one row.
 pub(super) fn tensors(specs: &[InputSpec], frame: &DataFrame) -> Anyhow<ModelInput> {
-    ensure!(
-        frame.height() == 1,
-        "pre_process gave a frame with {} rows, expected one",
-        frame.height()
-    );
+    ensure!(frame.height() == 1, "pre_process gave a frame with {} rows, expected one", frame.height());
     let labelled = match specs {
         [only] if !is_list_of(frame, only) => vec![row(only, frame)?],
-        several => several
-            .iter()
-            .map(|spec| list(spec, several, frame))
-            .collect::<Anyhow<_>>()?,
+        several => several.iter().map(|spec| list(spec, several, frame)).collect::<Anyhow<_>>()?,
     };
-    let mut input = ModelInput {
-        values: Vec::with_capacity(specs.len()),
-        tensors: Vec::with_capacity(specs.len()),
-    };
+    let mut input = ModelInput { values: Vec::with_capacity(specs.len()), tensors: Vec::with_capacity(specs.len()) };
     for (spec, labelled) in specs.iter().zip(&labelled) {
         let (tensor, values) = spec.tensor(labelled)?;
         input.tensors.push(tensor);
@@ -149,13 +120,9 @@ fn row(spec: &InputSpec, frame: &DataFrame) -> Anyhow<Vec<Labelled>> {
         .columns()
         .iter()
         .map(|column| {
-            let mut numbers = numbers_of(column)
-                .with_context(|| format!("{} takes one number a column", spec.described()))?;
-            ensure!(
-                numbers.len() == 1,
-                "column {:?} holds a list",
-                column.name()
-            );
+            let mut numbers =
+                numbers_of(column).with_context(|| format!("{} takes one number a column", spec.described()))?;
+            ensure!(numbers.len() == 1, "column {:?} holds a list", column.name());
             Ok(numbers.remove(0))
         })
         .collect();
@@ -167,16 +134,10 @@ fn list(spec: &InputSpec, specs: &[InputSpec], frame: &DataFrame) -> Anyhow<Vec<
     let known = |column: &Column| specs.iter().any(|spec| column.name() == spec.name.as_str());
     if let Some(extra) = frame.columns().iter().find(|column| !known(column)) {
         let names: Vec<_> = specs.iter().map(|spec| &spec.name).collect();
-        bail!(
-            "column {:?} is none of the model's inputs {names:?}",
-            extra.name()
-        );
+        bail!("column {:?} is none of the model's inputs {names:?}", extra.name());
     }
     let Ok(column) = frame.column(&spec.name) else {
-        bail!(
-            "{} has no column: a model with several inputs takes a List column for each",
-            spec.described()
-        );
+        bail!("{} has no column: a model with several inputs takes a List column for each", spec.described());
     };
     numbers_of(column).with_context(|| spec.described())
 }

@@ -26,48 +26,28 @@ impl Model {
             let bytes = std::fs::read(path).context("cannot be read")?;
             Self::from_bytes(&bytes)
         };
-        read()
-            .with_context(|| format!("the model {}", path.display()))
-            .stop()
+        read().with_context(|| format!("the model {}", path.display())).stop()
     }
 
     /// The model out of an ONNX file's bytes.
     pub(super) fn from_bytes(bytes: &[u8]) -> Anyhow<Self> {
         let mut proto = ModelProto::decode(bytes).context("is no ONNX file, or is truncated")?;
-        ensure!(
-            !proto.opset_import.is_empty(),
-            "is truncated or no ONNX file: it names no opset"
-        );
+        ensure!(!proto.opset_import.is_empty(), "is truncated or no ONNX file: it names no opset");
         let Some(graph) = proto.graph.as_mut() else {
             bail!("is truncated or no ONNX file: it holds no graph");
         };
         let unsupported = ops::unsupported(graph);
-        ensure!(
-            unsupported.is_empty(),
-            "uses what candle cannot evaluate: {}",
-            unsupported.join("; ")
-        );
+        ensure!(unsupported.is_empty(), "uses what candle cannot evaluate: {}", unsupported.join("; "));
         let constants = take_constants(graph)?;
-        graph
-            .input
-            .retain(|input| !constants.contains_key(&input.name));
+        graph.input.retain(|input| !constants.contains_key(&input.name));
         let inputs: Anyhow<Vec<InputSpec>> = graph.input.iter().map(spec).collect();
-        let outputs: Vec<_> = graph
-            .output
-            .iter()
-            .map(|output| output.name.clone())
-            .collect();
+        let outputs: Vec<_> = graph.output.iter().map(|output| output.name.clone()).collect();
         ensure!(!graph.input.is_empty(), "takes no input");
         ensure!(!outputs.is_empty(), "gives no output");
         // The shapes are ours to check from here on: a batch of any size is a batch of one.
         graph.input.iter_mut().for_each(|input| input.r#type = None);
 
-        let model = Self {
-            proto,
-            constants,
-            inputs: inputs?,
-            outputs,
-        };
+        let model = Self { proto, constants, inputs: inputs?, outputs };
         model.try_out()?;
         Ok(model)
     }
@@ -75,9 +55,7 @@ impl Model {
     /// Runs the model once: some of what candle lacks shows only then.
     fn try_out(&self) -> Anyhow<()> {
         let tensors: Anyhow<Vec<Tensor>> = self.inputs.iter().map(InputSpec::trial).collect();
-        self.evaluate(&tensors?)
-            .map(|_| ())
-            .context("does not run on candle")
+        self.evaluate(&tensors?).map(|_| ()).context("does not run on candle")
     }
 }
 
@@ -85,16 +63,14 @@ impl Model {
 fn take_constants(graph: &mut GraphProto) -> Anyhow<HashMap<String, Tensor>> {
     let mut constants = HashMap::with_capacity(graph.initializer.len());
     for initializer in std::mem::take(&mut graph.initializer) {
-        let tensor = tensor_of(&initializer)
-            .with_context(|| format!("the weight {:?}", initializer.name))?;
+        let tensor = tensor_of(&initializer).with_context(|| format!("the weight {:?}", initializer.name))?;
         constants.insert(initializer.name, tensor);
     }
     let mut nodes = Vec::with_capacity(graph.node.len());
     for node in std::mem::take(&mut graph.node) {
         match (constant_of(&node), node.output.first()) {
             (Some(value), Some(output)) => {
-                let tensor = tensor_of(value)
-                    .with_context(|| format!("the constant {:?}", ops::name_of(&node)))?;
+                let tensor = tensor_of(value).with_context(|| format!("the constant {:?}", ops::name_of(&node)))?;
                 constants.insert(output.clone(), tensor);
             }
             _ => nodes.push(node),
@@ -106,10 +82,7 @@ fn take_constants(graph: &mut GraphProto) -> Anyhow<HashMap<String, Tensor>> {
 
 fn constant_of(node: &NodeProto) -> Option<&TensorProto> {
     let constant = node.op_type == "Constant";
-    let value = node
-        .attribute
-        .iter()
-        .find(|attribute| attribute.name == "value");
+    let value = node.attribute.iter().find(|attribute| attribute.name == "value");
     value.filter(|_| constant)?.t.as_ref()
 }
 
@@ -118,16 +91,12 @@ fn tensor_of(proto: &TensorProto) -> Anyhow<Tensor> {
         proto.data_location() != DataLocation::External,
         "is in another file: save the model with its weights inside"
     );
-    let dims: Anyhow<Vec<usize>> = proto
-        .dims
-        .iter()
-        .map(|dim| usize::try_from(*dim).map_err(|_| anyhow!("has a dimension of {dim}")))
-        .collect();
+    let dims: Anyhow<Vec<usize>> =
+        proto.dims.iter().map(|dim| usize::try_from(*dim).map_err(|_| anyhow!("has a dimension of {dim}"))).collect();
     let dims = dims?;
     // Too few bytes make candle panic.
     let parsed = catch_unwind(|| candle_onnx::eval::get_tensor(proto, &proto.name));
-    let tensor =
-        parsed.map_err(|panic| anyhow!("cannot be parsed: {}", panics::message(&*panic)))??;
+    let tensor = parsed.map_err(|panic| anyhow!("cannot be parsed: {}", panics::message(&*panic)))??;
     // candle gives 32-bit integers without their shape.
     Ok(tensor.reshape(dims)?)
 }
@@ -135,10 +104,7 @@ fn tensor_of(proto: &TensorProto) -> Anyhow<Tensor> {
 /// What an input takes. A batch dimension without a size is a batch of one.
 fn spec(input: &ValueInfoProto) -> Anyhow<InputSpec> {
     let name = &input.name;
-    let Some(type_proto::Value::TensorType(tensor)) = input
-        .r#type
-        .as_ref()
-        .and_then(|r#type| r#type.value.as_ref())
+    let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|r#type| r#type.value.as_ref())
     else {
         bail!("the input {name:?} is no tensor");
     };
@@ -150,17 +116,11 @@ fn spec(input: &ValueInfoProto) -> Anyhow<InputSpec> {
         bail!("the input {name:?} has no shape: export the model with one");
     };
     let sizes = shape.dim.iter().enumerate().map(|(at, dim)| {
-        size(dim).or((at == 0).then_some(1)).ok_or_else(|| {
-            anyhow!(
-                "dimension {at} of the input {name:?} has no fixed size: export the model with one"
-            )
-        })
+        size(dim)
+            .or((at == 0).then_some(1))
+            .ok_or_else(|| anyhow!("dimension {at} of the input {name:?} has no fixed size: export the model with one"))
     });
-    Ok(InputSpec::new(
-        name.clone(),
-        sizes.collect::<Anyhow<_>>()?,
-        dtype,
-    ))
+    Ok(InputSpec::new(name.clone(), sizes.collect::<Anyhow<_>>()?, dtype))
 }
 
 /// A dimension's size, if it has one; some exporters write 0 or −1 for "any".

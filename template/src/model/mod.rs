@@ -37,17 +37,12 @@ impl Model {
 
     /// The frame that `pre_process` gave, as the model takes it.
     pub fn tensors(&self, frame: &DataFrame) -> Result<ModelInput> {
-        input::tensors(&self.inputs, frame)
-            .context("the model's input")
-            .fail_row()
+        input::tensors(&self.inputs, frame).context("the model's input").fail_row()
     }
 
     /// One run.
     pub fn run(&self, input: &ModelInput) -> Result<ModelOutput> {
-        self.evaluate(&input.tensors)
-            .and_then(finite)
-            .context("the model on candle")
-            .fail_row()
+        self.evaluate(&input.tensors).and_then(finite).context("the model on candle").fail_row()
     }
 
     fn evaluate(&self, tensors: &[Tensor]) -> Anyhow<ModelOutput> {
@@ -57,8 +52,7 @@ impl Model {
         }
         // candle panics where it lacks something. It shares nothing with us that a panic could leave half done.
         let run = AssertUnwindSafe(|| candle_onnx::simple_eval(&self.proto, values));
-        let mut found = catch_unwind(run)
-            .map_err(|panic| anyhow!("panicked: {}", panics::message(&*panic)))??;
+        let mut found = catch_unwind(run).map_err(|panic| anyhow!("panicked: {}", panics::message(&*panic)))??;
         let (mut shapes, mut values) = (Vec::new(), Vec::new());
         for name in &self.outputs {
             let tensor = found.remove(name);

@@ -25,10 +25,7 @@ pub fn unsupported(graph: &GraphProto) -> Vec<String> {
             None => found.push((obstacle, vec![node])),
         }
     }
-    found
-        .into_iter()
-        .map(|(obstacle, nodes)| format!("{obstacle} (nodes: {})", nodes.join(", ")))
-        .collect()
+    found.into_iter().map(|(obstacle, nodes)| format!("{obstacle} (nodes: {})", nodes.join(", "))).collect()
 }
 
 /// What is in the way, and at which node; in the branches of an `If` too.
@@ -38,11 +35,7 @@ fn obstacles(graph: &GraphProto) -> Vec<(String, String)> {
         if let Some(obstacle) = obstacle(node) {
             found.push((obstacle, name_of(node)));
         }
-        for branch in node
-            .attribute
-            .iter()
-            .filter_map(|attribute| attribute.g.as_ref())
-        {
+        for branch in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
             found.extend(obstacles(branch));
         }
     }
@@ -57,23 +50,18 @@ fn obstacle(node: &NodeProto) -> Option<String> {
     if !EVALUATED.contains(&op) {
         return Some(op.to_string());
     }
-    let attribute = |name| {
-        node.attribute
-            .iter()
-            .find(|attribute| attribute.name == name)
-    };
+    let attribute = |name| node.attribute.iter().find(|attribute| attribute.name == name);
     let input = |at: usize| node.input.get(at).is_some_and(|name| !name.is_empty());
     match op {
         "Constant" => {
-            let tensor =
-                attribute("value").is_some_and(|value| value.r#type() == AttributeType::Tensor);
+            let tensor = attribute("value").is_some_and(|value| value.r#type() == AttributeType::Tensor);
             (!tensor).then(|| "Constant that is no tensor".to_string())
         }
         // candle overlooks axes that stand where another opset has them, and computes something else.
-        "ReduceSum" | "ReduceL2" | "Squeeze" => attribute("axes")
-            .map(|_| format!("{op} with axes as an attribute: export with opset 18")),
-        "ReduceMean" => input(1)
-            .then(|| "ReduceMean with axes as an input: export with opset 17 or lower".to_string()),
+        "ReduceSum" | "ReduceL2" | "Squeeze" => {
+            attribute("axes").map(|_| format!("{op} with axes as an attribute: export with opset 18"))
+        }
+        "ReduceMean" => input(1).then(|| "ReduceMean with axes as an input: export with opset 17 or lower".to_string()),
         _ => None,
     }
 }
@@ -104,20 +92,14 @@ mod tests {
     }
 
     fn graph(node: Vec<NodeProto>) -> GraphProto {
-        GraphProto {
-            node,
-            ..Default::default()
-        }
+        GraphProto { node, ..Default::default() }
     }
 
     /// Asks candle itself: an op it does not know is refused before its inputs are looked at.
     #[test]
     fn candle_knows_every_op_of_the_table() {
         for op in EVALUATED {
-            let model = ModelProto {
-                graph: Some(graph(vec![node(op, "n")])),
-                ..Default::default()
-            };
+            let model = ModelProto { graph: Some(graph(vec![node(op, "n")])), ..Default::default() };
             let tried = catch_unwind(|| candle_onnx::simple_eval(&model, HashMap::new()));
             if let Ok(Err(error)) = tried {
                 let text = error.to_string();
@@ -137,10 +119,7 @@ mod tests {
             ..Default::default()
         });
         let mut summing = node("ReduceSum", "sum");
-        summing.attribute.push(candle_onnx::onnx::AttributeProto {
-            name: "axes".to_string(),
-            ..Default::default()
-        });
+        summing.attribute.push(candle_onnx::onnx::AttributeProto { name: "axes".to_string(), ..Default::default() });
         let mut mean = node("ReduceMean", "mean");
         mean.input = vec!["x".to_string(), "axes".to_string()];
         let nodes = vec![

@@ -17,11 +17,7 @@ pub struct ModelOutput {
 impl ModelOutput {
     /// Outputs by name, shape and values.
     pub fn new(names: Vec<String>, shapes: Vec<Vec<usize>>, values: Vec<Vec<f64>>) -> Self {
-        Self {
-            names,
-            shapes,
-            values,
-        }
+        Self { names, shapes, values }
     }
 
     /// The one value of a model that answers with one number.
@@ -40,27 +36,17 @@ impl ModelOutput {
         let at = self.names.iter().position(|other| other == name);
         at.and_then(|at| self.values.get(at))
             .map(Vec::as_slice)
-            .ok_or_else(|| {
-                anyhow!(
-                    "the model has no output {name:?}: it has {}",
-                    self.described()
-                )
-            })
+            .ok_or_else(|| anyhow!("the model has no output {name:?}: it has {}", self.described()))
     }
 
     /// The same outputs with other values: the circuit's in place of candle's.
     pub fn with_values(&self, values: Vec<Vec<f64>>) -> Self {
-        Self {
-            values,
-            ..self.clone()
-        }
+        Self { values, ..self.clone() }
     }
 
     fn described(&self) -> String {
         let outputs = self.names.iter().zip(&self.shapes);
-        let each: Vec<_> = outputs
-            .map(|(name, shape)| format!("{name} {shape:?}"))
-            .collect();
+        let each: Vec<_> = outputs.map(|(name, shape)| format!("{name} {shape:?}")).collect();
         each.join(", ")
     }
 }

@@ -5,8 +5,8 @@ use candle_onnx::onnx::tensor_proto::{DataLocation, DataType};
 use candle_onnx::onnx::tensor_shape_proto::Dimension;
 use candle_onnx::onnx::tensor_shape_proto::dimension::Value::{DimParam, DimValue};
 use candle_onnx::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, type_proto,
 };
 use polars::df;
 use polars::prelude::{IntoLazy, col, concat_list};
@@ -24,21 +24,12 @@ const ANY: Option<i64> = None;
 fn value(name: &str, dtype: DataType, dims: &[Option<i64>]) -> ValueInfoProto {
     let dim = dims
         .iter()
-        .map(|size| Dimension {
-            value: Some(size.map_or(DimParam("n".into()), DimValue)),
-            ..Default::default()
-        })
+        .map(|size| Dimension { value: Some(size.map_or(DimParam("n".into()), DimValue)), ..Default::default() })
         .collect();
-    let tensor = type_proto::Tensor {
-        elem_type: dtype as i32,
-        shape: Some(TensorShapeProto { dim }),
-    };
+    let tensor = type_proto::Tensor { elem_type: dtype as i32, shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto {
         name: name.to_string(),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..Default::default()
-        }),
+        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }),
         ..Default::default()
     }
 }
@@ -63,11 +54,7 @@ fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     }
 }
 
-fn proto(
-    inputs: Vec<ValueInfoProto>,
-    weights: Vec<TensorProto>,
-    nodes: Vec<NodeProto>,
-) -> ModelProto {
+fn proto(inputs: Vec<ValueInfoProto>, weights: Vec<TensorProto>, nodes: Vec<NodeProto>) -> ModelProto {
     let graph = GraphProto {
         input: inputs,
         initializer: weights,
@@ -77,10 +64,7 @@ fn proto(
     };
     ModelProto {
         graph: Some(graph),
-        opset_import: vec![OperatorSetIdProto {
-            domain: String::new(),
-            version: 18,
-        }],
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 18 }],
         ..Default::default()
     }
 }
@@ -97,11 +81,7 @@ fn linear() -> ModelProto {
     proto(
         vec![value("x", DataType::Float, &[ANY, Some(3)])],
         vec![floats("w", &[3, 1], &[1.0, 10.0, 100.0])],
-        vec![
-            half,
-            node("MatMul", &["x", "w"], "xw"),
-            node("Add", &["xw", "half"], "y"),
-        ],
+        vec![half, node("MatMul", &["x", "w"], "xw"), node("Add", &["xw", "half"], "y")],
     )
 }
 
@@ -115,10 +95,7 @@ fn two_inputs() -> ModelProto {
         ..Default::default()
     });
     proto(
-        vec![
-            value("a", DataType::Float, &[ANY, Some(2)]),
-            value("b", DataType::Int64, &[Some(2)]),
-        ],
+        vec![value("a", DataType::Float, &[ANY, Some(2)]), value("b", DataType::Int64, &[Some(2)])],
         vec![],
         vec![cast, node("Add", &["a", "bf"], "y")],
     )
@@ -129,10 +106,7 @@ fn model(proto: &ModelProto) -> Model {
 }
 
 fn refused(proto: &ModelProto) -> String {
-    format!(
-        "{:#}",
-        Model::from_bytes(&proto.encode_to_vec()).unwrap_err()
-    )
+    format!("{:#}", Model::from_bytes(&proto.encode_to_vec()).unwrap_err())
 }
 
 fn row_error<T: std::fmt::Debug>(result: Result<T>) -> String {
@@ -186,17 +160,11 @@ fn several_inputs_come_from_list_columns_of_their_names() {
     assert_eq!(model.run(&input).unwrap().values, [[3.0, 3.0]]);
 
     let missing = row_error(model.tensors(&frame.drop("b").unwrap()));
-    assert!(
-        missing.contains(r#"input "b" (i64 [2]) has no column"#),
-        "{missing}"
-    );
+    assert!(missing.contains(r#"input "b" (i64 [2]) has no column"#), "{missing}");
     let mut extra = frame.clone();
     extra.rename("b", "c".into()).unwrap();
     let extra = row_error(model.tensors(&extra));
-    assert!(
-        extra.contains(r#"column "c" is none of the model's inputs ["a", "b"]"#),
-        "{extra}"
-    );
+    assert!(extra.contains(r#"column "c" is none of the model's inputs ["a", "b"]"#), "{extra}");
 
     let list = |values: [f64; 2]| {
         df!("i" => [values[0]], "j" => [values[1]])
@@ -212,10 +180,7 @@ fn several_inputs_come_from_list_columns_of_their_names() {
     let nan = row_error(model.tensors(&list([1.0, f64::NAN])));
     assert!(nan.contains(r#"place 1 of column "a" is NaN"#), "{nan}");
     let half = row_error(model.tensors(&list([1.0, 2.5])));
-    assert!(
-        half.contains(r#"place 1 of column "b" is 2.5"#) && half.contains("whole numbers"),
-        "{half}"
-    );
+    assert!(half.contains(r#"place 1 of column "b" is 2.5"#) && half.contains("whole numbers"), "{half}");
 }
 
 #[test]
@@ -223,30 +188,15 @@ fn frames_that_do_not_fit_are_refused_with_column_and_shape() {
     let model = model(&linear());
     let refused = |frame: DataFrame| row_error(model.tensors(&frame));
     for (frame, reason) in [
-        (
-            df!("a" => [1.0], "b" => [1.0]),
-            r#"input "x" (f32 [1, 3]) takes 3 numbers, and the frame gives 2"#,
-        ),
+        (df!("a" => [1.0], "b" => [1.0]), r#"input "x" (f32 [1, 3]) takes 3 numbers, and the frame gives 2"#),
         (
             df!("a" => [1.0], "b" => [f64::NAN], "c" => [1.0]),
             r#"column "b" is NaN: the model's input "x" (f32 [1, 3]) takes finite numbers"#,
         ),
-        (
-            df!("a" => [1.0], "b" => [1e39], "c" => [1.0]),
-            "that is too large for",
-        ),
-        (
-            df!("a" => [1.0], "b" => ["x"], "c" => [1.0]),
-            r#"column "b" holds str, expected numbers"#,
-        ),
-        (
-            df!("a" => [1.0], "b" => [None::<f64>], "c" => [1.0]),
-            r#"column "b" is empty (null)"#,
-        ),
-        (
-            df!("a" => [1.0, 2.0], "b" => [1.0, 2.0], "c" => [1.0, 2.0]),
-            "2 rows, expected one",
-        ),
+        (df!("a" => [1.0], "b" => [1e39], "c" => [1.0]), "that is too large for"),
+        (df!("a" => [1.0], "b" => ["x"], "c" => [1.0]), r#"column "b" holds str, expected numbers"#),
+        (df!("a" => [1.0], "b" => [None::<f64>], "c" => [1.0]), r#"column "b" is empty (null)"#),
+        (df!("a" => [1.0, 2.0], "b" => [1.0, 2.0], "c" => [1.0, 2.0]), "2 rows, expected one"),
     ] {
         let error = refused(frame.unwrap());
         assert!(error.contains(reason), "{error}");
@@ -256,17 +206,11 @@ fn frames_that_do_not_fit_are_refused_with_column_and_shape() {
 
 #[test]
 fn an_answer_that_is_no_number_is_refused() {
-    let model = model(&proto(
-        vec![value("x", DataType::Float, &[ANY, Some(1)])],
-        vec![],
-        vec![node("Div", &["x", "x"], "y")],
-    ));
+    let model =
+        model(&proto(vec![value("x", DataType::Float, &[ANY, Some(1)])], vec![], vec![node("Div", &["x", "x"], "y")]));
     let input = model.tensors(&df!("a" => [0.0]).unwrap()).unwrap();
     let error = row_error(model.run(&input));
-    assert!(
-        error.contains(r#"its output "y" is NaN at place 0"#),
-        "{error}"
-    );
+    assert!(error.contains(r#"its output "y" is NaN at place 0"#), "{error}");
 }
 
 #[test]
@@ -282,20 +226,14 @@ fn a_panic_inside_candle_fails_the_row() {
     let mut model_proto = proto(
         vec![value("x", DataType::Int64, &[Some(1)])],
         vec![whole("one", 1)],
-        vec![
-            node("Sub", &["x", "one"], "d"),
-            node("Div", &["one", "d"], "y"),
-        ],
+        vec![node("Sub", &["x", "one"], "d"), node("Div", &["one", "d"], "y")],
     );
     model_proto.graph.as_mut().unwrap().output = vec![value("y", DataType::Int64, &[Some(1)])];
     let model = model(&model_proto);
     let row = |number: f64| model.tensors(&df!("a" => [number]).unwrap()).unwrap();
     assert_eq!(model.run(&row(2.0)).unwrap().scalar().unwrap(), 1.0);
     let error = row_error(model.run(&row(1.0)));
-    assert!(
-        error.contains("panicked: attempt to divide by zero"),
-        "{error}"
-    );
+    assert!(error.contains("panicked: attempt to divide by zero"), "{error}");
 }
 
 #[test]
@@ -303,16 +241,9 @@ fn ops_that_candle_lacks_are_all_listed_at_load() {
     let error = refused(&proto(
         vec![value("x", DataType::Float, &[ANY, Some(3)])],
         vec![],
-        vec![
-            node("Elu", &["x"], "e"),
-            node("TopK", &["e"], "t"),
-            node("Elu", &["t"], "y"),
-        ],
+        vec![node("Elu", &["x"], "e"), node("TopK", &["e"], "t"), node("Elu", &["t"], "y")],
     ));
-    assert_eq!(
-        error,
-        "uses what candle cannot evaluate: Elu (nodes: Elu_e, Elu_y); TopK (nodes: TopK_t)"
-    );
+    assert_eq!(error, "uses what candle cannot evaluate: Elu (nodes: Elu_e, Elu_y); TopK (nodes: TopK_t)");
 }
 
 #[test]
@@ -351,19 +282,11 @@ fn files_that_are_no_model_stop_the_daemon_by_name() {
 fn inputs_and_weights_that_cannot_be_used_are_named() {
     let with_input = |input| refused(&proto(vec![input], vec![], vec![node("Relu", &["x"], "y")]));
     let open = with_input(value("x", DataType::Float, &[ANY, ANY]));
-    assert!(
-        open.contains(r#"dimension 1 of the input "x" has no fixed size"#),
-        "{open}"
-    );
+    assert!(open.contains(r#"dimension 1 of the input "x" has no fixed size"#), "{open}");
     let text = with_input(value("x", DataType::String, &[ANY]));
-    assert!(
-        text.contains(r#"the input "x" holds elements of a type"#),
-        "{text}"
-    );
+    assert!(text.contains(r#"the input "x" holds elements of a type"#), "{text}");
     let mut shapeless = value("x", DataType::Float, &[]);
-    if let Some(type_proto::Value::TensorType(tensor)) =
-        &mut shapeless.r#type.as_mut().unwrap().value
-    {
+    if let Some(type_proto::Value::TensorType(tensor)) = &mut shapeless.r#type.as_mut().unwrap().value {
         tensor.shape = None;
     }
     assert!(with_input(shapeless).contains(r#"the input "x" has no shape"#));
@@ -381,10 +304,7 @@ fn inputs_and_weights_that_cannot_be_used_are_named() {
     let short = with_weight(floats("w", &[2], &[1.0]));
     assert!(short.contains(r#"the weight "w""#), "{short}");
     let negative = with_weight(floats("w", &[-1], &[1.0]));
-    assert!(
-        negative.contains(r#"the weight "w": has a dimension of -1"#),
-        "{negative}"
-    );
+    assert!(negative.contains(r#"the weight "w": has a dimension of -1"#), "{negative}");
 }
 
 /// Old exporters list the weights among the inputs as well, and 32-bit integers lose their shape in candle.
@@ -392,9 +312,7 @@ fn inputs_and_weights_that_cannot_be_used_are_named() {
 fn old_exports_run_too() {
     let mut model_proto = linear();
     let graph = model_proto.graph.as_mut().unwrap();
-    graph
-        .input
-        .push(value("w", DataType::Float, &[Some(3), Some(1)]));
+    graph.input.push(value("w", DataType::Float, &[Some(3), Some(1)]));
     assert_eq!(model(&model_proto).inputs().len(), 1);
 
     let shape = TensorProto {

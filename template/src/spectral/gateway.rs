@@ -23,14 +23,7 @@ async fn fetch_with(service: &Service, cid: &str) -> Result<Vec<u8>> {
         return Err(Fault::Row(anyhow!("{shown:?} is no CID")));
     }
     let path = format!("/ipfs/{cid}");
-    let document = service
-        .call(
-            &path,
-            MAX_BYTES,
-            |client, url| client.get(url),
-            |body| Ok(body.to_vec()),
-        )
-        .await?;
+    let document = service.call(&path, MAX_BYTES, |client, url| client.get(url), |body| Ok(body.to_vec())).await?;
     document.ok_or_else(|| Fault::Retry(anyhow!("the IPFS gateway has no document {cid} (404)")))
 }
 
@@ -104,10 +97,7 @@ mod tests {
         let server = Server::answering(vec![Reply::ok("x".repeat(MAX_BYTES + 1))]).await;
         let error = fetch(&server.url(), CID).await.unwrap_err();
         assert!(matches!(error, Fault::Row(_)), "{error}");
-        assert!(
-            error.to_string().contains("longer than the 1048576 bytes"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("longer than the 1048576 bytes"), "{error}");
 
         let server = Server::answering(vec![Reply::status(404)]).await;
         let error = fetch(&server.url(), CID).await.unwrap_err();
@@ -123,8 +113,7 @@ mod tests {
             Reply::redirect(&elsewhere.url()),
         ])
         .await;
-        let service = Service::new("IPFS gateway", &here.url(), TIMEOUT)
-            .with_first_wait(Duration::from_millis(1));
+        let service = Service::new("IPFS gateway", &here.url(), TIMEOUT).with_first_wait(Duration::from_millis(1));
         assert_eq!(fetch_with(&service, CID).await.unwrap(), b"ours");
         let error = fetch_with(&service, CID).await.unwrap_err();
         assert!(error.to_string().contains("another host"), "{error}");

@@ -48,9 +48,7 @@ pub fn client(timeout: Duration) -> Client {
 fn within_the_host(attempt: redirect::Attempt) -> redirect::Action {
     let here = |url: &reqwest::Url| (url.host_str().map(str::to_string), url.port());
     match attempt.previous().last() {
-        Some(last) if here(last) != here(attempt.url()) => {
-            attempt.error("a redirect to another host is not followed")
-        }
+        Some(last) if here(last) != here(attempt.url()) => attempt.error("a redirect to another host is not followed"),
         Some(last) if last.scheme() == "https" && attempt.url().scheme() != "https" => {
             attempt.error("a redirect from https to http is not followed")
         }
@@ -119,10 +117,8 @@ impl Service {
             }
             self.once(path, limit, request, &read).await
         };
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(self.first_wait)
-            .with_max_times(RETRIES)
-            .with_jitter();
+        let backoff =
+            ExponentialBuilder::default().with_min_delay(self.first_wait).with_max_times(RETRIES).with_jitter();
         once.retry(backoff)
             .when(|failed: &Failed| failed.again)
             .adjust(|failed, wait| match (wait, failed.wait) {
@@ -155,33 +151,17 @@ impl Service {
         }
         read(&body).map(Some).map_err(|error| {
             let quoted = self.quoted(&body);
-            self.retry(
-                path,
-                error.context(format!("cannot use the answer {quoted}")),
-            )
+            self.retry(path, error.context(format!("cannot use the answer {quoted}")))
         })
     }
 
     /// The body, up to its limit.
-    async fn body(
-        &self,
-        path: &str,
-        answer: &mut Response,
-        limit: usize,
-    ) -> std::result::Result<Vec<u8>, Failed> {
+    async fn body(&self, path: &str, answer: &mut Response, limit: usize) -> std::result::Result<Vec<u8>, Failed> {
         let mut body = Vec::new();
-        while let Some(chunk) = answer
-            .chunk()
-            .await
-            .map_err(|error| self.unreached(path, error))?
-        {
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreached(path, error))? {
             if body.len() + chunk.len() > limit {
                 let error = anyhow!("the answer is longer than the {limit} bytes that are read");
-                return Err(Failed {
-                    fault: Fault::Row(self.told(path, error)),
-                    again: false,
-                    wait: None,
-                });
+                return Err(Failed { fault: Fault::Row(self.told(path, error)), again: false, wait: None });
             }
             body.extend_from_slice(&chunk);
         }
@@ -192,11 +172,7 @@ impl Service {
         let timeout = error.is_timeout();
         // reqwest's error shows the URL, which we name ourselves.
         let error = Error::new(error.without_url());
-        let error = if timeout {
-            error.context("no answer in time")
-        } else {
-            error
-        };
+        let error = if timeout { error.context("no answer in time") } else { error };
         self.retry(path, error)
     }
 
@@ -204,32 +180,19 @@ impl Service {
         let quoted = self.quoted(body);
         let error = anyhow!("{status}: {quoted}");
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failed {
-                again: false,
-                ..self.retry(path, error.context("the key was refused: is it right?"))
-            },
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Failed {
-                wait: retry_after(headers),
-                ..self.retry(path, error)
-            },
-            _ if status.is_server_error() => Failed {
-                wait: retry_after(headers),
-                ..self.retry(path, error)
-            },
-            _ => Failed {
-                fault: Fault::Row(self.told(path, error)),
-                again: false,
-                wait: None,
-            },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Failed { again: false, ..self.retry(path, error.context("the key was refused: is it right?")) }
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
+                Failed { wait: retry_after(headers), ..self.retry(path, error) }
+            }
+            _ if status.is_server_error() => Failed { wait: retry_after(headers), ..self.retry(path, error) },
+            _ => Failed { fault: Fault::Row(self.told(path, error)), again: false, wait: None },
         }
     }
 
     fn retry(&self, path: &str, error: Error) -> Failed {
-        Failed {
-            fault: Fault::Retry(self.told(path, error)),
-            again: true,
-            wait: None,
-        }
+        Failed { fault: Fault::Retry(self.told(path, error)), again: true, wait: None }
     }
 
     /// The error with who and what in front.

@@ -25,11 +25,7 @@ fn quoted(body: &[u8]) -> Vec<u8> {
         let rest = &body[at..];
         if in_string {
             // An escaped quote does not end the string.
-            let taken = if rest[0] == b'\\' {
-                rest.len().min(2)
-            } else {
-                1
-            };
+            let taken = if rest[0] == b'\\' { rest.len().min(2) } else { 1 };
             in_string = rest[0] != b'"';
             text.extend_from_slice(&rest[..taken]);
             at += taken;
@@ -55,8 +51,7 @@ mod tests {
     #[test]
     fn words_that_are_no_numbers_become_strings() {
         let text = br#"{"a": NaN, "b": [Infinity, -Infinity], "c\"NaN": "NaN \" NaN", "d": 1}"#;
-        let expected =
-            json!({"a": "NaN", "b": ["Infinity", "-Infinity"], "c\"NaN": "NaN \" NaN", "d": 1});
+        let expected = json!({"a": "NaN", "b": ["Infinity", "-Infinity"], "c\"NaN": "NaN \" NaN", "d": 1});
         assert_eq!(json(text).unwrap(), expected);
     }
 

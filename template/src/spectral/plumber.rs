@@ -51,10 +51,7 @@ impl Plumber {
     }
 
     /// Several wallets' features in as few calls as possible. A wallet that Plumber does not know fails alone.
-    pub async fn features_batch(
-        &self,
-        wallets: &[String],
-    ) -> Result<HashMap<String, Result<Features>>> {
+    pub async fn features_batch(&self, wallets: &[String]) -> Result<HashMap<String, Result<Features>>> {
         let mut results = HashMap::with_capacity(wallets.len());
         let mut asked = Vec::with_capacity(wallets.len());
         for wallet in wallets.iter().collect::<HashSet<_>>() {
@@ -79,15 +76,7 @@ impl Plumber {
     async fn batch(&self, wallets: &[&String]) -> Result<HashMap<String, Features>> {
         const PATH: &str = "/api/v1/features_batch";
         let body = json!({ "wallet_addresses": wallets });
-        let rows = self
-            .0
-            .call(
-                PATH,
-                MAX_BATCH,
-                |client, url| client.post(url).json(&body),
-                rows_of,
-            )
-            .await?;
+        let rows = self.0.call(PATH, MAX_BATCH, |client, url| client.post(url).json(&body), rows_of).await?;
         rows.ok_or_else(|| Fault::Retry(anyhow!("Plumber does not know {PATH} (404)")))
     }
 
@@ -130,10 +119,7 @@ fn features_of(wallet: &str, body: &[u8]) -> Anyhow<Features> {
         bail!("expected a JSON object of features");
     };
     if let Some(other) = features.get(WALLET).and_then(Value::as_str) {
-        ensure!(
-            other.eq_ignore_ascii_case(wallet),
-            "these are the features of wallet {other}"
-        );
+        ensure!(other.eq_ignore_ascii_case(wallet), "these are the features of wallet {other}");
     }
     Ok(features)
 }
@@ -141,10 +127,9 @@ fn features_of(wallet: &str, body: &[u8]) -> Anyhow<Features> {
 /// Each row, merged with what holds for all. What the row itself says wins.
 fn rows_of(body: &[u8]) -> Anyhow<HashMap<String, Features>> {
     let answer = lenient::json(body)?;
-    let (Some(market), Some(rows)) = (
-        answer["market_data"].as_object(),
-        answer["wallets_addresses_features"].as_array(),
-    ) else {
+    let (Some(market), Some(rows)) =
+        (answer["market_data"].as_object(), answer["wallets_addresses_features"].as_array())
+    else {
         bail!(r#"expected {{"market_data": {{…}}, "wallets_addresses_features": [{{…}}]}}"#);
     };
     let mut found = HashMap::with_capacity(rows.len());

@@ -47,10 +47,7 @@ async fn one_wallets_features_are_asked_for_with_the_key() {
 async fn an_unknown_wallet_fails_its_request_at_once() {
     let (fault, tries) = refused(Reply::status(404)).await;
     assert!(matches!(fault, Fault::Row(_)));
-    assert_eq!(
-        fault.to_string(),
-        format!("Plumber has no features of wallet {A}")
-    );
+    assert_eq!(fault.to_string(), format!("Plumber has no features of wallet {A}"));
     assert_eq!(tries, 1);
 }
 
@@ -64,18 +61,12 @@ async fn what_may_pass_is_tried_again_and_then_left_to_the_row() {
         (Reply::ok(r#"{"wallet_age": 5, "ri"#), "EOF while parsing"),
         (Reply::ok("[]"), "expected a JSON object of features"),
         (Reply::ok(""), "EOF while parsing"),
-        (
-            Reply::ok(format!(r#"{{"wallet_address": "{B}"}}"#)),
-            "these are the features of wallet",
-        ),
+        (Reply::ok(format!(r#"{{"wallet_address": "{B}"}}"#)), "these are the features of wallet"),
     ] {
         let (fault, tries) = refused(reply).await;
         assert!(matches!(fault, Fault::Retry(_)), "{fault}");
         let text = fault.to_string();
-        assert!(
-            text.contains("Plumber (http://127.0.0.1:") && text.contains(reason),
-            "{text}"
-        );
+        assert!(text.contains("Plumber (http://127.0.0.1:") && text.contains(reason), "{text}");
         assert_eq!(tries, 4, "{text}");
     }
 }
@@ -95,11 +86,7 @@ async fn a_passing_trouble_is_not_noticed() {
 
 #[tokio::test]
 async fn retry_after_is_honoured() {
-    let (_server, waiting) = answering(vec![
-        Reply::status(503).header("retry-after", "1"),
-        Reply::ok("{}"),
-    ])
-    .await;
+    let (_server, waiting) = answering(vec![Reply::status(503).header("retry-after", "1"), Reply::ok("{}")]).await;
     let start = std::time::Instant::now();
     waiting.features(A).await.unwrap();
     assert!(start.elapsed() >= Duration::from_secs(1));
@@ -116,10 +103,7 @@ async fn a_refused_key_is_said_and_not_shown() {
         let (fault, tries) = refused(Reply::status(status).body(format!("bad token {KEY}"))).await;
         assert!(matches!(fault, Fault::Retry(_)), "{fault}");
         let text = fault.to_string();
-        assert!(
-            text.contains("the key was refused") && text.contains("bad token [key]"),
-            "{text}"
-        );
+        assert!(text.contains("the key was refused") && text.contains("bad token [key]"), "{text}");
         assert_eq!(tries, 1);
     }
 }
@@ -161,22 +145,10 @@ async fn a_host_that_is_away_is_tried_again() {
 #[tokio::test]
 async fn nan_and_strings_are_refused_by_the_features_name() {
     for (body, reason) in [
-        (
-            r#"{"ok": 1, "risk": NaN}"#,
-            r#"feature "risk" is "NaN", expected a number"#,
-        ),
-        (
-            r#"{"ok": 1, "risk": -Infinity}"#,
-            r#"feature "risk" is "-Infinity", expected a number"#,
-        ),
-        (
-            r#"{"ok": 1, "risk": "0.5"}"#,
-            r#"feature "risk" is "0.5", expected a number"#,
-        ),
-        (
-            r#"{"ok": 1, "risk": null}"#,
-            r#"feature "risk" is null, expected a number"#,
-        ),
+        (r#"{"ok": 1, "risk": NaN}"#, r#"feature "risk" is "NaN", expected a number"#),
+        (r#"{"ok": 1, "risk": -Infinity}"#, r#"feature "risk" is "-Infinity", expected a number"#),
+        (r#"{"ok": 1, "risk": "0.5"}"#, r#"feature "risk" is "0.5", expected a number"#),
+        (r#"{"ok": 1, "risk": null}"#, r#"feature "risk" is null, expected a number"#),
     ] {
         let (_server, plumber) = answering(vec![Reply::ok(body)]).await;
         let features = plumber.features(A).await.unwrap();
@@ -215,10 +187,7 @@ async fn a_batch_merges_the_market_and_each_wallet_stands_alone() {
 
 #[tokio::test]
 async fn a_batch_that_is_none_is_tried_again() {
-    for body in [
-        "{}",
-        r#"{"market_data": {}, "wallets_addresses_features": [{}]}"#,
-    ] {
+    for body in ["{}", r#"{"market_data": {}, "wallets_addresses_features": [{}]}"#] {
         let (_server, plumber) = answering(vec![Reply::ok(body)]).await;
         let fault = plumber.features_batch(&[A.to_string()]).await.unwrap_err();
         assert!(matches!(fault, Fault::Retry(_)), "{fault}");
@@ -233,10 +202,7 @@ async fn more_wallets_than_a_batch_holds_are_asked_for_in_several() {
     let body = r#"{"market_data": {}, "wallets_addresses_features": []}"#;
     let (server, plumber) = answering(vec![Reply::ok(body)]).await;
     let wallets: Vec<_> = (0..BATCH + 1).map(|at| format!("0x{at:040x}")).collect();
-    assert_eq!(
-        plumber.features_batch(&wallets).await.unwrap().len(),
-        BATCH + 1
-    );
+    assert_eq!(plumber.features_batch(&wallets).await.unwrap().len(), BATCH + 1);
     assert_eq!(server.requests().len(), 2);
 }
 
@@ -251,4 +217,16 @@ async fn an_upload_gives_a_cid() {
     let fault = plumber.upload(b"proof".to_vec()).await.unwrap_err();
     assert!(matches!(fault, Fault::Retry(_)), "{fault}");
     assert!(fault.to_string().contains("expected a CID"), "{fault}");
+}
+
+/// The service runs every call in a task.
+#[test]
+fn calls_can_be_spawned() {
+    fn spawnable<T: Send>(_: T) {}
+    let plumber = Plumber::new("http://127.0.0.1:9", SecretString::from(KEY));
+    spawnable(plumber.features(A));
+    spawnable(plumber.features_batch(&[]));
+    spawnable(plumber.upload(Vec::new()));
+    spawnable(super::super::pulse::Pulse::new("http://127.0.0.1:9").multisig(A));
+    spawnable(super::super::gateway::fetch("http://127.0.0.1:9", CID));
 }

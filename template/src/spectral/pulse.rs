@@ -29,12 +29,7 @@ impl Pulse {
         }
         let found = self
             .0
-            .call(
-                &format!("/getMultiSigAddress/{wallet}"),
-                MAX_BYTES,
-                |client, url| client.get(url),
-                multisig_of,
-            )
+            .call(&format!("/getMultiSigAddress/{wallet}"), MAX_BYTES, |client, url| client.get(url), multisig_of)
             .await?;
         Ok(found.flatten())
     }
@@ -66,10 +61,7 @@ mod tests {
         let service = Service::new("Pulse", &server.url(), TIMEOUT);
         let pulse = Pulse(service.with_first_wait(Duration::from_millis(1)));
         let found = pulse.multisig(WALLET).await;
-        assert_eq!(
-            server.requests()[0].path,
-            format!("/getMultiSigAddress/{WALLET}")
-        );
+        assert_eq!(server.requests()[0].path, format!("/getMultiSigAddress/{WALLET}"));
         found
     }
 
@@ -82,11 +74,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wallet_without_one_is_no_error() {
-        for reply in [
-            Reply::ok(r#"{"message": "No data found"}"#),
-            Reply::ok("[]"),
-            Reply::status(404),
-        ] {
+        for reply in [Reply::ok(r#"{"message": "No data found"}"#), Reply::ok("[]"), Reply::status(404)] {
             assert_eq!(asked(reply).await.unwrap(), None);
         }
     }
@@ -94,10 +82,7 @@ mod tests {
     #[tokio::test]
     async fn another_answer_is_tried_again_and_quoted() {
         for (body, reason) in [
-            (
-                r#"[{"contract_address": "0x12"}]"#,
-                r#""0x12" is no address"#,
-            ),
+            (r#"[{"contract_address": "0x12"}]"#, r#""0x12" is no address"#),
             (r#"{"message": "maintenance"}"#, "maintenance"),
             ("<html>", "<html>"),
         ] {
@@ -109,10 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_wallet_is_never_asked_for() {
-        let error = Pulse::new("http://127.0.0.1:9")
-            .multisig("../x")
-            .await
-            .unwrap_err();
+        let error = Pulse::new("http://127.0.0.1:9").multisig("../x").await.unwrap_err();
         assert!(matches!(error, Fault::Row(_)), "{error}");
     }
 }

@@ -20,19 +20,11 @@ pub struct Reply {
 
 impl Reply {
     pub fn ok(body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status: 200,
-            headers: Vec::new(),
-            body: body.into(),
-            hangs: false,
-        }
+        Self { status: 200, headers: Vec::new(), body: body.into(), hangs: false }
     }
 
     pub fn status(status: u16) -> Self {
-        Self {
-            status,
-            ..Self::ok("said no")
-        }
+        Self { status, ..Self::ok("said no") }
     }
 
     pub fn redirect(to: &str) -> Self {
@@ -40,10 +32,7 @@ impl Reply {
     }
 
     pub fn hanging() -> Self {
-        Self {
-            hangs: true,
-            ..Self::ok("")
-        }
+        Self { hangs: true, ..Self::ok("") }
     }
 
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
@@ -83,16 +72,10 @@ impl Server {
         *script.replies.lock().unwrap() = replies;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let app = Router::new()
-            .fallback(answer)
-            .layer(axum::extract::DefaultBodyLimit::disable())
-            .with_state(script.clone());
+        let app =
+            Router::new().fallback(answer).layer(axum::extract::DefaultBodyLimit::disable()).with_state(script.clone());
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self {
-            address,
-            script,
-            task,
-        }
+        Self { address, script, task }
     }
 
     pub fn url(&self) -> String {
@@ -110,15 +93,8 @@ impl Drop for Server {
     }
 }
 
-async fn answer(
-    State(script): State<Script>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let authorization = headers
-        .get("authorization")
-        .map_or("", |value| value.to_str().unwrap());
+async fn answer(State(script): State<Script>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let authorization = headers.get("authorization").map_or("", |value| value.to_str().unwrap());
     script.asked.lock().unwrap().push(Asked {
         path: uri.path().to_string(),
         authorization: authorization.to_string(),
