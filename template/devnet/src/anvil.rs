@@ -5,13 +5,14 @@ use std::{
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+use tokio::sync::oneshot;
 
 /// How long anvil may take to listen.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -27,6 +28,8 @@ pub struct Anvil {
     keeper: Child,
     lifeline: Option<ChildStdin>,
     port: u16,
+    /// Closes when anvil does.
+    alive: oneshot::Receiver<()>,
 }
 
 /// How the chain is to be.
@@ -76,12 +79,14 @@ impl Anvil {
             .stdout
             .take()
             .context("anvil's output is not there")?;
+        let (ended, alive) = oneshot::channel();
         let mut anvil = Self {
             keeper,
             lifeline,
             port: 0,
+            alive,
         };
-        anvil.port = listening_port(stdout).with_context(|| {
+        anvil.port = listening_port(stdout, ended).with_context(|| {
             format!(
                 "{} did not start on port {}",
                 program.display(),
@@ -89,6 +94,12 @@ impl Anvil {
             )
         })?;
         Ok(anvil)
+    }
+
+    /// Returns when anvil has stopped by itself.
+    pub async fn stopped(&mut self) {
+        // Nothing is ever sent: the channel only closes.
+        let _ = (&mut self.alive).await;
     }
 
     /// The RPC endpoint.
@@ -107,7 +118,7 @@ impl Drop for Anvil {
 }
 
 /// Reads anvil's output until it tells its port, and goes on reading so that anvil never waits for a reader.
-fn listening_port(stdout: std::process::ChildStdout) -> Result<u16> {
+fn listening_port(stdout: ChildStdout, ended: oneshot::Sender<()>) -> Result<u16> {
     let (found, port) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -120,6 +131,7 @@ fn listening_port(stdout: std::process::ChildStdout) -> Result<u16> {
                 let _ = found.send(port);
             }
         }
+        drop(ended);
     });
     match port.recv_timeout(READY_WITHIN) {
         Ok(Some(port)) => Ok(port),

@@ -53,21 +53,24 @@ pub struct ProvenOutput {
 }
 
 impl Network {
-    /// Has the validator ask our modeler to prove requests: by id, or where there are several by a document on IPFS.
+    /// Has the validator ask our modeler to prove requests.
     pub async fn challenge(&self, request_ids: &[H256]) -> Result<Challenge> {
+        let payload = self.challenge_payload(request_ids).await?;
+        self.challenge_with(self.deployment.modeler, &payload).await
+    }
+
+    /// What a challenge says: one request's id, or for several the CID of a document that lists them.
+    pub async fn challenge_payload(&self, request_ids: &[H256]) -> Result<String> {
         ensure!(
             !request_ids.is_empty(),
             "a challenge names at least one request"
         );
-        let payload = match request_ids {
-            [id] => format!("{id:?}"),
-            ids => {
-                let ids: Vec<_> = ids.iter().map(|id| format!("{id:?}")).collect();
-                self.upload(json!({ "request_ids": ids }).to_string().into_bytes())
-                    .await?
-            }
-        };
-        self.challenge_with(self.deployment.modeler, &payload).await
+        if let [id] = request_ids {
+            return Ok(format!("{id:?}"));
+        }
+        let ids: Vec<_> = request_ids.iter().map(|id| format!("{id:?}")).collect();
+        self.upload(json!({ "request_ids": ids }).to_string().into_bytes())
+            .await
     }
 
     /// Has the validator give any modeler a challenge that says anything.

@@ -113,6 +113,11 @@ impl Devnet {
         Ok(devnet)
     }
 
+    /// Returns when the chain has stopped by itself, which it should not.
+    pub async fn chain_stopped(&mut self) {
+        self.anvil.stopped().await;
+    }
+
     /// The chain's endpoint.
     pub fn rpc_url(&self) -> String {
         self.anvil.url()

@@ -11,6 +11,7 @@
 
 pub mod anvil;
 pub mod challenge;
+pub mod cli;
 pub mod contracts;
 pub mod deploy;
 mod devnet;
@@ -22,6 +23,8 @@ pub mod request;
 pub mod rpc;
 pub mod sender;
 pub mod services;
+pub mod state;
+pub mod status;
 pub mod verifier;
 
 pub use deploy::{Deployment, InferenceEncoding, Terms};

@@ -8,6 +8,7 @@ use ethers::{
     types::{Filter, Log},
 };
 use reqwest::{StatusCode, Url};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{deploy::Deployment, keys::Parties, rpc, rpc::Node};
@@ -18,7 +19,7 @@ const POLL: Duration = Duration::from_millis(50);
 const LOG_RANGE: u64 = 50_000;
 
 /// Where Plumber and the IPFS gateway are, and the key to Plumber.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServicesAt {
     pub url: String,
     pub api_key: String,

@@ -124,11 +124,10 @@ impl Network {
 
     /// Waits for our modeler's answer to a request.
     pub async fn wait_answer(&self, request: &Request, timeout: Duration) -> Result<Answer> {
-        let what = format!("the answer to {:?}", request.id);
-        wait_for(&what, timeout, || async {
-            Ok(self.answers(std::slice::from_ref(request)).await?.pop())
-        })
-        .await
+        let answers = self
+            .wait_answers(std::slice::from_ref(request), timeout)
+            .await?;
+        answers.into_iter().next().context("no answer")
     }
 
     /// Waits until our modeler has answered every request.
@@ -137,11 +136,23 @@ impl Network {
         requests: &[Request],
         timeout: Duration,
     ) -> Result<Vec<Answer>> {
-        wait_for("an answer to each request", timeout, || async {
+        let all = wait_for("an answer to each request", timeout, || async {
             let answers = self.answers(requests).await?;
             Ok((answers.len() >= requests.len()).then_some(answers))
-        })
-        .await
+        });
+        match all.await {
+            Ok(answers) => Ok(answers),
+            Err(error) => {
+                let answers = self.answers(requests).await?;
+                let answered = |id| answers.iter().any(|answer| answer.request_id == id);
+                let open = requests
+                    .iter()
+                    .map(|request| request.id)
+                    .filter(|id| !answered(*id));
+                let open: Vec<_> = open.map(|id| format!("{id:?}")).collect();
+                Err(error.context(format!("not answered: {}", open.join(", "))))
+            }
+        }
     }
 
     /// The Consumption contract, as far as its two forms are the same.

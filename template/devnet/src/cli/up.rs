@@ -1,0 +1,110 @@
+//! `devnet up`: the devnet as a process.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use ethers::types::Address;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::TermsArgs;
+use crate::{
+    anvil::AnvilOptions,
+    devnet::{Devnet, Options},
+    fault::Fault,
+    state::{self, State},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    /// The chain's port; 0 for any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8545)]
+    port: u16,
+    /// The port of Plumber, Pulse and the IPFS gateway; 0 for any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8546)]
+    services_port: u16,
+    /// Seconds from block to block.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.25)]
+    block_time: f64,
+    /// The folder with the model files; its verifier is registered if it has one.
+    #[arg(long, value_name = "FOLDER", default_value = "model_files")]
+    model_files: PathBuf,
+    /// Where to write the daemon's settings. The state file `devnet.json` goes beside it.
+    #[arg(long, value_name = "FILE", default_value = ".env")]
+    env_file: PathBuf,
+    #[command(flatten)]
+    terms: TermsArgs,
+    /// Make Plumber answer badly for a wallet: KIND is unknown, error, html, half-json, nan, string, missing, extra
+    /// or out-of-range. May be given more than once.
+    #[arg(long, value_name = "WALLET=KIND", value_parser = Fault::parse_assignment)]
+    fault: Vec<(Address, Fault)>,
+}
+
+impl UpArgs {
+    pub(super) async fn run(self) -> Result<()> {
+        // From here on a signal no longer kills us: it ends the wait below, and dropping the devnet ends anvil.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = self.serve() => result,
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+
+    async fn serve(self) -> Result<()> {
+        let mut devnet = Devnet::start(self.options()).await?;
+        let state_file = self
+            .env_file
+            .parent()
+            .unwrap_or(Path::new(""))
+            .join("devnet.json");
+        self.write_files(&devnet, &state_file)?;
+        let verifier = devnet
+            .verifier
+            .map_or("none".to_owned(), |verifier| format!("{verifier:?}"));
+        println!(
+            "devnet ready: chain {} (id {}), services {}, modeler {:?}, verifier {verifier}, settings {}, state {}",
+            devnet.rpc_url(),
+            devnet.network.deployment.chain_id,
+            devnet.services.url(),
+            devnet.network.deployment.modeler,
+            self.env_file.display(),
+            state_file.display(),
+        );
+        devnet.chain_stopped().await;
+        bail!("anvil stopped by itself")
+    }
+
+    fn options(&self) -> Options {
+        let anvil = AnvilOptions {
+            port: self.port,
+            block_time: self.block_time,
+            ..AnvilOptions::default()
+        };
+        Options {
+            anvil,
+            terms: self.terms.terms(),
+            services_port: self.services_port,
+            model_files: Some(self.model_files.clone()),
+            faults: self.fault.clone(),
+            ..Options::default()
+        }
+    }
+
+    fn write_files(&self, devnet: &Devnet, state_file: &Path) -> Result<()> {
+        let mut settings = devnet.env();
+        settings.push((
+            "NOVA_MODEL_FILES_PATH",
+            self.model_files.display().to_string(),
+        ));
+        state::write_env(&self.env_file, &settings)?;
+        let state = State {
+            rpc_url: devnet.rpc_url(),
+            services: devnet.network.services.clone(),
+            anvil_accounts: true,
+            deployment: devnet.network.deployment.clone(),
+        };
+        state.write(state_file)
+    }
+}
