@@ -7,7 +7,9 @@ The daemon starts it with `--nice N`, and EZKL's thread count in RAYON_NUM_THREA
 """
 
 import argparse
+import asyncio
 import ctypes
+import inspect
 import json
 import os
 import resource
@@ -53,19 +55,19 @@ def gen_settings(ezkl, model, output, run_args):
     return ezkl.gen_settings(model=model, output=output, py_run_args=arguments)
 
 
-def create_evm_verifier(ezkl, sol_code_path, **arguments):
+async def create_evm_verifier(ezkl, sol_code_path, **arguments):
     """Write the Solidity verifier. EZKL then looks for solc to make the ABI, which nobody here needs."""
     if os.path.exists(sol_code_path):
         os.remove(sol_code_path)
     try:
-        ezkl.create_evm_verifier(sol_code_path=sol_code_path, abi_path=sol_code_path + ".abi", **arguments)
+        await ezkl.create_evm_verifier(sol_code_path=sol_code_path, abi_path=sol_code_path + ".abi", **arguments)
     except RuntimeError:
         if not os.path.exists(sol_code_path) or os.path.getsize(sol_code_path) == 0:
             raise
     return True
 
 
-def answer(ezkl, call, args):
+def begin(ezkl, call, args):
     if call == "version":
         return ezkl.__version__
     if call == "peak_memory":
@@ -79,11 +81,17 @@ def answer(ezkl, call, args):
     raise ValueError(f"unknown call {call!r}")
 
 
+async def answer(ezkl, call, args):
+    """The value of a call. Some of EZKL's functions are coroutines, and want the loop before they are called."""
+    value = begin(ezkl, call, args)
+    return await value if inspect.isawaitable(value) else value
+
+
 def serve(ezkl, requests, protocol):
     for line in requests:
         request = json.loads(line)
         try:
-            reply = {"id": request["id"], "value": answer(ezkl, request["call"], request["args"])}
+            reply = {"id": request["id"], "value": asyncio.run(answer(ezkl, request["call"], request["args"]))}
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a Rust panic arrives as a BaseException

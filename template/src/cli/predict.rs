@@ -34,7 +34,7 @@ pub struct Options {
 pub async fn predict(config: Config, options: Options) -> anyhow::Result<()> {
     let (raw_input, features) = match &options.wallet {
         Some(wallet) => {
-            let (plumber, _) = service::spectral(&config)?;
+            let (plumber, _) = service::spectral(&config);
             (wallet.clone(), features::frame(&plumber.features(wallet).await?)?)
         }
         None => {

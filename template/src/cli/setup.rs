@@ -1,7 +1,7 @@
 //! `nova setup`: from model.onnx to everything that answering and proving needs.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -195,10 +195,8 @@ fn keep(made: &ModelFiles, target: &ModelFiles, ezkl_version: String, insecure_s
         }
     }
     let manifest = SetupManifest { ezkl_version, insecure_srs, digests };
-    let mut file = tempfile::NamedTempFile::new_in(&target.folder)?;
-    file.write_all(&serde_json::to_vec_pretty(&manifest)?)?;
-    file.persist(&manifest_path).with_context(|| format!("cannot write {}", manifest_path.display()))?;
-    Ok(())
+    std::fs::write(&manifest_path, serde_json::to_vec_pretty(&manifest)?)
+        .with_context(|| format!("cannot write {}", manifest_path.display()))
 }
 
 /// Shows which step runs and for how long: a spinner on a terminal, plain lines elsewhere.

@@ -69,7 +69,7 @@ impl Store {
     pub fn open(config: &Config) -> Result<Self> {
         match &config.storage {
             Storage::Local => Ok(Self::Local(local::Local::new(&config.artifacts))),
-            Storage::S3 { bucket, prefix } => Ok(Self::S3(s3::S3::open(bucket, prefix)?)),
+            Storage::S3 { bucket, prefix } => Ok(Self::S3(s3::S3::open(bucket, prefix, &config.aws)?)),
         }
     }
 

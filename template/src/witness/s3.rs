@@ -8,6 +8,8 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
 use object_store::ObjectStoreExt as _;
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use crate::config::ModelFiles;
 use crate::ezkl::files::ModelVersion;
 use crate::fault::{self, Classify as _, Fault};
@@ -21,10 +23,17 @@ pub struct S3 {
 }
 
 impl S3 {
-    pub fn open(bucket: &str, prefix: &str) -> fault::Result<Self> {
+    /// `aws` holds variables that the environment does not have.
+    pub fn open(bucket: &str, prefix: &str, aws: &[(String, SecretString)]) -> fault::Result<Self> {
         http::install_crypto();
-        let bucket = AmazonS3Builder::from_env()
-            .with_bucket_name(bucket)
+        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+        for (name, value) in aws {
+            // Variables of other AWS tools are none of ours.
+            if let Ok(key) = name.to_ascii_lowercase().parse() {
+                builder = builder.with_config(key, value.expose_secret());
+            }
+        }
+        let bucket = builder
             .build()
             .with_context(|| format!("cannot use the S3 bucket {bucket} (NOVA_S3_BUCKET, AWS_*)"))
             .stop()?;
