@@ -48,10 +48,11 @@ impl Running {
             .spawn()
             .unwrap();
         let mut first_line = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut first_line).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut first_line).unwrap();
         Self {
             child,
+            _stdout: stdout,
             folder,
             first_line,
         }
