@@ -1,0 +1,119 @@
+"""EZKL in a process of its own: one JSON object a line in, one out.
+
+    {"id": 1, "call": "gen_witness", "args": {"data": "...", "model": "model.ezkl"}}
+    {"id": 1, "value": {...}}            or            {"id": 1, "error": "..."}
+
+The daemon starts it with `--nice N`, and EZKL's thread count in RAYON_NUM_THREADS. It dies with the daemon.
+"""
+
+import argparse
+import asyncio
+import ctypes
+import inspect
+import json
+import os
+import resource
+import signal
+import sys
+
+# The functions a daemon may call, each with EZKL's own keyword arguments.
+CALLS = {
+    "calibrate_settings",
+    "compile_circuit",
+    "gen_srs",
+    "gen_witness",
+    "get_srs",
+    "mock",
+    "prove",
+    "setup",
+    "verify",
+}
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent():
+    """Ask the kernel to end this process when the daemon ends, however it ends."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the daemon was gone before the worker had started")
+
+
+def protect_protocol():
+    """Give the protocol a descriptor of its own: whatever EZKL prints goes to stderr."""
+    protocol = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return protocol
+
+
+def gen_settings(ezkl, model, output, run_args):
+    """Write the circuit settings of `model`; `run_args` holds fields of EZKL's PyRunArgs."""
+    arguments = ezkl.PyRunArgs()
+    for name, value in run_args.items():
+        setattr(arguments, name, value)
+    return ezkl.gen_settings(model=model, output=output, py_run_args=arguments)
+
+
+async def create_evm_verifier(ezkl, sol_code_path, **arguments):
+    """Write the Solidity verifier. EZKL then looks for solc to make the ABI, which nobody here needs."""
+    if os.path.exists(sol_code_path):
+        os.remove(sol_code_path)
+    try:
+        await ezkl.create_evm_verifier(sol_code_path=sol_code_path, abi_path=sol_code_path + ".abi", **arguments)
+    except RuntimeError:
+        if not os.path.exists(sol_code_path) or os.path.getsize(sol_code_path) == 0:
+            raise
+    return True
+
+
+def begin(ezkl, call, args):
+    if call == "version":
+        return ezkl.__version__
+    if call == "peak_memory":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if call == "gen_settings":
+        return gen_settings(ezkl, **args)
+    if call == "create_evm_verifier":
+        return create_evm_verifier(ezkl, **args)
+    if call in CALLS:
+        return getattr(ezkl, call)(**args)
+    raise ValueError(f"unknown call {call!r}")
+
+
+async def answer(ezkl, call, args):
+    """The value of a call. Some of EZKL's functions are coroutines, and want the loop before they are called."""
+    value = begin(ezkl, call, args)
+    return await value if inspect.isawaitable(value) else value
+
+
+def serve(ezkl, requests, protocol):
+    for line in requests:
+        request = json.loads(line)
+        try:
+            reply = {"id": request["id"], "value": asyncio.run(answer(ezkl, request["call"], request["args"]))}
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a Rust panic arrives as a BaseException
+            reply = {"id": request["id"], "error": f"{error}" or type(error).__name__}
+        protocol.write(json.dumps(reply) + "\n")
+        protocol.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--nice", type=int, default=0)
+    options = parser.parse_args()
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to handle
+    os.nice(options.nice)
+    protocol = protect_protocol()
+    try:
+        import ezkl
+    except ImportError as error:
+        sys.exit(f"{sys.executable} cannot import ezkl ({error}): install ezkl/requirements.txt, or set NOVA_PYTHON")
+    serve(ezkl, sys.stdin, protocol)
+
+
+if __name__ == "__main__":
+    main()

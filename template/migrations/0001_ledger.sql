@@ -1,0 +1,153 @@
+-- The ledger: the daemon's only queue. Each table is a state machine whose CHECK constraints say what a state needs;
+-- the guarded updates in src/ledger move the rows. Times are unix seconds: `*_at` on this machine's clock,
+-- `requested` and `deadline` on the chain's.
+
+-- Whose ledger this is: chain, contracts, modeler. Another daemon's is refused.
+CREATE TABLE identity (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT;
+
+-- The next block to read, for each stream of logs.
+CREATE TABLE cursor (
+    stream TEXT PRIMARY KEY,
+    block  INTEGER NOT NULL CHECK (block >= 0)
+) STRICT;
+
+CREATE TABLE request (
+    contract        TEXT NOT NULL,
+    id              TEXT NOT NULL CHECK (length(id) = 66),
+    input           TEXT NOT NULL,
+    consumer        TEXT NOT NULL,
+    block           INTEGER NOT NULL,
+    block_hash      TEXT NOT NULL,
+    requested       INTEGER NOT NULL,
+    deadline        INTEGER NOT NULL,
+    state           TEXT NOT NULL DEFAULT 'seen' CHECK (state IN
+                        ('seen', 'inferred', 'answering', 'final', 'failed', 'expired', 'answered', 'orphaned')),
+    reason          TEXT,
+    -- What was inferred, and the digest of the model files that did it. No model_value: the model ran without candle.
+    model_value     REAL,
+    circuit_value   REAL,
+    submitted_value REAL,
+    model_digest    TEXT,
+    -- The calls that answer it; no commitment where no proof registry is set.
+    answer          BLOB,
+    commitment      BLOB,
+    -- Claim: who works on the row, and until when nobody else may.
+    owner           TEXT,
+    lease_until     INTEGER NOT NULL DEFAULT 0,
+    tries           INTEGER NOT NULL DEFAULT 0,
+    next_try        INTEGER NOT NULL DEFAULT 0,
+    seen_at         INTEGER NOT NULL,
+    changed_at      INTEGER NOT NULL,
+    PRIMARY KEY (contract, id),
+    CHECK (state <> 'failed' OR reason IS NOT NULL),
+    CHECK (state NOT IN ('inferred', 'answering', 'final')
+           OR (submitted_value IS NOT NULL AND circuit_value IS NOT NULL
+               AND answer IS NOT NULL AND model_digest IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX request_work ON request (state, deadline);
+
+-- Someone asked for proofs: the log that did so is the row's identity, so that reading it twice adds nothing.
+CREATE TABLE challenge (
+    transaction_hash TEXT NOT NULL,
+    log_index        INTEGER NOT NULL,
+    -- 'ipfs': ZKMLChallengeGiven, answered with a CID. 'chain': ProofRequested, answered with the proof itself.
+    route            TEXT NOT NULL CHECK (route IN ('ipfs', 'chain')),
+    -- The validator to answer; for 'chain' the registry itself.
+    asker            TEXT NOT NULL,
+    -- A request id, or the CID of a document that names several.
+    payload          TEXT NOT NULL,
+    block            INTEGER NOT NULL,
+    state            TEXT NOT NULL DEFAULT 'asked' CHECK (state IN
+                         ('asked', 'proved', 'uploaded', 'sending', 'final', 'failed', 'orphaned')),
+    reason           TEXT,
+    cid              TEXT,
+    -- The call that delivers the proof.
+    delivery         BLOB,
+    owner            TEXT,
+    lease_until      INTEGER NOT NULL DEFAULT 0,
+    tries            INTEGER NOT NULL DEFAULT 0,
+    next_try         INTEGER NOT NULL DEFAULT 0,
+    seen_at          INTEGER NOT NULL,
+    changed_at       INTEGER NOT NULL,
+    PRIMARY KEY (transaction_hash, log_index),
+    CHECK (state <> 'failed' OR reason IS NOT NULL),
+    CHECK (state <> 'uploaded' OR cid IS NOT NULL),
+    CHECK (state NOT IN ('sending', 'final') OR delivery IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+
+-- Which requests a challenge asks about, in its order.
+CREATE TABLE challenge_request (
+    transaction_hash TEXT NOT NULL,
+    log_index        INTEGER NOT NULL,
+    position         INTEGER NOT NULL,
+    contract         TEXT NOT NULL,
+    request          TEXT NOT NULL,
+    PRIMARY KEY (transaction_hash, log_index, position),
+    FOREIGN KEY (transaction_hash, log_index) REFERENCES challenge
+) STRICT, WITHOUT ROWID;
+
+-- A proof is computed once, however often it is asked for.
+CREATE TABLE proof (
+    contract   TEXT NOT NULL,
+    request    TEXT NOT NULL,
+    vk_digest  TEXT NOT NULL,
+    seconds    REAL NOT NULL,
+    proved_at  INTEGER NOT NULL,
+    PRIMARY KEY (contract, request, vk_digest)
+) STRICT, WITHOUT ROWID;
+
+-- What must happen on chain. The idempotency key is its identity: queueing it twice adds nothing.
+CREATE TABLE tx (
+    key              TEXT PRIMARY KEY,
+    purpose          TEXT NOT NULL CHECK (purpose IN ('commit', 'answer', 'respond', 'prove')),
+    -- What it serves: a request ('commit', 'answer') or a challenge ('respond', 'prove').
+    contract         TEXT,
+    request          TEXT,
+    transaction_hash TEXT,
+    log_index        INTEGER,
+    target           TEXT NOT NULL,
+    calldata         BLOB NOT NULL,
+    deadline         INTEGER,
+    -- Signed only after this one is: the commitment takes the lower nonce, so no answer is mined before it.
+    after            TEXT REFERENCES tx (key),
+    state            TEXT NOT NULL DEFAULT 'queued' CHECK (state IN
+                         ('queued', 'signed', 'broadcast', 'mined', 'final', 'cancelling', 'fatal')),
+    reason           TEXT,
+    -- The attempt that was mined.
+    mined_hash       TEXT,
+    mined_block      INTEGER,
+    mined_time       INTEGER,
+    gas_used         INTEGER,
+    tries            INTEGER NOT NULL DEFAULT 0,
+    next_try         INTEGER NOT NULL DEFAULT 0,
+    queued_at        INTEGER NOT NULL,
+    changed_at       INTEGER NOT NULL,
+    CHECK (state <> 'fatal' OR reason IS NOT NULL),
+    CHECK (state NOT IN ('mined', 'final')
+           OR (mined_hash IS NOT NULL AND mined_block IS NOT NULL AND mined_time IS NOT NULL)),
+    CHECK ((request IS NOT NULL AND contract IS NOT NULL) = (purpose IN ('commit', 'answer'))),
+    CHECK ((transaction_hash IS NOT NULL AND log_index IS NOT NULL) = (purpose IN ('respond', 'prove')))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tx_work ON tx (state, deadline);
+
+-- Every transaction ever signed, written before the node sees it.
+CREATE TABLE attempt (
+    hash        TEXT PRIMARY KEY,
+    tx          TEXT NOT NULL REFERENCES tx (key),
+    sender      TEXT NOT NULL,
+    nonce       INTEGER NOT NULL CHECK (nonce >= 0),
+    -- The MultiSig's sequence id, and when it refuses the call, on the chain's clock.
+    sequence_id INTEGER,
+    expires     INTEGER,
+    raw         BLOB NOT NULL,
+    max_fee_wei TEXT NOT NULL,
+    gas         INTEGER NOT NULL,
+    -- 'lost': its nonce was spent by another transaction, so it can never be mined.
+    state       TEXT NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'mined', 'lost')),
+    signed_at   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX attempt_tx ON attempt (tx, state);
+CREATE INDEX attempt_nonce ON attempt (sender, nonce);

@@ -1,0 +1,129 @@
+//! Who we are on chain: a wallet, and the MultiSig it may act through (whose address is then the modeler's).
+
+use std::fmt;
+
+use anyhow::{Context as _, anyhow};
+use ethers::abi::AbiEncode as _;
+use ethers::signers::{LocalWallet, Signer as _};
+use ethers::types::transaction::eip2718::TypedTransaction;
+use ethers::types::{Address, Bytes, H256, U256};
+use ethers::utils::keccak256;
+use secrecy::ExposeSecret as _;
+
+use super::contracts::{MultiSig, SendMultiSigCall};
+use super::{Client, contract_fault, text};
+use crate::config;
+use crate::fault::{Classify as _, Fault, Result};
+use crate::spectral::pulse::Pulse;
+
+/// Seconds for which the MultiSig accepts a signed call, as the seed system has it.
+const MULTISIG_LIFETIME: u64 = 3600;
+
+/// The signing key and the MultiSig in front of it.
+#[derive(Clone)]
+pub struct Account {
+    wallet: LocalWallet,
+    multisig: Option<MultiSig<ethers::providers::Provider<super::Transport>>>,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("wallet", &self.wallet.address()).finish_non_exhaustive()
+    }
+}
+
+impl Account {
+    /// The wallet of the private key, and the MultiSig that the settings name or Pulse knows.
+    pub async fn resolve(settings: &config::Chain, client: &Client, pulse: &Pulse) -> Result<Self> {
+        let wallet: LocalWallet = settings
+            .private_key
+            .expose_secret()
+            .trim_start_matches("0x")
+            .parse()
+            // The parser's own error may quote the key.
+            .map_err(|_| Fault::Stop(anyhow!("NOVA_CLI_WALLET_PRIVATE_KEY is not a private key (32 bytes in hex)")))?;
+        let wallet = wallet.with_chain_id(settings.chain_id);
+        let (named, from) = match &settings.multisig_address {
+            Some(named) => (Some(named.clone()), "NOVA_MULTISIG_ADDRESS"),
+            None => (pulse.multisig(&text(wallet.address())).await?, "Pulse"),
+        };
+        let Some(named) = named else { return Ok(Self { wallet, multisig: None }) };
+        let at: Address =
+            named.parse().map_err(|_| Fault::Stop(anyhow!("{from} names {named} as MultiSig, which is no address")))?;
+        let multisig = MultiSig::new(at, client.clone());
+        let listed = multisig
+            .is_signer(wallet.address())
+            .call()
+            .await
+            .map_err(|error| contract_fault(error, "isSigner", from, at))?;
+        if !listed {
+            return Err(Fault::Stop(anyhow!(
+                "the MultiSig {named} (from {from}) does not list wallet {} as a signer: use the key that made it, or set \
+                 NOVA_MULTISIG_ADDRESS to yours",
+                text(wallet.address())
+            )));
+        }
+        Ok(Self { wallet, multisig: Some(multisig) })
+    }
+
+    /// The address the contracts know us by.
+    pub fn modeler(&self) -> Address {
+        self.multisig.as_ref().map_or(self.wallet.address(), |multisig| multisig.address())
+    }
+
+    /// The address that signs and pays for gas.
+    pub fn wallet_address(&self) -> Address {
+        self.wallet.address()
+    }
+
+    /// The next sequence id of the MultiSig as the chain has it; `None` without a MultiSig.
+    pub async fn next_sequence_id(&self) -> Result<Option<u64>> {
+        match &self.multisig {
+            None => Ok(None),
+            Some(multisig) => {
+                let next = multisig
+                    .get_next_sequence_id()
+                    .call()
+                    .await
+                    .map_err(|error| contract_fault(error, "getNextSequenceId", "MultiSig", multisig.address()))?;
+                Ok(Some(next.low_u64()))
+            }
+        }
+    }
+
+    /// Where a call to `target` is really sent, with which data, and until when that is valid: through the MultiSig
+    /// under `sequence_id`, or directly.
+    pub fn wrap(&self, target: Address, calldata: Bytes, sequence_id: Option<u64>, chain_time: u64) -> Wrapped {
+        match (&self.multisig, sequence_id) {
+            (Some(multisig), Some(sequence_id)) => {
+                let expires = chain_time + MULTISIG_LIFETIME;
+                let call = SendMultiSigCall {
+                    to: target,
+                    value: U256::zero(),
+                    data: calldata,
+                    expire_time: expires.into(),
+                    sequence_id: sequence_id.into(),
+                    signature: Bytes::new(),
+                };
+                Wrapped { to: multisig.address(), data: call.encode().into(), expires: Some(expires) }
+            }
+            _ => Wrapped { to: target, data: calldata, expires: None },
+        }
+    }
+
+    /// The signed bytes of a transaction, and its hash.
+    pub fn sign(&self, transaction: &TypedTransaction) -> Result<(Bytes, H256)> {
+        let signature = self.wallet.sign_transaction_sync(transaction).context("cannot sign").stop()?;
+        let raw = transaction.rlp_signed(&signature);
+        let hash = H256(keccak256(&raw));
+        Ok((raw, hash))
+    }
+}
+
+/// A call in the form in which it is sent.
+pub struct Wrapped {
+    pub to: Address,
+    pub data: Bytes,
+    /// When the MultiSig refuses it, on the chain's clock.
+    pub expires: Option<u64>,
+}

@@ -1,0 +1,215 @@
+//! The contracts the daemon talks to, and how values are written for them.
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use ethers::abi::{self, AbiDecode as _, AbiEncode as _, ParamType, Token};
+use ethers::contract::abigen;
+use ethers::types::{Address, Bytes, H256, U256};
+use ethers::utils::keccak256;
+
+use crate::config::InferenceEncoding;
+
+abigen!(
+    Competition,
+    r#"[
+        struct SAParams { uint256 bountyAmount; uint256 requestPaymentAmount; uint256 requestExpirationTime; string responseDataType; uint256 endAt; address competitionContractAddress; address stakedToken; uint256 stakedAmount; uint256 disputeStake; uint256 slashAmount; }
+        function modelerContract() external view returns (address)
+        function consumptionContract() external view returns (address)
+        function isTopNModeler(address) external view returns (bool)
+        function getSAParams() external view returns (SAParams)
+    ]"#
+);
+
+abigen!(
+    Consumption,
+    r#"[
+        event ConsumerRequestMade(address indexed consumer, bytes32 requestId)
+        function submitInference(bytes32 requestId, uint256 inference) external
+        function inferenceRequests(bytes32 requestId) external view
+        function modelerHasResponded(address modeler, bytes32 requestId) external view returns (bool)
+        function consumptionWindow() external view returns (bool)
+    ]"#
+);
+
+abigen!(
+    ConsumptionOfStrings,
+    r#"[
+        function submitInference(bytes32 requestId, string inference) external
+    ]"#
+);
+
+abigen!(
+    Modeler,
+    r#"[
+        event ZKMLChallengeGiven(address indexed validator, address indexed modeler, string ipfsChallenge)
+        function respondToZKMLChallenge(address validator, string ipfsResponse) external
+    ]"#
+);
+
+abigen!(
+    MultiSig,
+    r#"[
+        function sendMultiSig(address to, uint256 value, bytes data, uint256 expireTime, uint256 sequenceId, bytes signature) external
+        function getNextSequenceId() external view returns (uint256)
+        function isSigner(address) external view returns (bool)
+    ]"#
+);
+
+abigen!(
+    ProofRegistry,
+    r#"[
+        event ProofRequested(bytes32 indexed requestId, address indexed modeler)
+        function commit(bytes32 requestId, address verifier, bytes32 instancesHash) external
+        function submitProof(bytes32 requestId, bytes proof, uint256[] instances) external
+        function getVerifiers(address modeler) external view returns (address[])
+    ]"#
+);
+
+/// The input and time of a request, as the Consumption contract holds them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InferenceRequest {
+    pub requested: u64,
+    pub consumer: Address,
+    pub input: String,
+}
+
+/// Reads what `inferenceRequests` returns in either encoding: older deployments return the four values flat, newer ones
+/// one struct, which puts an offset of 32 in front. A flat answer begins with the request id itself.
+///
+/// `None` where the contract knows no such request (all zero).
+pub fn decode_inference_request(id: H256, answer: &[u8]) -> Result<Option<InferenceRequest>> {
+    let fields = [ParamType::FixedBytes(32), ParamType::Uint(256), ParamType::Address, ParamType::String];
+    let first = answer.get(..32).context("inferenceRequests returned less than a word")?;
+    let values = if U256::from_big_endian(first) == U256::from(32) {
+        match abi::decode(&[ParamType::Tuple(fields.to_vec())], answer)?.pop() {
+            Some(Token::Tuple(values)) => values,
+            _ => bail!("inferenceRequests returned no struct"),
+        }
+    } else {
+        abi::decode(&fields, answer)?
+    };
+    let mut values = values.into_iter();
+    let mut next = || values.next().context("inferenceRequests returned too few values");
+    let held = next()?.into_fixed_bytes().context("requestId is no bytes32")?;
+    let requested = next()?.into_uint().context("requestTime is no uint256")?;
+    let consumer = next()?.into_address().context("consumer is no address")?;
+    let input = next()?.into_string().context("input is no string")?;
+    if requested.is_zero() && consumer.is_zero() {
+        return Ok(None);
+    }
+    ensure!(held == id.as_bytes(), "inferenceRequests returned another request: 0x{}", hex::encode(held));
+    let requested = u64::try_from(requested).map_err(|_| anyhow!("requestTime {requested} is no time"))?;
+    Ok(Some(InferenceRequest { requested, consumer, input }))
+}
+
+/// The call that submits `value` as the answer to a request.
+///
+/// # Errors
+/// A value that the encoding cannot hold: not finite, negative (`uint256`), or beyond 2^256.
+pub fn answer_calldata(id: H256, value: f64, encoding: InferenceEncoding) -> Result<Bytes> {
+    ensure!(value.is_finite(), "{value} cannot be submitted: it is not a finite number");
+    let id = id.into();
+    Ok(match encoding {
+        InferenceEncoding::Uint256 { decimals } => {
+            let inference = fixed_point(value, decimals)?;
+            consumption::SubmitInferenceCall { request_id: id, inference }.encode().into()
+        }
+        InferenceEncoding::String => {
+            consumption_of_strings::SubmitInferenceCall { request_id: id, inference: value.to_string() }.encode().into()
+        }
+    })
+}
+
+/// `value` × 10^`decimals`, rounded as decimal text is: exact in the shortest decimal that reads back to `value`.
+fn fixed_point(value: f64, decimals: u8) -> Result<U256> {
+    ensure!(value >= 0.0, "{value} cannot be submitted as uint256: it is negative (NOVA_INFERENCE_ENCODING=string can hold it)");
+    let text = format!("{value:.*}", usize::from(decimals));
+    // `{:.n}` prints the exact binary value; the shortest decimal is what a person and a proof's reader expect.
+    let shortest = value.to_string();
+    let text = match shortest.split_once('.') {
+        Some((whole, fraction)) if fraction.len() <= usize::from(decimals) => {
+            format!("{whole}{fraction}{}", "0".repeat(usize::from(decimals) - fraction.len()))
+        }
+        None => format!("{shortest}{}", "0".repeat(usize::from(decimals))),
+        Some(_) => text.replace('.', ""),
+    };
+    U256::from_dec_str(&text).map_err(|_| anyhow!("{value} with {decimals} decimals does not fit a uint256"))
+}
+
+/// keccak256 of the ABI-encoded instances, as `ProofRegistry` computes it. Instances are big-endian field elements.
+pub fn instances_hash(instances: &[[u8; 32]]) -> [u8; 32] {
+    keccak256(abi::encode(&[instances_token(instances)]))
+}
+
+/// The call that binds a request to the circuit's inputs and outputs before it is answered.
+pub fn commit_calldata(id: H256, verifier: Address, instances: &[[u8; 32]]) -> Bytes {
+    CommitCall { request_id: id.into(), verifier, instances_hash: instances_hash(instances) }.encode().into()
+}
+
+/// The call that has the chain check a proof.
+pub fn submit_proof_calldata(id: H256, proof: Vec<u8>, instances: &[[u8; 32]]) -> Bytes {
+    let instances = instances.iter().map(|felt| U256::from_big_endian(felt)).collect();
+    SubmitProofCall { request_id: id.into(), proof: proof.into(), instances }.encode().into()
+}
+
+/// The call that answers a validator's challenge with the CID of the proof.
+pub fn respond_calldata(validator: Address, cid: &str) -> Bytes {
+    RespondToZKMLChallengeCall { validator, ipfs_response: cid.to_owned() }.encode().into()
+}
+
+fn instances_token(instances: &[[u8; 32]]) -> Token {
+    Token::Array(instances.iter().map(|felt| Token::Uint(U256::from_big_endian(felt))).collect())
+}
+
+/// What a revert says: `Error(string)`, `Panic(uint256)`, or a custom error by its selector.
+pub fn describe_revert(data: &[u8]) -> String {
+    match data.get(..4) {
+        Some([0x08, 0xc3, 0x79, 0xa0]) => String::decode(&data[4..]).unwrap_or_else(|_| "an unreadable reason".to_owned()),
+        Some([0x4e, 0x48, 0x7b, 0x71]) => format!("panic {}", U256::from_big_endian(&data[4..])),
+        Some(selector) => custom_error(selector).unwrap_or_else(|| format!("custom error 0x{}", hex::encode(selector))),
+        None => "no reason given".to_owned(),
+    }
+}
+
+/// The custom errors of the contracts in `devnet/contracts`, so that a revert has a name.
+const CUSTOM_ERRORS: [&str; 33] = [
+    "AlreadyCommitted(bytes32,address)",
+    "AlreadyResponded(address,bytes32)",
+    "CallFailed(address)",
+    "ChallengeAlreadyAnswered(address,address)",
+    "ConsumptionWindowClosed()",
+    "EmptyChallenge()",
+    "EmptyResponse()",
+    "EpochNotOver(uint256,uint256)",
+    "Expired(uint256,uint256)",
+    "InstancesDoNotMatchCommitment(bytes32,bytes32,bytes32)",
+    "InsufficientBalance(address,uint256,uint256)",
+    "NotAContract(address)",
+    "NotChallenged(address,address)",
+    "NotCommitted(bytes32,address)",
+    "NotConsumerOrValidator(address)",
+    "NotSigner(address)",
+    "NotTopNModeler(address)",
+    "NotValidator(address)",
+    "NothingToClaim(address,uint256)",
+    "NothingToWithdraw(address)",
+    "OutputIndexOutOfRange(uint256,uint256)",
+    "OutputNotInField(uint256)",
+    "ProofAlreadyRequested(bytes32,address)",
+    "ProofAlreadyVerified(bytes32,address)",
+    "ProofRejected(bytes32,address)",
+    "RequestAlreadyMade(bytes32)",
+    "SequenceIdTooHigh(uint256,uint256)",
+    "SequenceIdTooLow(uint256,uint256)",
+    "SequenceIdUsed(uint256)",
+    "SignatureNotAccepted()",
+    "UnknownRequest(bytes32)",
+    "VerifierAlreadyRegistered(address,address)",
+    "VerifierNotRegistered(address,address)",
+];
+
+fn custom_error(selector: &[u8]) -> Option<String> {
+    CUSTOM_ERRORS
+        .iter()
+        .find(|signature| keccak256(signature.as_bytes())[..4] == *selector)
+        .map(|signature| (*signature).to_owned())
+}

@@ -1,0 +1,295 @@
+//! The chain: what is there (`Chain`), what happens on it (`watch`), and what we do to it (`send`).
+//! Nothing outside this folder knows ethers.
+
+pub mod account;
+pub mod contracts;
+pub mod rpc;
+pub mod send;
+pub mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use ethers::providers::{Middleware as _, Provider};
+use ethers::types::{Address, BlockNumber, H256, U256};
+
+use crate::config;
+use crate::fault::{Classify as _, Fault, Result};
+use crate::ledger::{Identity, Targets};
+use crate::spectral::pulse::Pulse;
+use account::Account;
+use contracts::{Competition, Consumption, Modeler, ProofRegistry};
+use rpc::Transport;
+
+/// SLA where `getSAParams` says none: PROTOCOL of the network, 600 s from request to answer.
+const DEFAULT_SLA: Duration = Duration::from_secs(600);
+
+pub type Client = Arc<Provider<Transport>>;
+
+/// The network, its contracts, and who we are on it. Checked once, when it is made.
+#[derive(Clone)]
+pub struct Chain {
+    client: Client,
+    settings: config::Chain,
+    genesis: H256,
+    competition: Competition<Provider<Transport>>,
+    consumption: Consumption<Provider<Transport>>,
+    modeler_contract: Modeler<Provider<Transport>>,
+    registry: Option<Registry>,
+    account: Account,
+    sla: Duration,
+}
+
+/// Where proofs are checked on chain, and by which verifier.
+#[derive(Clone)]
+struct Registry {
+    contract: ProofRegistry<Provider<Transport>>,
+    verifier: Address,
+}
+
+/// What the signing wallet can pay for.
+#[derive(Debug, Clone)]
+pub struct Funds {
+    pub wallet: String,
+    /// Ether, in decimal.
+    pub eth: String,
+    /// Answers that it pays for at today's gas price.
+    pub answers: u64,
+}
+
+/// Gas of an answer through a MultiSig with its commitment, rounded up: what `Funds` reckons with.
+const GAS_OF_AN_ANSWER: u64 = 300_000;
+
+/// The newest block, as far as we need it.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    pub number: u64,
+    /// The chain's clock, unix seconds.
+    pub time: u64,
+    /// Wei a unit of gas; zero on a chain without EIP-1559.
+    pub base_fee: U256,
+}
+
+impl Chain {
+    /// Connects, and checks the chain id, the contracts and the account.
+    pub async fn connect(settings: &config::Chain, pulse: &Pulse) -> Result<Self> {
+        let client = client(settings)?;
+        let chain_id = client.get_chainid().await.map_err(unreachable)?;
+        if chain_id != U256::from(settings.chain_id) {
+            return Err(Fault::Stop(anyhow!(
+                "the RPC endpoint serves chain {chain_id}, NOVA_CHAIN_ID is {}: one of them is wrong",
+                settings.chain_id
+            )));
+        }
+        let genesis = client.get_block(BlockNumber::Earliest).await.map_err(unreachable)?;
+        let genesis = genesis.and_then(|block| block.hash).context("the RPC endpoint has no first block").stop()?;
+
+        let competition_address = address("NOVA_CHALLENGE_ADDRESS", &settings.challenge_address)?;
+        let competition = Competition::new(competition_address, client.clone());
+        let consumption = competition.consumption_contract().call().await.map_err(|error| {
+            contract_fault(error, "consumptionContract", "NOVA_CHALLENGE_ADDRESS", competition_address)
+        })?;
+        let modeler_contract = competition.modeler_contract().call().await.map_err(|error| {
+            contract_fault(error, "modelerContract", "NOVA_CHALLENGE_ADDRESS", competition_address)
+        })?;
+        let account = Account::resolve(settings, &client, pulse).await?;
+        let sla = match settings.sla {
+            Some(sla) => sla,
+            None => sla_of(&competition).await?,
+        };
+        let registry = match &settings.proof_registry_address {
+            Some(registry) => Some(Registry::find(registry, settings, &account, &client).await?),
+            None => None,
+        };
+        Ok(Self {
+            settings: settings.clone(),
+            genesis,
+            consumption: Consumption::new(consumption, client.clone()),
+            modeler_contract: Modeler::new(modeler_contract, client.clone()),
+            competition,
+            registry,
+            account,
+            sla,
+            client,
+        })
+    }
+
+    /// Whose ledger belongs to this chain and modeler.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            chain_id: self.settings.chain_id,
+            genesis_hash: text(self.genesis),
+            consumption: text(self.consumption.address()),
+            modeler: text(self.modeler()),
+        }
+    }
+
+    pub fn targets(&self) -> Targets {
+        Targets {
+            modeler_contract: text(self.modeler_contract.address()),
+            registry: self.registry.as_ref().map(|registry| text(registry.contract.address())),
+        }
+    }
+
+    /// The address the contracts know us by: the MultiSig if there is one, else the wallet.
+    pub fn modeler(&self) -> Address {
+        self.account.modeler()
+    }
+
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Time from request to answer.
+    pub fn sla(&self) -> Duration {
+        self.sla
+    }
+
+    pub async fn head(&self) -> Result<Head> {
+        let block = self.client.get_block(BlockNumber::Latest).await.map_err(unreachable)?;
+        let block = block.context("the RPC endpoint has no newest block").retry()?;
+        Ok(Head {
+            number: block.number.unwrap_or_default().as_u64(),
+            time: block.timestamp.as_u64(),
+            base_fee: block.base_fee_per_gas.unwrap_or_default(),
+        })
+    }
+
+    /// Wei that the signing wallet holds.
+    pub async fn balance(&self) -> Result<U256> {
+        self.client.get_balance(self.account.wallet_address(), None).await.map_err(unreachable)
+    }
+
+    /// What the signing wallet can pay for.
+    pub async fn funds(&self) -> Result<Funds> {
+        let balance = self.balance().await?;
+        let gas_price = self.client.get_gas_price().await.map_err(unreachable)?;
+        Ok(Funds {
+            wallet: text(self.account.wallet_address()),
+            eth: ethers::utils::format_ether(balance),
+            answers: (balance / (gas_price * GAS_OF_AN_ANSWER).max(U256::one())).min(u64::MAX.into()).as_u64(),
+        })
+    }
+
+    /// The modeler's address, and how it signs.
+    pub fn describe_account(&self) -> String {
+        let (modeler, wallet) = (text(self.modeler()), text(self.account.wallet_address()));
+        if modeler == wallet {
+            format!("wallet {wallet}, directly")
+        } else {
+            format!("MultiSig {modeler}, which lists wallet {wallet} as signer")
+        }
+    }
+
+    /// True if our answers are still wanted.
+    pub async fn in_top_n(&self) -> Result<bool> {
+        self.competition.is_top_n_modeler(self.modeler()).call().await.map_err(|error| {
+            contract_fault(error, "isTopNModeler", "NOVA_CHALLENGE_ADDRESS", self.competition.address())
+        })
+    }
+
+    /// The calls that answer request `id` with `value`: the answer, and the commitment that goes before it where a proof
+    /// registry is set. Instances are big-endian field elements.
+    pub fn answer(
+        &self,
+        id: &str,
+        value: f64,
+        encoding: config::InferenceEncoding,
+        instances: &[[u8; 32]],
+    ) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+        let id = request_id(id)?;
+        let answer = contracts::answer_calldata(id, value, encoding).fail_row()?;
+        let commitment =
+            self.registry.as_ref().map(|registry| contracts::commit_calldata(id, registry.verifier, instances).to_vec());
+        Ok((answer.to_vec(), commitment))
+    }
+
+    /// The call that has the registry check a proof of request `id`.
+    pub fn delivery_on_chain(&self, id: &str, proof: Vec<u8>, instances: &[[u8; 32]]) -> Result<Vec<u8>> {
+        Ok(contracts::submit_proof_calldata(request_id(id)?, proof, instances).to_vec())
+    }
+
+    /// The call that answers `validator` with the CID of a proof.
+    pub fn delivery_by_ipfs(&self, validator: &str, cid: &str) -> Result<Vec<u8>> {
+        Ok(contracts::respond_calldata(address("validator", validator)?, cid).to_vec())
+    }
+}
+
+impl Registry {
+    async fn find(address_text: &str, settings: &config::Chain, account: &Account, client: &Client) -> Result<Self> {
+        let at = address("NOVA_PROOF_REGISTRY_ADDRESS", address_text)?;
+        let contract = ProofRegistry::new(at, client.clone());
+        let registered = contract
+            .get_verifiers(account.modeler())
+            .call()
+            .await
+            .map_err(|error| contract_fault(error, "getVerifiers", "NOVA_PROOF_REGISTRY_ADDRESS", at))?;
+        let verifier = match &settings.verifier_address {
+            Some(wanted) => {
+                let wanted = address("NOVA_VERIFIER_ADDRESS", wanted)?;
+                registered.into_iter().find(|verifier| *verifier == wanted)
+            }
+            None => registered.last().copied(),
+        };
+        let verifier = verifier
+            .with_context(|| {
+                format!(
+                    "the proof registry {address_text} holds no verifier of modeler {}: register the contract that `nova setup` \
+                     wrote, or unset NOVA_PROOF_REGISTRY_ADDRESS",
+                    text(account.modeler())
+                )
+            })
+            .stop()?;
+        Ok(Self { contract, verifier })
+    }
+}
+
+/// A client for the configured endpoints.
+pub fn client(settings: &config::Chain) -> Result<Client> {
+    let transport = Transport::new(&settings.rpc_urls).stop()?;
+    Ok(Arc::new(Provider::new(transport)))
+}
+
+async fn sla_of(competition: &Competition<Provider<Transport>>) -> Result<Duration> {
+    match competition.get_sa_params().call().await {
+        // The struct's third field is `requestExpirationTime`.
+        Ok((_, _, expiration, ..)) if expiration.is_zero() => Ok(DEFAULT_SLA),
+        Ok((_, _, expiration, ..)) => Ok(Duration::from_secs(expiration.low_u64())),
+        Err(error) if is_refusal(&error) => Ok(DEFAULT_SLA),
+        Err(error) => Err(Fault::Retry(anyhow!("{error}").context("cannot read getSAParams"))),
+    }
+}
+
+type CallError = ethers::contract::ContractError<Provider<Transport>>;
+
+/// True if the chain answered and said no, so that asking again changes nothing.
+fn is_refusal(error: &CallError) -> bool {
+    error.is_revert()
+        || matches!(error, CallError::DecodingError(_) | CallError::DetokenizationError(_) | CallError::AbiError(_))
+}
+
+fn contract_fault(error: CallError, method: &str, variable: &str, at: Address) -> Fault {
+    if is_refusal(&error) {
+        Fault::Stop(anyhow!("the contract at {} ({variable}) does not answer {method}: is it the right one?", text(at)))
+    } else {
+        Fault::Retry(anyhow!("{error}").context(format!("cannot call {method}")))
+    }
+}
+
+fn unreachable(error: ethers::providers::ProviderError) -> Fault {
+    Fault::Retry(anyhow!("{error}"))
+}
+
+/// Lower-case `0x…`: the form of the ledger.
+fn text(value: impl std::fmt::LowerHex) -> String {
+    format!("{value:#x}")
+}
+
+fn address(name: &str, value: &str) -> Result<Address> {
+    value.parse().map_err(|_| Fault::Stop(anyhow!("{name}: {value} is not an address (0x and 40 hex digits)")))
+}
+
+fn request_id(id: &str) -> Result<H256> {
+    id.parse().map_err(|_| Fault::Row(anyhow!("{id} is not a request id (0x and 64 hex digits)")))
+}

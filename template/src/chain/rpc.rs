@@ -1,0 +1,230 @@
+//! JSON-RPC over HTTP for ethers, on a current reqwest: several endpoints in order, each failure told apart.
+//!
+//! A refusal by the node (a JSON-RPC error) is an answer and is handed on. A time-out, a 429, a 5xx or a broken body is
+//! not: the next endpoint is asked, and after the last one the round starts again, with backoff and jitter.
+//! No error shows a URL, because URLs carry API keys.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backon::{ExponentialBuilder, Retryable as _};
+use ethers::providers::{JsonRpcClient, JsonRpcError, ProviderError, RpcError};
+use reqwest::{Client, StatusCode, Url};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::spectral::http;
+
+/// How long one request to one endpoint may take.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The largest answer that is read: the logs of a full range of blocks fit many times over.
+const MAX_BODY: usize = 64 << 20;
+
+/// ethers' way to the chain.
+#[derive(Debug)]
+pub struct Transport {
+    client: Client,
+    endpoints: Vec<Endpoint>,
+    next_id: AtomicU64,
+}
+
+struct Endpoint {
+    url: Url,
+    /// The host, which is all of the URL that may be shown.
+    name: String,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Why a request to the chain has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The node understood and refused.
+    #[error("{endpoint} refused {method}: {error}")]
+    Refused { endpoint: String, method: String, error: JsonRpcError },
+    /// No endpoint gave a usable answer.
+    #[error("no RPC endpoint answers {method}: {reason}")]
+    Unreachable { method: String, reason: String },
+    /// The answer was JSON, but not what the method returns.
+    #[error("{endpoint} answered {method} with something else: {error}")]
+    Decode { endpoint: String, method: String, error: serde_json::Error, text: String },
+}
+
+impl RpcError for Error {
+    fn as_error_response(&self) -> Option<&JsonRpcError> {
+        match self {
+            Self::Refused { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
+    fn as_serde_error(&self) -> Option<&serde_json::Error> {
+        match self {
+            Self::Decode { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for ProviderError {
+    fn from(error: Error) -> Self {
+        match error {
+            // ethers reads missing receipts and the like from this form.
+            Error::Decode { error, .. } => Self::SerdeJson(error),
+            other => Self::JsonRpcClientError(Box::new(other)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Call<'a, T> {
+    jsonrpc: &'static str,
+    id: u64,
+    method: &'a str,
+    params: T,
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<JsonRpcError>,
+}
+
+/// What one endpoint made of one request, when it did not answer it.
+enum Failure {
+    /// Another endpoint, or the same one later, may answer.
+    Passing(String),
+    /// The node has spoken.
+    Final(Error),
+}
+
+impl Transport {
+    /// # Errors
+    /// Names the position of a URL that is none, not the URL.
+    pub fn new(urls: &[SecretString]) -> anyhow::Result<Self> {
+        let endpoints = urls
+            .iter()
+            .enumerate()
+            .map(|(i, url)| {
+                let url: Url = url
+                    .expose_secret()
+                    .parse()
+                    .map_err(|error| anyhow::anyhow!("RPC URL number {} is not a URL: {error}", i + 1))?;
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                let name = format!("{}{port}", url.host_str().unwrap_or_default());
+                Ok(Endpoint { url, name })
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Self { client: http::client(TIMEOUT), endpoints, next_id: AtomicU64::new(1) })
+    }
+
+    /// The hosts that are asked, in order.
+    pub fn hosts(&self) -> Vec<&str> {
+        self.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect()
+    }
+
+    async fn ask_all(&self, method: &str, body: &[u8]) -> Result<(usize, Vec<u8>), Failure> {
+        let mut reasons = Vec::new();
+        for (i, endpoint) in self.endpoints.iter().enumerate() {
+            match self.ask(endpoint, method, body).await {
+                Ok(answer) => return Ok((i, answer)),
+                Err(Failure::Final(error)) => return Err(Failure::Final(error)),
+                Err(Failure::Passing(reason)) => reasons.push(format!("{}: {reason}", endpoint.name)),
+            }
+        }
+        Err(Failure::Passing(reasons.join("; ")))
+    }
+
+    async fn ask(&self, endpoint: &Endpoint, method: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        let response = self
+            .client
+            .post(endpoint.url.clone())
+            .header("content-type", "application/json")
+            .body(body.to_vec())
+            .send()
+            .await
+            .map_err(unanswered)?;
+        let status = response.status();
+        let answer = body_of(response).await?;
+        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+            return Err(Failure::Passing(format!("HTTP {status}")));
+        }
+        let parsed: Answer = serde_json::from_slice(&answer)
+            .map_err(|_| Failure::Passing(format!("HTTP {status}, and the body is no JSON-RPC")))?;
+        match parsed.error {
+            Some(error) if is_passing(&error) => Err(Failure::Passing(error.to_string())),
+            Some(error) => {
+                Err(Failure::Final(Error::Refused { endpoint: endpoint.name.clone(), method: method.to_owned(), error }))
+            }
+            None => Ok(parsed.result.map_or_else(|| b"null".to_vec(), |result| result.get().as_bytes().to_vec())),
+        }
+    }
+}
+
+async fn body_of(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(Failure::Passing(format!("the answer is longer than {MAX_BODY} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// reqwest's own words, without the URL.
+fn unanswered(error: reqwest::Error) -> Failure {
+    Failure::Passing(format!("{:#}", anyhow::Error::new(error.without_url())))
+}
+
+/// Rate limits and internal errors come as JSON-RPC errors too: -32005 (EIP-1474 limit exceeded), 429 (Alchemy),
+/// -32603 (internal error), unless the node explains that the call reverted.
+fn is_passing(error: &JsonRpcError) -> bool {
+    let limit = matches!(error.code, -32005 | 429) && !error.message.contains("block");
+    let internal = error.code == -32603 && error.data.is_none() && !error.message.contains("revert");
+    limit || internal || error.message.contains("header not found")
+}
+
+#[async_trait]
+impl JsonRpcClient for Transport {
+    type Error = Error;
+
+    async fn request<T, R>(&self, method: &str, params: T) -> Result<R, Error>
+    where
+        T: fmt::Debug + Serialize + Send + Sync,
+        R: DeserializeOwned + Send,
+    {
+        let call = Call { jsonrpc: "2.0", id: self.next_id.fetch_add(1, Ordering::Relaxed), method, params };
+        let body = serde_json::to_vec(&call).map_err(|error| Error::Decode {
+            endpoint: "the request".to_owned(),
+            method: method.to_owned(),
+            error,
+            text: String::new(),
+        })?;
+        let rounds =
+            ExponentialBuilder::default().with_min_delay(Duration::from_millis(250)).with_max_times(3).with_jitter();
+        let (endpoint, answer) = (|| self.ask_all(method, &body))
+            .retry(rounds)
+            .when(|failure| matches!(failure, Failure::Passing(_)))
+            .await
+            .map_err(|failure| match failure {
+                Failure::Final(error) => error,
+                Failure::Passing(reason) => Error::Unreachable { method: method.to_owned(), reason },
+            })?;
+        serde_json::from_slice(&answer).map_err(|error| Error::Decode {
+            endpoint: self.endpoints[endpoint].name.clone(),
+            method: method.to_owned(),
+            error,
+            text: String::from_utf8_lossy(&answer).chars().take(200).collect(),
+        })
+    }
+}

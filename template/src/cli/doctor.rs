@@ -1,0 +1,170 @@
+//! `nova doctor`: every check that can be made before money is at stake.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+
+use crate::chain::Chain;
+use crate::config::{Config, Network};
+use crate::ezkl::files::ModelVersion;
+use crate::ezkl::{Ezkl, srs};
+use crate::fault::Fault;
+use crate::features;
+use crate::model::Model;
+use crate::service;
+use crate::witness::Store;
+
+/// Rows of the sample that are sent down the whole path.
+const SAMPLE_ROWS: usize = 5;
+
+#[derive(Args)]
+pub struct Options {
+    /// Raw features to try the hooks and the circuit on
+    #[arg(long, value_name = "FILE")]
+    sample: Option<PathBuf>,
+}
+
+/// One line a check.
+///
+/// # Errors
+/// How many checks have failed.
+pub async fn doctor(config: Config, options: Options) -> Result<()> {
+    let mut report = Report::default();
+    report.line("settings", Ok("complete".to_owned()));
+    check_model(&config, &options, &mut report).await;
+    report.line("artifacts folder", check_artifacts(&config).await);
+    report.line("Plumber", check_plumber(&config).await);
+    check_chain(&config, &mut report).await;
+    ensure!(report.failed == 0, "{} of {} checks failed", report.failed, report.checks);
+    println!("all {} checks passed", report.checks);
+    Ok(())
+}
+
+#[derive(Default)]
+struct Report {
+    checks: usize,
+    failed: usize,
+}
+
+impl Report {
+    fn line(&mut self, name: &str, outcome: Result<String>) {
+        self.checks += 1;
+        match outcome {
+            Ok(detail) => println!("✓ {name}: {detail}"),
+            Err(error) => {
+                self.failed += 1;
+                println!("✗ {name}: {error:#}");
+            }
+        }
+    }
+}
+
+async fn check_model(config: &Config, options: &Options, report: &mut Report) {
+    let version = ModelVersion::read(&config.model_files);
+    report.line(
+        "model files",
+        version.as_ref().map(|v| format!("present and of one setup, digest {}", &v.digest[..12])).map_err(describe),
+    );
+    report.line("ONNX model", Model::load(&config.model_files.onnx).map(|_| "every op can run".to_owned()).map_err(Into::into));
+    if let Ok(version) = version {
+        report.line("SRS", check_srs(config, &version));
+        report.line("EZKL", check_ezkl(config, &version).await);
+    }
+    report.line("hooks and circuit", check_path(config, options).await);
+}
+
+fn check_srs(config: &Config, version: &ModelVersion) -> Result<String> {
+    if srs::is_public(&version.files.srs)? {
+        return Ok("of a public ceremony".to_owned());
+    }
+    if config.network == Network::ArbitrumOne {
+        srs::require_public(&version.files.srs)?;
+    }
+    Ok("INSECURE, made on some machine: good enough for this network, refused on arbitrum-one".to_owned())
+}
+
+async fn check_ezkl(config: &Config, version: &ModelVersion) -> Result<String> {
+    let wheel = Ezkl::new(&config.ezkl)?.version().await?;
+    version.settings.check_version(&wheel, &version.files.settings)?;
+    Ok(format!("version {wheel}, as the model files"))
+}
+
+/// Sends rows of the sample through hooks, candle and circuit.
+async fn check_path(config: &Config, options: &Options) -> Result<String> {
+    let sample = options.sample.clone().unwrap_or_else(super::sample);
+    let frame = features::load(&sample)?;
+    let predictor = super::predict::with_circuit(config).await?;
+    let rows = frame.height().min(SAMPLE_ROWS);
+    let mut last = 0.0;
+    for row in 0..rows {
+        let prediction = predictor
+            .predict(&format!("0x{row:064x}"), "", features::row(&frame, row)?)
+            .await
+            .map_err(|fault| anyhow::Error::from(fault).context(format!("{} row {row}", sample.display())))?;
+        last = prediction.submitted;
+    }
+    Ok(format!("{rows} rows of {} agree and are provable, the last would submit {last}", sample.display()))
+}
+
+async fn check_artifacts(config: &Config) -> Result<String> {
+    std::fs::create_dir_all(&config.artifacts)
+        .and_then(|()| tempfile::tempfile_in(&config.artifacts).map(drop))
+        .with_context(|| format!("{} must be writable (NOVA_ARTIFACTS_PATH)", config.artifacts.display()))?;
+    Store::open(config)?.check().await?;
+    Ok(format!("{} is writable, and the witness store gives back what it is given", config.artifacts.display()))
+}
+
+async fn check_plumber(config: &Config) -> Result<String> {
+    let (plumber, _) = service::spectral(config);
+    // Any wallet will do, known or not: what counts is that Plumber answers us.
+    match plumber.features(&format!("0x{}", "1".repeat(40))).await {
+        Ok(features) => Ok(format!("serves {} features", features.len())),
+        Err(Fault::Row(error)) => Ok(format!("answers: {error:#}")),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+async fn check_chain(config: &Config, report: &mut Report) {
+    match connect(config).await {
+        Err(error) => report.line("chain", Err(error)),
+        Ok(chain) => {
+            let identity = chain.identity();
+            report.line(
+                "chain",
+                Ok(format!("id {}, Consumption contract {}", identity.chain_id, identity.consumption)),
+            );
+            report.line("modeler", Ok(chain.describe_account()));
+            report.line("balance", check_balance(&chain).await);
+            report.line("top N", check_top_n(&chain).await);
+        }
+    }
+}
+
+async fn connect(config: &Config) -> Result<Chain> {
+    let (_, pulse) = service::spectral(config);
+    let settings = config.chain.as_ref().context("no chain is configured")?;
+    Ok(Chain::connect(settings, &pulse).await?)
+}
+
+async fn check_balance(chain: &Chain) -> Result<String> {
+    let funds = chain.funds().await?;
+    ensure!(
+        funds.answers >= 1,
+        "wallet {} holds {} ETH, not enough for one answer: send it some",
+        funds.wallet,
+        funds.eth
+    );
+    Ok(format!("{} ETH, enough for about {} answers", funds.eth, funds.answers))
+}
+
+async fn check_top_n(chain: &Chain) -> Result<String> {
+    if !chain.in_top_n().await? {
+        bail!("the modeler is not among the top N: the daemon would watch, and send nothing");
+    }
+    Ok("the modeler is among them".to_owned())
+}
+
+fn describe(fault: &Fault) -> anyhow::Error {
+    anyhow::anyhow!("{fault}")
+}

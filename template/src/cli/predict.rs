@@ -1,0 +1,117 @@
+//! `nova predict`
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use comfy_table::{Table, presets};
+use serde_json::json;
+
+use crate::config::Config;
+use crate::ezkl::Ezkl;
+use crate::ezkl::files::ModelVersion;
+use crate::features;
+use crate::pipeline::predict::{Circuit, Prediction, Predictor};
+use crate::service;
+
+#[derive(Args)]
+pub struct Options {
+    /// A file of raw features (parquet, CSV or JSON)
+    #[arg(long, value_name = "FILE", conflicts_with = "wallet")]
+    features: Option<PathBuf>,
+    /// Which row of the file, counted from 0
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    row: usize,
+    /// A wallet, whose features Plumber serves
+    #[arg(long, value_name = "0x…")]
+    pub wallet: Option<String>,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// The path of a request without the chain.
+pub async fn predict(config: Config, options: Options) -> anyhow::Result<()> {
+    let (raw_input, features) = match &options.wallet {
+        Some(wallet) => {
+            let (plumber, _) = service::spectral(&config);
+            (wallet.clone(), features::frame(&plumber.features(wallet).await?)?)
+        }
+        None => {
+            let file = options.features.clone().unwrap_or_else(super::sample);
+            let row = features::row(&features::load(&file)?, options.row)?;
+            (format!("{} row {}", file.display(), options.row), row)
+        }
+    };
+    let predictor = Predictor::new(&config, circuit(&config).await?)?;
+    let prediction = predictor.predict(&format!("0x{}", "0".repeat(64)), &raw_input, features).await?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&as_json(&prediction))?);
+    } else {
+        show(&prediction);
+    }
+    Ok(())
+}
+
+/// The circuit, if `setup` has been run; without it candle alone answers, which is enough while hooks are written.
+pub async fn circuit(config: &Config) -> anyhow::Result<Option<Circuit>> {
+    if let Err(missing) = config.model_files.check_present() {
+        anyhow::ensure!(config.model_files.onnx.is_file(), "{missing}");
+        eprintln!("EZKL's model files are missing, so this is candle alone; `nova setup` makes them");
+        return Ok(None);
+    }
+    let version = ModelVersion::read(&config.model_files)?;
+    let ezkl = Ezkl::new(&config.ezkl)?;
+    version.settings.check_version(&ezkl.version().await?, &version.files.settings)?;
+    Ok(Some(Circuit { ezkl, version }))
+}
+
+fn as_json(prediction: &Prediction) -> serde_json::Value {
+    json!({
+        "input": prediction.input.flat(),
+        "model": prediction.model.values,
+        "circuit": prediction.circuit.as_ref().map(|(output, _)| &output.values),
+        "divergence": divergence(prediction),
+        "submitted": prediction.submitted,
+        "milliseconds": prediction.times.0.iter()
+            .map(|(stage, time)| ((*stage).to_owned(), json!(time.as_secs_f64() * 1000.0)))
+            .collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// The largest |circuit − candle|.
+fn divergence(prediction: &Prediction) -> Option<f64> {
+    let (circuit, _) = prediction.circuit.as_ref()?;
+    let pairs = prediction.model.values.iter().flatten().zip(circuit.values.iter().flatten());
+    pairs.map(|(model, circuit)| (model - circuit).abs()).reduce(f64::max)
+}
+
+fn show(prediction: &Prediction) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    for values in prediction.input.flat() {
+        let shown: Vec<String> = values.iter().take(6).map(|value| format!("{value:.4}")).collect();
+        let more = if values.len() > shown.len() { " …" } else { "" };
+        table.add_row(["model input", &format!("{} values: {}{more}", values.len(), shown.join(", "))]);
+    }
+    table.add_row(["candle's output", &numbers(&prediction.model.values)]);
+    if let Some((output, _)) = &prediction.circuit {
+        table.add_row(["circuit's output", &numbers(&output.values)]);
+        table.add_row(["divergence", &divergence(prediction).map_or_else(String::new, |most| format!("{most:.3e}"))]);
+    }
+    table.add_row(["would be submitted", &prediction.submitted.to_string()]);
+    table.add_row(["times", &prediction.times.to_string()]);
+    println!("{table}");
+}
+
+fn numbers(outputs: &[Vec<f64>]) -> String {
+    let all: Vec<String> = outputs.iter().flatten().take(10).map(f64::to_string).collect();
+    all.join(", ")
+}
+
+/// A predictor with its circuit, for commands that cannot do without.
+pub async fn with_circuit(config: &Config) -> anyhow::Result<Predictor> {
+    config.model_files.check_present()?;
+    let circuit = circuit(config).await?.context("EZKL's model files are missing")?;
+    Ok(Predictor::new(config, Some(circuit))?)
+}

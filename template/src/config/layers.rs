@@ -1,0 +1,248 @@
+//! Where settings come from: defaults < the network's preset < `nova.toml` < `.env` < `NOVA_*` < flags.
+//!
+//! Every value is a string until a setting reads it: a key made of digits stays the key it was.
+
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Map, Tag, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use secrecy::SecretString;
+
+use super::Network;
+use super::mistakes::Mistake;
+use super::variables::{self, IfUnset, VARIABLES, Variable};
+
+/// What `Config::load` reads.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// `nova.toml`: keys are the variables' names in lower case without `NOVA_`. May be absent.
+    pub toml: PathBuf,
+    /// `.env`. May be absent.
+    pub dotenv: PathBuf,
+    /// The process's environment.
+    pub env: Vec<(String, String)>,
+    /// Command-line flags, each as the variable it sets: `("NOVA_LOG_LEVEL", "DEBUG")`.
+    pub flags: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// `nova.toml` and `.env` of the current folder, and this process's environment.
+    pub fn standard(flags: Vec<(String, String)>) -> Self {
+        let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
+        Self {
+            toml: "nova.toml".into(),
+            dotenv: ".env".into(),
+            env: std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(),
+            flags,
+        }
+    }
+
+    /// The folder of the project: where `nova.toml` lies.
+    pub fn project(&self) -> &Path {
+        self.toml.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// All layers but the two below them (defaults and preset), and what was wrong or odd in them.
+pub struct Layers {
+    pub given: Figment,
+    pub mistakes: Vec<Mistake>,
+    pub warnings: Vec<String>,
+    /// `AWS_*` variables of `.env` that the environment does not have.
+    pub aws: Vec<(String, SecretString)>,
+}
+
+impl Layers {
+    /// Reads `nova.toml`, `.env`, the environment and the flags.
+    pub fn read(sources: &Sources) -> Self {
+        let mut layers = Self { given: Figment::new(), mistakes: Vec::new(), warnings: Vec::new(), aws: Vec::new() };
+        let toml = read_toml(&sources.toml, &mut layers.mistakes);
+        let dotenv = read_dotenv(&sources.dotenv, &mut layers.mistakes);
+        layers.aws = aws(&dotenv, &sources.env);
+        let dotenv_name = sources.dotenv.display().to_string();
+        let toml = Layer { origin: sources.toml.display().to_string(), keys: true, values: toml };
+        layers.given = Figment::from(toml)
+            .merge(layers.variables(&dotenv_name, &dotenv))
+            .merge(layers.variables("the environment", &sources.env))
+            .merge(layers.variables("the command line", &sources.flags));
+        layers
+    }
+
+    /// The given layers on top of the preset of `network` and the defaults.
+    pub fn on(&self, network: Network) -> Figment {
+        let defaults = VARIABLES.iter().filter_map(|variable| {
+            let text = match variable.default {
+                IfUnset::Is(text) => text,
+                IfUnset::Preset => variables::preset(network, variable.name)?,
+                IfUnset::Computed(_) | IfUnset::Unset(_) => return None,
+            };
+            Some((variable.key(), value(text)))
+        });
+        let defaults = Layer {
+            origin: "the defaults".to_string(),
+            keys: false,
+            values: defaults.filter(|(_, value)| !is_empty(value)).collect(),
+        };
+        Figment::from(defaults).merge(self.given.clone())
+    }
+
+    /// A layer of `NOVA_*` variables. What is ours by its name and unknown is warned of.
+    fn variables(&mut self, origin: &str, given: &[(String, String)]) -> Layer {
+        let mut values = Dict::new();
+        for (name, text) in given.iter().filter(|(name, _)| name.starts_with("NOVA_")) {
+            if Variable::named(name).is_some() {
+                // An empty variable counts as not set: that is what compose files pass for what is not there.
+                if !text.trim().is_empty() {
+                    values.insert(variables::key(name), value(text.trim()));
+                }
+            } else if !variables::OF_OTHERS.contains(&name.as_str()) {
+                let hint =
+                    variables::closest(name).map(|near| format!("; did you mean {}?", near.name)).unwrap_or_default();
+                self.warnings.push(format!("{name} in {origin} is no setting{hint}"));
+            }
+        }
+        Layer { origin: origin.to_string(), keys: false, values }
+    }
+}
+
+/// One source's values, by key.
+struct Layer {
+    origin: String,
+    /// Whether the source writes keys (`gas`) rather than variables (`NOVA_GAS`).
+    keys: bool,
+    values: Dict,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        let (origin, keys) = (self.origin.clone(), self.keys);
+        Metadata::named(self.origin.clone()).interpolater(move |_, path| {
+            let key = path.join(".");
+            if keys { format!("`{key}` in {origin}") } else { format!("NOVA_{} in {origin}", key.to_ascii_uppercase()) }
+        })
+    }
+
+    fn data(&self) -> figment::error::Result<Map<Profile, Dict>> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+fn value(text: &str) -> Value {
+    Value::String(Tag::Default, text.to_string())
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.trim().is_empty())
+}
+
+/// The file's text; `None` if there is no file.
+fn text_of(path: &Path, mistakes: &mut Vec<Mistake>) -> Option<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            mistakes.push(Mistake(format!("{}: cannot be read: {error}", path.display())));
+            None
+        }
+    }
+}
+
+fn read_toml(path: &Path, mistakes: &mut Vec<Mistake>) -> Dict {
+    let Some(text) = text_of(path, mistakes) else {
+        return Dict::new();
+    };
+    let table = match Toml::string(&text).data() {
+        Ok(mut profiles) => profiles.remove(&Profile::Default).unwrap_or_default(),
+        Err(error) => {
+            let reason = without_source_lines(&error.kind.to_string());
+            mistakes.push(Mistake(format!("{}: {reason}", path.display())));
+            return Dict::new();
+        }
+    };
+    let mut values = Dict::new();
+    for (key, found) in table {
+        let known = VARIABLES.iter().any(|variable| variable.key() == key);
+        if !known {
+            let hint =
+                variables::closest(&key).map(|near| format!("; did you mean `{}`?", near.key())).unwrap_or_default();
+            let path = path.display();
+            mistakes.push(Mistake(format!("`{key}` in {path} is no setting{hint}")));
+        } else if let Some(text) = scalar(&found) {
+            values.insert(key, value(text.trim()));
+        } else {
+            mistakes.push(Mistake(format!(
+                "`{key}` in {}: expected one value, found a table or nested list",
+                path.display()
+            )));
+        }
+    }
+    values.retain(|_, value| !is_empty(value));
+    values
+}
+
+/// A TOML value as the text that a variable would hold. A list becomes a comma list.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(_, text) => Some(text.clone()),
+        Value::Bool(_, truth) => Some(truth.to_string()),
+        Value::Char(_, char) => Some(char.to_string()),
+        Value::Num(..) => value
+            .to_i128()
+            .map(|number| number.to_string())
+            .or_else(|| value.to_u128().map(|number| number.to_string()))
+            .or_else(|| value.to_f64().map(|number| number.to_string())),
+        Value::Array(_, items) => {
+            let items: Option<Vec<_>> = items
+                .iter()
+                .map(|item| match item {
+                    Value::Array(..) => None,
+                    item => scalar(item),
+                })
+                .collect();
+            Some(items?.join(","))
+        }
+        Value::Empty(..) | Value::Dict(..) => None,
+    }
+}
+
+/// A TOML error without the lines of the file it quotes: one of them may hold a key.
+fn without_source_lines(message: &str) -> String {
+    let told: Vec<_> =
+        message.lines().filter(|line| !line.contains('|') && !line.trim().is_empty()).map(str::trim).collect();
+    told.join(": ")
+}
+
+fn read_dotenv(path: &Path, mistakes: &mut Vec<Mistake>) -> Vec<(String, String)> {
+    let Some(text) = text_of(path, mistakes) else {
+        return Vec::new();
+    };
+    let mut values = Vec::new();
+    for item in dotenvy::from_read_iter(text.trim_start_matches('\u{feff}').as_bytes()) {
+        match item {
+            Ok(pair) => values.push(pair),
+            // The error quotes the line, which may hold a key: say where it is instead.
+            Err(dotenvy::Error::LineParse(line, _)) => {
+                let first = line.lines().next().unwrap_or_default().trim();
+                let number = text.lines().position(|other| other.trim() == first);
+                let at = number.map_or(String::new(), |number| format!(" (line {})", number + 1));
+                mistakes.push(Mistake(format!(
+                    "{}{at}: expected NAME=value, with quotes closed and around values with blanks",
+                    path.display()
+                )));
+            }
+            Err(error) => mistakes.push(Mistake(format!("{}: {error}", path.display()))),
+        }
+    }
+    values
+}
+
+/// S3's credentials may be in `.env`, whose variables are not in this process's environment.
+fn aws(dotenv: &[(String, String)], env: &[(String, String)]) -> Vec<(String, SecretString)> {
+    dotenv
+        .iter()
+        .filter(|(name, _)| name.starts_with("AWS_"))
+        .filter(|(name, _)| env.iter().all(|(other, _)| other != name))
+        .map(|(name, value)| (name.clone(), SecretString::from(value.clone())))
+        .collect()
+}

@@ -1,0 +1,348 @@
+//! Every test loads from a folder of its own and from an environment that it makes up.
+
+use super::*;
+
+/// anvil's first public test key.
+const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+const ADDRESS: &str = "0x5FbDB2315678afecb367f032d93F642f64180aa3";
+
+struct Setup {
+    folder: tempfile::TempDir,
+    env: Vec<(String, String)>,
+    flags: Vec<(String, String)>,
+}
+
+fn pairs(given: &[(&str, &str)]) -> Vec<(String, String)> {
+    given.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+impl Setup {
+    /// With what `run` cannot do without.
+    fn complete() -> Self {
+        Self::with(&[
+            ("NOVA_SPECTRAL_API_KEY", "spectral-secret"),
+            ("NOVA_ALCHEMY_API_KEY", "alchemy-secret"),
+            ("NOVA_CLI_WALLET_PRIVATE_KEY", KEY),
+            ("NOVA_MODEL_FILES_PATH", "files"),
+        ])
+    }
+
+    fn with(env: &[(&str, &str)]) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), env: pairs(env), flags: Vec::new() }
+    }
+
+    fn and(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_string(), value.to_string()));
+        self
+    }
+
+    fn file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+        self
+    }
+
+    fn load(&self, need: Need) -> Result<Config, Mistakes> {
+        let sources = Sources {
+            toml: self.folder.path().join("nova.toml"),
+            dotenv: self.folder.path().join(".env"),
+            env: self.env.clone(),
+            flags: self.flags.clone(),
+        };
+        Config::load(&sources, need)
+    }
+
+    /// The mistakes as a person sees them, without the temporary folder's name.
+    fn mistakes(&self, need: Need) -> String {
+        let folder = format!("{}/", self.folder.path().display());
+        let mistakes = self.load(need).expect_err("nothing was found wrong");
+        mistakes.to_string().replace(&folder, "")
+    }
+}
+
+fn chain(setup: &Setup) -> Chain {
+    setup.load(Need::Chain).unwrap().chain.unwrap()
+}
+
+#[test]
+fn the_python_daemons_defaults_hold() {
+    let config = Setup::complete().load(Need::Chain).unwrap();
+    assert_eq!(config.network, Network::ArbitrumOne);
+    assert_eq!(config.log.level, LevelFilter::INFO);
+    assert_eq!(config.storage, Storage::Local);
+    assert_eq!(config.artifacts, Path::new("./artifacts"));
+    assert!(config.submit_inferences && config.submit_proofs && config.polling.enabled);
+    assert_eq!(config.polling.inference, Duration::from_secs(20));
+    assert_eq!(config.polling.proof, Duration::from_secs(3600));
+    assert_eq!(config.plumber_host, "https://plumber.spectral.finance");
+    assert_eq!(config.pulse_host, "https://subscription-library.spectral.finance");
+    let files = &config.model_files;
+    assert_eq!(files.folder, Path::new("files"));
+    assert_eq!(files.compiled, Path::new("files/model.ezkl"));
+    assert_eq!(files.settings, Path::new("files/settings.json"));
+    assert_eq!(files.proving_key, Path::new("files/model_pk.pk"));
+    assert_eq!(files.srs, Path::new("files/kzg.srs"));
+
+    let chain = config.chain.unwrap();
+    assert_eq!(chain.chain_id, 42161);
+    assert_eq!(chain.challenge_address, "0xFDC1BE05aD924e6Fc4Ab2c6443279fF7C0AB5544");
+    assert_eq!(chain.tx_explorer_url, "https://arbiscan.io/tx");
+    assert_eq!(chain.rpc_urls[0].expose_secret(), "https://arb-mainnet.g.alchemy.com/v2/alchemy-secret");
+    assert_eq!((chain.gas_price_gwei, chain.gas), (None, None));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn later_layers_win() {
+    let mut setup = Setup::with(&[]);
+    let polling = |setup: &Setup| setup.load(Need::Offline).unwrap().polling.inference;
+    assert_eq!(polling(&setup), Duration::from_secs(20));
+    setup = setup.file("nova.toml", "inference_polling_interval = 21");
+    assert_eq!(polling(&setup), Duration::from_secs(21));
+    setup = setup.file(".env", "NOVA_INFERENCE_POLLING_INTERVAL=22");
+    assert_eq!(polling(&setup), Duration::from_secs(22));
+    setup = setup.and("NOVA_INFERENCE_POLLING_INTERVAL", "23");
+    assert_eq!(polling(&setup), Duration::from_secs(23));
+    setup.flags = pairs(&[("NOVA_INFERENCE_POLLING_INTERVAL", "0.5")]);
+    assert_eq!(polling(&setup), Duration::from_millis(500));
+}
+
+#[test]
+fn a_network_presets_and_anything_set_wins_over_it() {
+    let setup = Setup::complete().and("NOVA_NETWORK", "arbitrum-sepolia").and("NOVA_CHALLENGE_ADDRESS", ADDRESS);
+    let sepolia = chain(&setup);
+    assert_eq!(sepolia.chain_id, 421614);
+    assert_eq!(sepolia.tx_explorer_url, "https://sepolia.arbiscan.io/tx");
+    assert!(sepolia.rpc_urls[0].expose_secret().starts_with("https://arb-sepolia.g.alchemy.com/v2/"));
+    let setup = setup.file("nova.toml", "chain_id = 5");
+    assert_eq!(chain(&setup).chain_id, 5);
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let setup = Setup::complete().file("nova.toml", "gas = 5");
+    assert_eq!(chain(&setup.and("NOVA_GAS", " ")).gas, Some(5));
+}
+
+#[test]
+fn a_key_of_digits_stays_the_key_it_was() {
+    let setup =
+        Setup::complete().and("NOVA_ALCHEMY_API_KEY", "0012345678901234567890").and("NOVA_SPECTRAL_API_KEY", "007");
+    let config = setup.load(Need::Chain).unwrap();
+    assert_eq!(config.spectral_api_key.unwrap().expose_secret(), "007");
+    let url = &config.chain.unwrap().rpc_urls[0];
+    assert!(url.expose_secret().ends_with("/v2/0012345678901234567890"));
+}
+
+#[test]
+fn booleans_are_read_as_python_writes_them() {
+    for (text, truth) in [("True", true), ("1", true), ("yes", true), ("False", false), ("0", false), ("NO", false)] {
+        let config = Setup::with(&[("NOVA_POLLING_ENABLED", text)]).load(Need::Offline);
+        assert_eq!(config.unwrap().polling.enabled, truth, "{text}");
+    }
+    let toml = Setup::with(&[]).file("nova.toml", "polling_enabled = false");
+    assert!(!toml.load(Need::Offline).unwrap().polling.enabled);
+}
+
+#[test]
+fn log_levels_are_pythons() {
+    for (text, level) in [("WARNING", LevelFilter::WARN), ("critical", LevelFilter::ERROR)] {
+        let config = Setup::with(&[("NOVA_LOG_LEVEL", text)]).load(Need::Offline);
+        assert_eq!(config.unwrap().log.level, level);
+    }
+}
+
+#[test]
+fn rpc_urls_win_over_alchemy() {
+    let setup = Setup::complete().and("NOVA_RPC_URLS", "http://127.0.0.1:8545/, https://b.example/k");
+    let urls: Vec<_> = chain(&setup).rpc_urls.iter().map(|url| url.expose_secret().to_string()).collect();
+    assert_eq!(urls, ["http://127.0.0.1:8545", "https://b.example/k"]);
+    let list = Setup::complete().file("nova.toml", r#"rpc_urls = ["http://a.example", "http://b.example"]"#);
+    assert_eq!(chain(&list).rpc_urls.len(), 2);
+}
+
+#[test]
+fn setup_and_predict_need_no_key_and_no_chain() {
+    let config = Setup::with(&[]).load(Need::Offline).unwrap();
+    assert!(config.chain.is_none() && config.spectral_api_key.is_none());
+    assert_eq!(config.model_files.onnx, Path::new("model_files/model.onnx"));
+    let devnet = Setup::with(&[("NOVA_NETWORK", "devnet")]);
+    assert!(devnet.load(Need::Offline).is_ok());
+}
+
+#[test]
+fn inline_features_need_no_key_of_spectral() {
+    let mut setup = Setup::complete().and("NOVA_FEATURE_SOURCE", "inline");
+    setup.env.remove(0);
+    let config = setup.load(Need::Chain).unwrap();
+    assert!(config.warnings[0].contains("NOVA_SPECTRAL_API_KEY"));
+}
+
+#[test]
+fn a_project_python_is_found() {
+    let setup = Setup::with(&[]);
+    let python = |setup: &Setup| setup.load(Need::Offline).unwrap().ezkl.python;
+    assert_eq!(python(&setup), Path::new("python3"));
+    let own = setup.folder.path().join("ezkl/.venv/bin/python");
+    std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+    std::fs::write(&own, "").unwrap();
+    assert_eq!(python(&setup), own);
+    let named = setup.and("NOVA_PYTHON", "/opt/python");
+    assert_eq!(python(&named), Path::new("/opt/python"));
+}
+
+#[test]
+fn everything_missing_is_named_at_once() {
+    let mistakes = Setup::with(&[]).mistakes(Need::Chain);
+    for name in ["NOVA_SPECTRAL_API_KEY", "NOVA_ALCHEMY_API_KEY", "NOVA_CLI_WALLET_PRIVATE_KEY"] {
+        assert!(mistakes.contains(&format!("{name} is not set")), "{mistakes}");
+    }
+    assert!(mistakes.starts_with("3 settings are wrong:"), "{mistakes}");
+}
+
+#[test]
+fn every_mistake_is_reported_with_its_place_what_was_found_and_what_is_expected() {
+    let setup = Setup::complete()
+        .file(".env", "NOVA_GAS=many\nNOVA_SLA_SECONDS=0")
+        .file("nova.toml", "plumber_host = 'plumber'\ninference_decimals = 78")
+        .and("NOVA_HTTP_ADDRESS", "9464")
+        .and("NOVA_POLLING_ENABLED", "maybe")
+        .and("NOVA_STORAGE_PROVIDER", "s3")
+        .and("NOVA_CHALLENGE_ADDRESS", "0x123")
+        .and("NOVA_PROVE_TIMEOUT", "-1")
+        .and("NOVA_MAX_DIVERGENCE", "NaN");
+    let mistakes = setup.mistakes(Need::Chain);
+    for line in [
+        r#"NOVA_GAS in .env: found "many", expected a whole number, at least 1"#,
+        r#"NOVA_SLA_SECONDS in .env: found "0", expected whole seconds, at least 1"#,
+        r#"`plumber_host` in nova.toml: found "plumber", expected an http:// or https:// URL"#,
+        r#"`inference_decimals` in nova.toml: found "78", expected a whole number, 0 to 77"#,
+        r#"NOVA_HTTP_ADDRESS in the environment: found "9464", expected address and port, such as 127.0.0.1:9464"#,
+        r#"NOVA_POLLING_ENABLED in the environment: found "maybe", expected True or False (1/0, yes/no, on/off)"#,
+        "NOVA_S3_BUCKET is not set (NOVA_STORAGE_PROVIDER is s3): expected the name of a bucket. The bucket. Required with `s3`.",
+        r#"NOVA_CHALLENGE_ADDRESS in the environment: found "0x123", expected an address: 0x and 40 hex digits"#,
+        r#"NOVA_PROVE_TIMEOUT in the environment: found "-1", expected seconds, above 0"#,
+        r#"NOVA_MAX_DIVERGENCE in the environment: found "NaN", expected a number, at least 0"#,
+    ] {
+        assert!(mistakes.lines().any(|found| found.trim() == line), "{line}\nnot in\n{mistakes}");
+    }
+    assert_eq!(mistakes.lines().count(), 11, "{mistakes}");
+}
+
+#[test]
+fn contradictions_are_mistakes() {
+    let sepolia = Setup::complete().and("NOVA_NETWORK", "arbitrum-sepolia");
+    let mistakes = sepolia.mistakes(Need::Chain);
+    assert!(mistakes.contains("NOVA_CHALLENGE_ADDRESS is not set (arbitrum-sepolia has no public one)"), "{mistakes}");
+    let fees = Setup::complete().and("NOVA_GAS_PRICE_GWEI", "2").and("NOVA_MAX_FEE_GWEI", "1");
+    assert!(fees.mistakes(Need::Chain).contains("is above NOVA_MAX_FEE_GWEI"));
+    let network = Setup::complete().and("NOVA_NETWORK", "mainnet");
+    let mistakes = network.mistakes(Need::Chain);
+    assert!(mistakes.contains(r#"found "mainnet", expected arbitrum-one"#), "{mistakes}");
+    assert_eq!(mistakes.lines().count(), 2, "no mistakes that follow from it: {mistakes}");
+}
+
+#[test]
+fn devnet_says_where_its_settings_come_from() {
+    let setup = Setup::with(&[("NOVA_NETWORK", "devnet"), ("NOVA_CLI_WALLET_PRIVATE_KEY", KEY)]);
+    let mistakes = setup.mistakes(Need::Chain);
+    for name in ["NOVA_RPC_URLS", "NOVA_CHALLENGE_ADDRESS", "NOVA_PLUMBER_HOST", "NOVA_PULSE_HOST"] {
+        let line = format!("{name} is not set (`devnet up` writes it to .env)");
+        assert!(mistakes.contains(&line), "{mistakes}");
+    }
+}
+
+#[test]
+fn unknown_keys_of_nova_toml_are_mistakes_and_unknown_variables_warnings() {
+    let toml = Setup::complete().file("nova.toml", "gas_prise_gwei = 1\n[network]\nx = 1");
+    let mistakes = toml.mistakes(Need::Chain);
+    assert!(
+        mistakes.contains("`gas_prise_gwei` in nova.toml is no setting; did you mean `gas_price_gwei`?"),
+        "{mistakes}"
+    );
+    assert!(mistakes.contains("`network` in nova.toml: expected one value"), "{mistakes}");
+
+    let env = Setup::complete().and("NOVA_GASS", "1").and("NOVA_ANVIL", "/usr/bin/anvil");
+    assert_eq!(
+        env.load(Need::Chain).unwrap().warnings,
+        ["NOVA_GASS in the environment is no setting; did you mean NOVA_GAS?"]
+    );
+}
+
+#[test]
+fn files_that_cannot_be_parsed_are_named_and_not_quoted() {
+    let toml = Setup::complete().file("nova.toml", "gas = 1\nspectral_api_key = tell-nobody\n");
+    let mistakes = toml.mistakes(Need::Chain);
+    assert!(mistakes.contains("nova.toml: TOML parse error at line 2"), "{mistakes}");
+    let dotenv = Setup::complete().file(".env", "NOVA_GAS=1\nNOVA_SPECTRAL_API_KEY='tell-nobody\n");
+    let mistakes = mistakes + &dotenv.mistakes(Need::Chain);
+    assert!(mistakes.contains(".env (line 2): expected NAME=value"), "{mistakes}");
+    assert!(!mistakes.contains("tell-nobody"), "{mistakes}");
+}
+
+#[test]
+fn a_private_key_is_checked_and_never_shown() {
+    let zero = "0".repeat(64);
+    let beyond = "f".repeat(64);
+    let not_hex = format!("{}z", &KEY[1..]);
+    for key in [&KEY[1..], &not_hex, &zero, &beyond, "word word word"] {
+        let mistakes = Setup::complete().and("NOVA_CLI_WALLET_PRIVATE_KEY", key).mistakes(Need::Chain);
+        assert!(mistakes.contains("NOVA_CLI_WALLET_PRIVATE_KEY in the environment: found"), "{mistakes}");
+        assert!(!mistakes.contains(key), "{mistakes}");
+    }
+    let prefixed = format!("0x{}", KEY.to_ascii_uppercase());
+    let setup = Setup::complete().and("NOVA_CLI_WALLET_PRIVATE_KEY", &prefixed);
+    assert_eq!(chain(&setup).private_key.expose_secret(), KEY);
+}
+
+#[test]
+fn secrets_come_from_files_too() {
+    let setup = Setup::with(&[]).file("key", &format!("0x{KEY}\n")).file("alchemy", "abc\n").file("spectral", " def ");
+    let path = |name: &str| setup.folder.path().join(name).display().to_string();
+    let (key, alchemy, spectral) = (path("key"), path("alchemy"), path("spectral"));
+    let setup = setup
+        .and("NOVA_CLI_WALLET_PRIVATE_KEY_FILE", &key)
+        .and("NOVA_ALCHEMY_API_KEY_FILE", &alchemy)
+        .and("NOVA_SPECTRAL_API_KEY_FILE", &spectral);
+    let config = setup.load(Need::Chain).unwrap();
+    assert_eq!(config.spectral_api_key.unwrap().expose_secret(), "def");
+    let chain = config.chain.unwrap();
+    assert_eq!(chain.private_key.expose_secret(), KEY);
+    assert!(chain.rpc_urls[0].expose_secret().ends_with("/v2/abc"));
+
+    let setup = setup
+        .file("key", "tell-nobody")
+        .file("spectral", "")
+        .and("NOVA_ALCHEMY_API_KEY_FILE", "/nowhere/alchemy")
+        .and("NOVA_SPECTRAL_API_KEY", "x");
+    let mistakes = setup.mistakes(Need::Chain);
+    assert!(
+        mistakes.contains("NOVA_CLI_WALLET_PRIVATE_KEY_FILE in the environment: found 11 characters (not shown)"),
+        "{mistakes}"
+    );
+    assert!(mistakes.contains("\"/nowhere/alchemy\", which cannot be read"), "{mistakes}");
+    assert!(mistakes.contains("both are set, expected only one"), "{mistakes}");
+    assert!(!mistakes.contains("tell-nobody"), "{mistakes}");
+}
+
+#[test]
+fn no_mistake_shows_a_secret() {
+    let setup = Setup::complete()
+        .and("NOVA_RPC_URLS", "https://a.example/tell-nobody, tell-nobody")
+        .and("NOVA_RPC_WS_URL", "http://tell-nobody")
+        .and("NOVA_SPECTRAL_API_KEY", "tell nobody");
+    let mistakes = setup.mistakes(Need::Chain);
+    assert!(mistakes.contains("no URL at place 2"), "{mistakes}");
+    assert_eq!(mistakes.lines().count(), 4, "{mistakes}");
+    assert!(!mistakes.contains("nobody"), "{mistakes}");
+}
+
+#[test]
+fn debug_of_the_settings_shows_no_secret() {
+    let setup = Setup::complete().file(".env", "AWS_SECRET_ACCESS_KEY=aws-secret");
+    let config = setup.load(Need::Chain).unwrap();
+    assert_eq!(config.aws[0].1.expose_secret(), "aws-secret");
+    let shown = format!("{config:?}");
+    for secret in ["spectral-secret", "alchemy-secret", KEY, "aws-secret"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}

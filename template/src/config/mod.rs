@@ -1,0 +1,196 @@
+//! Every setting, read once and checked at once. `load` says where the values come from.
+
+mod layers;
+pub mod load;
+mod mistakes;
+mod reader;
+pub mod variables;
+
+pub use load::{Mistake, Mistakes, Sources};
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+/// The network the daemon serves: it chooses defaults, nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    ArbitrumOne,
+    ArbitrumSepolia,
+    Devnet,
+}
+
+/// Which settings a command cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// No key and no chain: `setup`, `predict --features`, `verify`, `prove`, `status`.
+    Offline,
+    /// Plumber's key: `predict --wallet`.
+    Features,
+    /// Everything: `run`, `doctor`.
+    Chain,
+}
+
+/// Every setting of the daemon.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub network: Network,
+    pub log: Log,
+    pub model_files: ModelFiles,
+    /// What the daemon writes: ledger, witnesses, proofs, its own copies of the model files.
+    pub artifacts: PathBuf,
+    pub storage: Storage,
+    pub inference: Inference,
+    pub ezkl: Ezkl,
+    pub polling: Polling,
+    /// Answers are sent only if this is on; off, they are computed and kept.
+    pub submit_inferences: bool,
+    /// Proofs are made and delivered only if this is on.
+    pub submit_proofs: bool,
+    pub http_address: SocketAddr,
+    pub plumber_host: String,
+    pub pulse_host: String,
+    /// Where CIDs of challenge documents are read: `{gateway}/ipfs/{cid}`.
+    pub ipfs_gateway: String,
+    /// Bearer token for Plumber. `None` only where the command does not need it.
+    pub spectral_api_key: Option<SecretString>,
+    /// Everything that has to do with the chain. `None` only where the command does not need it.
+    pub chain: Option<Chain>,
+    /// `AWS_*` variables of `.env` that the environment does not have, for S3.
+    pub aws: Vec<(String, SecretString)>,
+    /// What is not wrong and hardly meant: the log says it once.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub level: tracing::level_filters::LevelFilter,
+    pub format: LogFormat,
+}
+
+/// The files that the modeler brings and `setup` makes.
+#[derive(Debug, Clone)]
+pub struct ModelFiles {
+    pub folder: PathBuf,
+    pub onnx: PathBuf,
+    pub compiled: PathBuf,
+    pub settings: PathBuf,
+    pub proving_key: PathBuf,
+    pub verification_key: PathBuf,
+    pub srs: PathBuf,
+    /// The Solidity verifier that `setup` writes.
+    pub verifier: PathBuf,
+}
+
+/// Where witnesses and proofs are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    /// Under `Config::artifacts`.
+    Local,
+    /// Credentials, region and endpoint come from the usual `AWS_*` variables.
+    S3 { bucket: String, prefix: String },
+}
+
+/// Which engine's value is submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InferenceSource {
+    /// The circuit's dequantised output: what the proof shows.
+    Circuit,
+    /// Candle's output, still gated by its agreement with the circuit.
+    Model,
+}
+
+/// How an answer is written on chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InferenceEncoding {
+    /// `submitInference(bytes32, uint256)`: the value times 10^decimals.
+    Uint256 { decimals: u8 },
+    /// `submitInference(bytes32, string)`: the shortest decimal that reads back to the same f64.
+    String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeatureSource {
+    /// The request's input names a wallet whose features Plumber serves.
+    Plumber,
+    /// The request's input is itself a JSON object of features.
+    Inline,
+}
+
+#[derive(Debug, Clone)]
+pub struct Inference {
+    pub source: InferenceSource,
+    pub encoding: InferenceEncoding,
+    pub feature_source: FeatureSource,
+    /// Allowed |circuit − candle|, as a share of |candle|.
+    pub max_divergence: f64,
+    /// Allowed |circuit − candle| besides. `None`: two steps of the circuit's output.
+    pub max_divergence_abs: Option<f64>,
+    /// How long a hook may take.
+    pub hook_timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Ezkl {
+    /// The Python that has the EZKL wheel.
+    pub python: PathBuf,
+    /// Processes that make witnesses.
+    pub witness_workers: usize,
+    /// Threads that the one prover may use.
+    pub prover_threads: usize,
+    pub witness_timeout: Duration,
+    pub prove_timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Polling {
+    pub enabled: bool,
+    pub inference: Duration,
+    pub proof: Duration,
+}
+
+/// What reaching the chain needs.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// JSON-RPC endpoints, tried in order. May hold keys: never printed.
+    pub rpc_urls: Vec<SecretString>,
+    /// WebSocket endpoint. Accepted; the daemon polls and does not use it yet.
+    pub rpc_ws_url: Option<SecretString>,
+    pub chain_id: u64,
+    /// The Competition contract.
+    pub challenge_address: String,
+    pub private_key: SecretString,
+    /// `None`: asked of Pulse.
+    pub multisig_address: Option<String>,
+    pub proof_registry_address: Option<String>,
+    /// The EZKL verifier contract of the model. `None`: the one registered last.
+    pub verifier_address: Option<String>,
+    pub tx_explorer_url: String,
+    /// Fixed gas price in gwei. `None`: EIP-1559.
+    pub gas_price_gwei: Option<f64>,
+    /// Fixed gas limit. `None`: an estimate with margin.
+    pub gas: Option<u64>,
+    /// No transaction pays more than this for a unit of gas.
+    pub max_fee_gwei: Option<f64>,
+    /// Blocks on top of a block before its logs are read and its receipts count.
+    pub confirmations: u64,
+    /// Blocks asked for in one `eth_getLogs`; halved when a provider refuses.
+    pub log_range: u64,
+    /// Block to start from when the ledger has no cursor. `None`: as far back as the SLA reaches.
+    pub start_block: Option<u64>,
+    /// Seconds from request to answer. `None`: as the contract says.
+    pub sla: Option<Duration>,
+    /// Transactions under way at once.
+    pub max_in_flight: usize,
+    pub max_proofs_per_day: u32,
+    /// Balance in ETH below which no proof is sent, so that answers can still be paid for.
+    pub min_balance_eth: f64,
+}

@@ -1,0 +1,167 @@
+//! EZKL, in supervised worker processes over its official wheel: a prover that runs out of memory takes no daemon with
+//! it, and its memory goes back when it is done.
+
+pub mod felt;
+pub mod files;
+pub mod settings;
+pub mod srs;
+pub mod witness;
+mod worker;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::config::{self, ModelFiles};
+use crate::fault::{Classify as _, Fault, Result};
+use witness::Witness;
+use worker::{Failure, Script, Worker};
+
+/// How much nicer than the daemon a prover is, so that an answer never waits for a proof.
+const PROVER_NICENESS: u8 = 10;
+/// Long enough for Python to start and import the wheel on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// EZKL's functions. Witnesses are made by several workers at once, proofs by one at lower priority.
+#[derive(Clone)]
+pub struct Ezkl {
+    witnesses: Arc<Pool>,
+    prover: Arc<Pool>,
+    witness_timeout: Duration,
+    prove_timeout: Duration,
+}
+
+impl Ezkl {
+    /// # Errors
+    /// If the worker's script cannot be written to a temporary folder.
+    pub fn new(settings: &config::Ezkl) -> Result<Self> {
+        let script = Arc::new(Script::unpack(&settings.python).stop()?);
+        // Python's GIL is held while EZKL works, and the daemon's own threads want cores too: one thread a witness.
+        let witnesses = Pool::new(script.clone(), settings.witness_workers, 0, 1);
+        let prover = Pool::new(script, 1, PROVER_NICENESS, settings.prover_threads);
+        Ok(Self {
+            witnesses: Arc::new(witnesses),
+            prover: Arc::new(prover),
+            witness_timeout: settings.witness_timeout,
+            prove_timeout: settings.prove_timeout,
+        })
+    }
+
+    /// The version of the wheel, which also shows that a worker starts.
+    pub async fn version(&self) -> Result<String> {
+        let version = self.witnesses.call("version", json!({}), START_TIMEOUT).await.map_err(|failure| match failure {
+            Failure::Refused(reason) => Fault::Stop(anyhow!("EZKL does not tell its version: {reason}")),
+            other => Fault::Stop(other.into()),
+        })?;
+        version.as_str().map(str::to_owned).context("EZKL's version is no string").stop()
+    }
+
+    /// Runs the circuit on `input_data` (one list of values for each model input) and returns its witness.
+    pub async fn witness(&self, files: &ModelFiles, input_data: &[Vec<f64>]) -> Result<Witness> {
+        let data = json!({ "input_data": input_data }).to_string();
+        // The file that EZKL writes holds more than the value that it returns.
+        let output = self.witnesses.script.temporary_file().retry()?;
+        let args = json!({ "data": data, "model": files.compiled, "output": output.path() });
+        self.witnesses.call("gen_witness", args, self.witness_timeout).await.map_err(Failure::of_this_row)?;
+        let json = std::fs::read(output.path()).context("the EZKL worker wrote no witness").retry()?;
+        Witness::read(json).fail_row()
+    }
+
+    /// True if the constraints of the circuit hold for the witness. Slower than `Witness::is_inside`, and never wrong.
+    pub async fn mock(&self, files: &ModelFiles, witness: &Path) -> Result<std::result::Result<(), String>> {
+        let args = json!({ "witness": witness, "model": files.compiled });
+        match self.witnesses.call("mock", args, self.prove_timeout).await {
+            Ok(Value::Bool(true)) => Ok(Ok(())),
+            Ok(other) => Ok(Err(format!("mock answered {other}"))),
+            Err(Failure::Refused(reason)) => Ok(Err(reason)),
+            Err(failure) => Err(failure.of_this_row()),
+        }
+    }
+
+    /// Proves a saved witness and writes the proof to `proof`.
+    pub async fn prove(&self, files: &ModelFiles, witness: &Path, proof: &Path) -> Result<()> {
+        let args = json!({
+            "witness": witness, "model": files.compiled, "pk_path": files.proving_key,
+            "srs_path": files.srs, "proof_path": proof,
+        });
+        let proved = self.prover.call("prove", args, self.prove_timeout).await;
+        // The proving key stays in the worker's memory until it ends: give it back.
+        self.prover.retire().await;
+        proved.map(drop).map_err(Failure::of_this_row)
+    }
+
+    /// True if the proof is valid for the verification key.
+    pub async fn verify(&self, files: &ModelFiles, proof: &Path) -> Result<bool> {
+        let args = json!({
+            "proof_path": proof, "settings_path": files.settings,
+            "vk_path": files.verification_key, "srs_path": files.srs,
+        });
+        match self.prover.call("verify", args, self.prove_timeout).await {
+            Ok(valid) => Ok(valid == Value::Bool(true)),
+            // EZKL raises where the proof is not valid.
+            Err(Failure::Refused(reason)) => {
+                tracing::debug!(reason, "EZKL refuses a proof");
+                Ok(false)
+            }
+            Err(failure) => Err(failure.of_this_row()),
+        }
+    }
+
+    /// Calls one of the functions that `setup` needs, on the prover, with no deadline but `NOVA_PROVE_TIMEOUT`.
+    pub async fn call(&self, function: &'static str, args: Value) -> anyhow::Result<Value> {
+        self.prover
+            .call(function, args, self.prove_timeout)
+            .await
+            .map_err(|failure| anyhow::Error::from(failure).context(format!("EZKL's {function} failed")))
+    }
+
+    /// Ends all workers, a running proof too: its row stays asked for.
+    pub async fn shut_down(&self) {
+        self.witnesses.close().await;
+        self.prover.close().await;
+    }
+}
+
+/// Worker processes of one kind: started when needed, kept while they behave.
+struct Pool {
+    script: Arc<Script>,
+    permits: Semaphore,
+    idle: Mutex<Vec<Worker>>,
+    niceness: u8,
+    threads: usize,
+}
+
+impl Pool {
+    fn new(script: Arc<Script>, size: usize, niceness: u8, threads: usize) -> Self {
+        Self { script, permits: Semaphore::new(size), idle: Mutex::default(), niceness, threads }
+    }
+
+    /// Calls a function on an idle worker, or on a new one. A worker that dies, hangs or talks rubbish is not used again.
+    async fn call(&self, function: &'static str, args: Value, deadline: Duration) -> std::result::Result<Value, Failure> {
+        let Ok(_permit) = self.permits.acquire().await else { return Err(Failure::ShutDown) };
+        let idle = self.idle.lock().await.pop();
+        let mut worker = match idle {
+            Some(worker) => worker,
+            None => Worker::start(&self.script, self.niceness, self.threads)?,
+        };
+        let outcome = worker.call(function, args, deadline).await;
+        if matches!(outcome, Ok(_) | Err(Failure::Refused(_))) {
+            self.idle.lock().await.push(worker);
+        }
+        outcome
+    }
+
+    /// Ends the idle workers: the next call starts a new one.
+    async fn retire(&self) {
+        self.idle.lock().await.clear();
+    }
+
+    async fn close(&self) {
+        self.permits.close();
+        self.retire().await;
+    }
+}

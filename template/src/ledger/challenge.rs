@@ -1,0 +1,268 @@
+//! Proof requests: `asked → proved (→ uploaded) → sending → final`, or `failed` with the reason.
+
+use sqlx::FromRow;
+
+use super::{Ledger, RequestKey, backoff, broken, move_cursor, now};
+use crate::fault::{Fault, Result};
+
+/// The log that asked, which no other log shares.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ChallengeKey {
+    pub transaction_hash: String,
+    pub log_index: u64,
+}
+
+/// How a proof reaches who asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// `ZKMLChallengeGiven`: upload to IPFS, then `respondToZKMLChallenge(validator, CID)`.
+    Ipfs,
+    /// `ProofRequested`: `submitProof`, checked by the chain itself.
+    Chain,
+}
+
+impl Route {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ipfs => "ipfs",
+            Self::Chain => "chain",
+        }
+    }
+}
+
+/// A proof request as the watcher read it.
+#[derive(Debug, Clone)]
+pub struct SeenChallenge {
+    pub key: ChallengeKey,
+    pub route: Route,
+    /// The validator (`Route::Ipfs`) or the registry (`Route::Chain`), `0x…`.
+    pub asker: String,
+    /// A request id, or the CID of a document that names several.
+    pub payload: String,
+    pub block: u64,
+}
+
+/// A proof request as the ledger holds it.
+#[derive(Debug, Clone, FromRow)]
+pub struct Challenge {
+    pub transaction_hash: String,
+    pub log_index: i64,
+    route: String,
+    pub asker: String,
+    pub payload: String,
+    pub state: String,
+    pub reason: Option<String>,
+    pub cid: Option<String>,
+    pub tries: i64,
+}
+
+impl Challenge {
+    pub fn key(&self) -> ChallengeKey {
+        ChallengeKey { transaction_hash: self.transaction_hash.clone(), log_index: self.log_index as u64 }
+    }
+
+    pub fn route(&self) -> Route {
+        if self.route == "ipfs" { Route::Ipfs } else { Route::Chain }
+    }
+}
+
+/// Seconds after which a claim by a process that neither works nor dies is free again: longer than any proof takes.
+const LEASE: i64 = 7200;
+
+impl Ledger {
+    /// Writes the challenges of a range of blocks and moves the cursor past it, both or neither. Returns how many are new.
+    pub async fn see_challenges(&self, stream: &str, challenges: &[SeenChallenge], next_block: u64) -> Result<u64> {
+        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+        let mut new = 0;
+        for challenge in challenges {
+            new += sqlx::query(
+                "INSERT INTO challenge (transaction_hash, log_index, route, asker, payload, block, seen_at, changed_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?7, ?7) ON CONFLICT DO NOTHING",
+            )
+            .bind(&challenge.key.transaction_hash)
+            .bind(challenge.key.log_index as i64)
+            .bind(challenge.route.as_str())
+            .bind(&challenge.asker)
+            .bind(&challenge.payload)
+            .bind(challenge.block as i64)
+            .bind(now())
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?
+            .rows_affected();
+        }
+        move_cursor(&mut db, stream, next_block).await?;
+        db.commit().await.map_err(broken)?;
+        Ok(new)
+    }
+
+    /// Takes the oldest challenge that waits to be proved, or whose proof waits to be uploaded.
+    pub async fn claim_challenge(&self) -> Result<Option<Challenge>> {
+        sqlx::query_as(
+            "UPDATE challenge SET owner = ?1, lease_until = ?2 + ?3, tries = tries + 1, changed_at = ?2
+             WHERE (transaction_hash, log_index) IN (
+                 SELECT transaction_hash, log_index FROM challenge
+                 WHERE (state = 'asked' OR (state = 'proved' AND route = 'ipfs')) AND lease_until <= ?2 AND next_try <= ?2
+                 ORDER BY block, log_index LIMIT 1)
+             RETURNING *",
+        )
+        .bind(self.owner())
+        .bind(now())
+        .bind(LEASE)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(broken)
+    }
+
+    /// Keeps which requests a challenge asks about.
+    pub async fn name_requests(&self, key: &ChallengeKey, requests: &[RequestKey]) -> Result<()> {
+        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+        for (position, request) in requests.iter().enumerate() {
+            sqlx::query("INSERT INTO challenge_request VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+                .bind(&key.transaction_hash)
+                .bind(key.log_index as i64)
+                .bind(position as i64)
+                .bind(&request.contract)
+                .bind(&request.id)
+                .execute(&mut *db)
+                .await
+                .map_err(broken)?;
+        }
+        db.commit().await.map_err(broken)
+    }
+
+    /// Keeps that a proof was made and verified.
+    pub async fn proof_made(&self, request: &RequestKey, vk_digest: &str, seconds: f64) -> Result<()> {
+        sqlx::query("INSERT INTO proof VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+            .bind(&request.contract)
+            .bind(&request.id)
+            .bind(vk_digest)
+            .bind(seconds)
+            .bind(now())
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(broken)
+    }
+
+    /// Proofs made since `since`, in unix seconds: what `NOVA_MAX_PROOFS_PER_DAY` counts.
+    pub async fn proofs_since(&self, since: i64) -> Result<u32> {
+        sqlx::query_scalar("SELECT count(*) FROM proof WHERE proved_at >= ?")
+            .bind(since)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(broken)
+    }
+
+    /// `asked → proved`: every proof is made and verified. `delivery` is the call that carries it, where that is known.
+    pub async fn proved(&self, key: &ChallengeKey, delivery: Option<&[u8]>) -> Result<()> {
+        let free = delivery.is_some();
+        self.moved(
+            sqlx::query(
+                "UPDATE challenge SET state = 'proved', reason = NULL, delivery = ?1, changed_at = ?2,
+                     owner = iif(?3, NULL, owner), lease_until = iif(?3, 0, lease_until)
+                 WHERE transaction_hash = ?4 AND log_index = ?5 AND state = 'asked' AND owner = ?6",
+            )
+            .bind(delivery)
+            .bind(now())
+            .bind(free)
+            .bind(&key.transaction_hash)
+            .bind(key.log_index as i64)
+            .bind(self.owner()),
+            key,
+        )
+        .await
+    }
+
+    /// `proved → uploaded`, with the CID and the call that names it.
+    pub async fn uploaded(&self, key: &ChallengeKey, cid: &str, delivery: &[u8]) -> Result<()> {
+        self.moved(
+            sqlx::query(
+                "UPDATE challenge SET state = 'uploaded', reason = NULL, cid = ?, delivery = ?, changed_at = ?,
+                     owner = NULL, lease_until = 0
+                 WHERE transaction_hash = ? AND log_index = ? AND state = 'proved' AND owner = ?",
+            )
+            .bind(cid)
+            .bind(delivery)
+            .bind(now())
+            .bind(&key.transaction_hash)
+            .bind(key.log_index as i64)
+            .bind(self.owner()),
+            key,
+        )
+        .await
+    }
+
+    async fn moved(
+        &self,
+        update: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
+        key: &ChallengeKey,
+    ) -> Result<()> {
+        match update.execute(&self.pool).await.map_err(broken)?.rows_affected() {
+            0 => Err(Fault::Retry(anyhow::anyhow!("challenge {} is no longer ours", key.transaction_hash))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a claimed challenge back: it is tried again after a while, or has `failed` for good.
+    pub async fn challenge_fault(&self, challenge: &Challenge, fault: &Fault) -> Result<()> {
+        sqlx::query(
+            "UPDATE challenge SET state = iif(?1, 'failed', state), reason = ?2, owner = NULL, lease_until = 0,
+                 next_try = ?3, changed_at = ?4
+             WHERE transaction_hash = ?5 AND log_index = ?6 AND state IN ('asked', 'proved') AND owner = ?7",
+        )
+        .bind(matches!(fault, Fault::Row(_)))
+        .bind(fault.to_string())
+        .bind(now() + backoff(challenge.tries))
+        .bind(now())
+        .bind(&challenge.transaction_hash)
+        .bind(challenge.log_index)
+        .bind(self.owner())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(broken)
+    }
+
+    /// Puts off a claimed challenge until `until` (unix seconds), with the reason.
+    pub async fn postpone_challenge(&self, challenge: &Challenge, reason: &str, until: i64) -> Result<()> {
+        sqlx::query(
+            "UPDATE challenge SET reason = ?, owner = NULL, lease_until = 0, next_try = ?, tries = tries - 1, changed_at = ?
+             WHERE transaction_hash = ? AND log_index = ? AND owner = ?",
+        )
+        .bind(reason)
+        .bind(until)
+        .bind(now())
+        .bind(&challenge.transaction_hash)
+        .bind(challenge.log_index)
+        .bind(self.owner())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(broken)
+    }
+
+    /// Gives claimed challenges back untouched: a proof that a shutdown interrupted is asked for again.
+    pub async fn release_challenges(&self) -> Result<()> {
+        sqlx::query("UPDATE challenge SET owner = NULL, lease_until = 0 WHERE owner = ?")
+            .bind(self.owner())
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(broken)
+    }
+
+    /// `failed → asked`, for the challenge whose log was in this transaction. False if there is none.
+    pub async fn retry_challenge(&self, transaction_hash: &str) -> Result<bool> {
+        sqlx::query(
+            "UPDATE challenge SET state = 'asked', reason = NULL, tries = 0, next_try = 0, changed_at = ?
+             WHERE transaction_hash = ? AND state = 'failed'",
+        )
+        .bind(now())
+        .bind(transaction_hash)
+        .execute(&self.pool)
+        .await
+        .map(|done| done.rows_affected() > 0)
+        .map_err(broken)
+    }
+}

@@ -1,0 +1,189 @@
+//! The ledger: what was asked, what was answered, what is on its way. It is the only queue between the stages, so a
+//! restart is nothing special: every stage finds its work here, as it was left.
+//!
+//! Rows are claimed with an owner and a lease, and moved by guarded updates (`UPDATE … WHERE state = … RETURNING`):
+//! a row that is no longer where the caller thinks it is stays as it is, and the caller is told.
+
+mod challenge;
+mod owner;
+mod request;
+mod status;
+mod tx;
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, anyhow};
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+pub use challenge::{Challenge, ChallengeKey, Route, SeenChallenge};
+pub use request::{Inferred, Request, RequestKey, SeenRequest};
+pub use status::{Counts, Status};
+pub use tx::{Attempt, Mined, NewAttempt, Purpose, Targets, Tx};
+
+use crate::fault::{Classify as _, Fault, Result};
+use owner::Owner;
+
+/// The ledger of one modeler on one chain, kept in SQLite.
+#[derive(Clone)]
+pub struct Ledger {
+    pool: SqlitePool,
+    owner: std::sync::Arc<Owner>,
+}
+
+/// Whose ledger it is. Every field must be the same each time it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub chain_id: u64,
+    pub genesis_hash: String,
+    pub consumption: String,
+    pub modeler: String,
+}
+
+impl Ledger {
+    /// Opens `<artifacts>/ledger.sqlite`, making it if it is not there, and frees what dead processes had claimed.
+    pub async fn open(artifacts: &Path) -> Result<Self> {
+        std::fs::create_dir_all(artifacts)
+            .with_context(|| format!("cannot make the artifacts folder {}", artifacts.display()))
+            .stop()?;
+        let path = artifacts.join("ledger.sqlite");
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(30));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options)
+            .await
+            .with_context(|| format!("cannot open the ledger {}", path.display()))
+            .stop()?;
+        sqlx::migrate!()
+            .run(&pool)
+            .await
+            .with_context(|| format!("the ledger {} was written by another version", path.display()))
+            .stop()?;
+        let owner = Owner::register(artifacts)?;
+        let ledger = Self { pool, owner: std::sync::Arc::new(owner) };
+        ledger.free_dead_claims().await?;
+        Ok(ledger)
+    }
+
+    /// Writes whose ledger this is, or checks that it is the same as ever.
+    pub async fn identify(&self, identity: &Identity) -> Result<()> {
+        let chain_id = identity.chain_id.to_string();
+        let expected = [
+            ("chain id", &chain_id),
+            ("genesis hash", &identity.genesis_hash),
+            ("Consumption contract", &identity.consumption),
+            ("modeler", &identity.modeler),
+        ];
+        for (name, value) in expected {
+            sqlx::query("INSERT INTO identity (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(name)
+                .bind(value)
+                .execute(&self.pool)
+                .await
+                .map_err(broken)?;
+            let held: String = sqlx::query_scalar("SELECT value FROM identity WHERE name = ?")
+                .bind(name)
+                .fetch_one(&self.pool)
+                .await
+                .map_err(broken)?;
+            if held != *value {
+                return Err(Fault::Stop(anyhow!(
+                    "this ledger is of another daemon: its {name} is {held}, here it is {value}; \
+                     set NOVA_ARTIFACTS_PATH to a folder of its own"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The next block to read for `stream`, if any was read before.
+    pub async fn cursor(&self, stream: &str) -> Result<Option<u64>> {
+        sqlx::query_scalar::<_, i64>("SELECT block FROM cursor WHERE stream = ?")
+            .bind(stream)
+            .fetch_optional(&self.pool)
+            .await
+            .map(|block| block.map(|b| b as u64))
+            .map_err(broken)
+    }
+
+    /// True if the ledger can be written to: part of `/readyz`.
+    pub async fn writable(&self) -> Result<()> {
+        sqlx::query("UPDATE identity SET value = value WHERE name = 'chain id'")
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(broken)
+    }
+
+    /// Who claims rows in this process.
+    fn owner(&self) -> &str {
+        self.owner.name()
+    }
+
+    async fn free_dead_claims(&self) -> Result<()> {
+        let owners: Vec<String> = sqlx::query_scalar(
+            "SELECT owner FROM request WHERE owner IS NOT NULL UNION SELECT owner FROM challenge WHERE owner IS NOT NULL",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(broken)?;
+        for dead in owners.iter().filter(|owner| !self.owner.is_alive(owner)) {
+            sqlx::query("UPDATE request SET owner = NULL, lease_until = 0 WHERE owner = ?")
+                .bind(dead)
+                .execute(&self.pool)
+                .await
+                .map_err(broken)?;
+            sqlx::query("UPDATE challenge SET owner = NULL, lease_until = 0 WHERE owner = ?")
+                .bind(dead)
+                .execute(&self.pool)
+                .await
+                .map_err(broken)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sets the cursor of `stream` inside a transaction that also writes what was read.
+async fn move_cursor(db: &mut sqlx::SqliteConnection, stream: &str, block: u64) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO cursor (stream, block) VALUES (?, ?) ON CONFLICT (stream) DO UPDATE SET block = excluded.block",
+    )
+    .bind(stream)
+    .bind(block as i64)
+    .execute(db)
+    .await
+    .map(drop)
+    .map_err(broken)
+}
+
+/// A ledger that is busy or on a full disk may come back; anything else needs a person.
+fn broken(error: sqlx::Error) -> Fault {
+    // SQLite's primary result codes: 5 BUSY, 6 LOCKED, 10 IOERR, 13 FULL.
+    let passing = match &error {
+        sqlx::Error::Database(database) => database
+            .code()
+            .and_then(|code| code.parse::<u32>().ok())
+            .is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13)),
+        sqlx::Error::PoolTimedOut => true,
+        _ => false,
+    };
+    let error = anyhow::Error::new(error).context("the ledger does not answer");
+    if passing { Fault::Retry(error) } else { Fault::Stop(error) }
+}
+
+/// Seconds since 1970 on this machine's clock.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+/// Seconds to wait after the nth try: 1, 2, 4 … at most 32.
+fn backoff(tries: i64) -> i64 {
+    1 << (tries - 1).clamp(0, 5)
+}

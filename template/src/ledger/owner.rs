@@ -1,0 +1,61 @@
+//! Which processes that share a ledger are alive. Each holds a lock on a file of its own, which the kernel lets go of
+//! however the process ends: so a restart after SIGKILL takes its rows back at once, and no clock is trusted.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::fault::{Classify as _, Result};
+
+/// This process, as the owner of the rows it claims.
+pub struct Owner {
+    folder: PathBuf,
+    name: String,
+    _lock: File,
+}
+
+impl Owner {
+    /// Takes a new name and locks its file under `<artifacts>/owners`; removes the files of the dead.
+    pub fn register(artifacts: &Path) -> Result<Self> {
+        let folder = artifacts.join("owners");
+        let (name, lock) = Self::lock_new(&folder)
+            .with_context(|| format!("cannot write to {}: the artifacts folder must be writable", folder.display()))
+            .stop()?;
+        Ok(Self { folder, name, _lock: lock })
+    }
+
+    fn lock_new(folder: &Path) -> std::io::Result<(String, File)> {
+        fs::create_dir_all(folder)?;
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if let Ok(file) = OpenOptions::new().write(true).open(&path)
+                && file.try_lock().is_ok()
+            {
+                fs::remove_file(&path)?;
+            }
+        }
+        let file = tempfile::Builder::new().prefix("").rand_bytes(12).tempfile_in(folder)?;
+        let (file, path) = file.keep().map_err(|error| error.error)?;
+        file.lock()?;
+        Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), file))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// True if a process still holds `name`'s lock.
+    pub fn is_alive(&self, name: &str) -> bool {
+        name == self.name
+            || File::open(self.folder.join(name))
+                .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // Best effort: a file that stays is removed by the next process.
+        let _ = fs::remove_file(self.folder.join(&self.name));
+    }
+}

@@ -1,0 +1,211 @@
+//! Inference requests: `seen → inferred → answering → final`, or an end that says why not.
+
+use sqlx::FromRow;
+
+use super::{Ledger, backoff, broken, move_cursor, now};
+use crate::fault::{Fault, Result};
+
+/// What identifies a request on one chain.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    /// The Consumption contract, `0x…`.
+    pub contract: String,
+    /// `0x` and 64 hex digits.
+    pub id: String,
+}
+
+/// A request as the watcher read it.
+#[derive(Debug, Clone)]
+pub struct SeenRequest {
+    pub key: RequestKey,
+    pub input: String,
+    pub consumer: String,
+    pub block: u64,
+    pub block_hash: String,
+    /// When it was made, on the chain's clock.
+    pub requested: u64,
+    /// Until when an answer counts, on the chain's clock.
+    pub deadline: u64,
+}
+
+/// A request as the ledger holds it.
+#[derive(Debug, Clone, FromRow)]
+pub struct Request {
+    pub contract: String,
+    pub id: String,
+    pub input: String,
+    pub consumer: String,
+    pub block: i64,
+    pub requested: i64,
+    pub deadline: i64,
+    pub state: String,
+    pub reason: Option<String>,
+    pub model_value: Option<f64>,
+    pub circuit_value: Option<f64>,
+    pub submitted_value: Option<f64>,
+    pub model_digest: Option<String>,
+    pub tries: i64,
+}
+
+impl Request {
+    pub fn key(&self) -> RequestKey {
+        RequestKey { contract: self.contract.clone(), id: self.id.clone() }
+    }
+}
+
+/// What an inference leaves behind, with the calls that will carry it to the chain.
+#[derive(Debug, Clone)]
+pub struct Inferred {
+    pub model_value: Option<f64>,
+    pub circuit_value: f64,
+    pub submitted_value: f64,
+    pub model_digest: String,
+    pub answer: Vec<u8>,
+    pub commitment: Option<Vec<u8>>,
+}
+
+/// Seconds after which a claim by a process that neither works nor dies is free again.
+const LEASE: i64 = 300;
+
+impl Ledger {
+    /// Writes the requests of a range of blocks and moves the cursor past it, both or neither. Returns how many are new.
+    pub async fn see_requests(&self, stream: &str, requests: &[SeenRequest], next_block: u64) -> Result<u64> {
+        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+        let mut new = 0;
+        for request in requests {
+            new += sqlx::query(
+                "INSERT INTO request (contract, id, input, consumer, block, block_hash, requested, deadline, seen_at, changed_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?9, ?9) ON CONFLICT DO NOTHING",
+            )
+            .bind(&request.key.contract)
+            .bind(&request.key.id)
+            .bind(&request.input)
+            .bind(&request.consumer)
+            .bind(request.block as i64)
+            .bind(&request.block_hash)
+            .bind(request.requested as i64)
+            .bind(request.deadline as i64)
+            .bind(now())
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?
+            .rows_affected();
+        }
+        move_cursor(&mut db, stream, next_block).await?;
+        db.commit().await.map_err(broken)?;
+        Ok(new)
+    }
+
+    /// Takes up to `limit` requests to work on, newest first: where time is short the freshest can still be answered.
+    pub async fn claim_requests(&self, limit: usize) -> Result<Vec<Request>> {
+        sqlx::query_as(
+            "UPDATE request SET owner = ?1, lease_until = ?2 + ?3, tries = tries + 1, changed_at = ?2
+             WHERE (contract, id) IN (
+                 SELECT contract, id FROM request
+                 WHERE state = 'seen' AND lease_until <= ?2 AND next_try <= ?2
+                 ORDER BY deadline DESC LIMIT ?4)
+             RETURNING *",
+        )
+        .bind(self.owner())
+        .bind(now())
+        .bind(LEASE)
+        .bind(limit as i64)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(broken)
+    }
+
+    /// `seen → expired`, at once, for all whose deadline has passed at `chain_time`. Returns how many.
+    pub async fn expire_requests(&self, chain_time: u64) -> Result<u64> {
+        sqlx::query(
+            "UPDATE request SET state = 'expired', reason = coalesce(reason, 'no answer was ready before the deadline'),
+                 owner = NULL, lease_until = 0, changed_at = ?
+             WHERE state IN ('seen', 'inferred') AND deadline < ?",
+        )
+        .bind(now())
+        .bind(chain_time as i64)
+        .execute(&self.pool)
+        .await
+        .map(|done| done.rows_affected())
+        .map_err(broken)
+    }
+
+    /// `seen → inferred`, with everything that sending needs.
+    pub async fn inferred(&self, key: &RequestKey, inferred: &Inferred) -> Result<()> {
+        let moved = sqlx::query(
+            "UPDATE request SET state = 'inferred', reason = NULL, model_value = ?, circuit_value = ?, submitted_value = ?,
+                 model_digest = ?, answer = ?, commitment = ?, owner = NULL, lease_until = 0, changed_at = ?
+             WHERE contract = ? AND id = ? AND state = 'seen' AND owner = ?",
+        )
+        .bind(inferred.model_value)
+        .bind(inferred.circuit_value)
+        .bind(inferred.submitted_value)
+        .bind(&inferred.model_digest)
+        .bind(&inferred.answer)
+        .bind(&inferred.commitment)
+        .bind(now())
+        .bind(&key.contract)
+        .bind(&key.id)
+        .bind(self.owner())
+        .execute(&self.pool)
+        .await
+        .map_err(broken)?;
+        if moved.rows_affected() == 0 {
+            return Err(Fault::Retry(anyhow::anyhow!("request {} is no longer ours to answer", key.id)));
+        }
+        Ok(())
+    }
+
+    /// Gives a claimed request back: it is tried again after a while (`retry`), or has `failed` for good.
+    pub async fn request_fault(&self, request: &Request, fault: &Fault) -> Result<()> {
+        let state = if matches!(fault, Fault::Row(_)) { "failed" } else { "seen" };
+        sqlx::query(
+            "UPDATE request SET state = ?, reason = ?, owner = NULL, lease_until = 0, next_try = ?, changed_at = ?
+             WHERE contract = ? AND id = ? AND state = 'seen' AND owner = ?",
+        )
+        .bind(state)
+        .bind(fault.to_string())
+        .bind(now() + backoff(request.tries))
+        .bind(now())
+        .bind(&request.contract)
+        .bind(&request.id)
+        .bind(self.owner())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(broken)
+    }
+
+    /// Gives claimed requests back untouched: their turn comes again after a restart.
+    pub async fn release_requests(&self) -> Result<()> {
+        sqlx::query("UPDATE request SET owner = NULL, lease_until = 0 WHERE owner = ?")
+            .bind(self.owner())
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(broken)
+    }
+
+    /// One request by its id, whichever contract it came from.
+    pub async fn request(&self, id: &str) -> Result<Option<Request>> {
+        sqlx::query_as("SELECT * FROM request WHERE id = ?")
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(broken)
+    }
+
+    /// `failed → seen`: a person has mended what was wrong. False if no failed request has this id.
+    pub async fn retry_request(&self, id: &str) -> Result<bool> {
+        sqlx::query(
+            "UPDATE request SET state = 'seen', reason = NULL, tries = 0, next_try = 0, changed_at = ?
+             WHERE id = ? AND state = 'failed' AND answer IS NULL",
+        )
+        .bind(now())
+        .bind(id)
+        .execute(&self.pool)
+        .await
+        .map(|done| done.rows_affected() > 0)
+        .map_err(broken)
+    }
+}

@@ -1,0 +1,167 @@
+//! From a frame to tensors: for one input all columns in order, reshaped; for several, one List column an input.
+
+use anyhow::{Context as _, Result as Anyhow, bail, ensure};
+use candle_core::{DType, Device, Tensor};
+use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn};
+
+use crate::features::numbers;
+
+/// What the model takes as one of its inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InputSpec {
+    /// Its name in the model.
+    pub name: String,
+    /// Its shape, with a batch of one.
+    pub shape: Vec<usize>,
+    dtype: DType,
+}
+
+/// One row, ready for the model.
+#[derive(Debug, Clone)]
+pub struct ModelInput {
+    /// The numbers of each input, exactly as the model takes them.
+    values: Vec<Vec<f64>>,
+    pub(super) tensors: Vec<Tensor>,
+}
+
+impl ModelInput {
+    /// The numbers of each input, flat and rounded to what the model takes: EZKL's `input_data`.
+    pub fn flat(&self) -> Vec<Vec<f64>> {
+        self.values.clone()
+    }
+}
+
+/// A number and where it came from: a column, and for lists the place in it.
+type Labelled = (String, f64);
+
+impl InputSpec {
+    pub(super) fn new(name: String, shape: Vec<usize>, dtype: DType) -> Self {
+        Self { name, shape, dtype }
+    }
+
+    /// How many numbers it takes.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The type of its elements: `f32`.
+    pub fn dtype(&self) -> &'static str {
+        self.dtype.as_str()
+    }
+
+    /// A tensor to try the model out with: 1 is in the domain of every function, 0 an index of every list.
+    pub(super) fn trial(&self) -> Anyhow<Tensor> {
+        let shape = self.shape.as_slice();
+        let tensor = if self.dtype.is_float() {
+            Tensor::ones(shape, self.dtype, &Device::Cpu)?
+        } else {
+            Tensor::zeros(shape, self.dtype, &Device::Cpu)?
+        };
+        Ok(tensor)
+    }
+
+    fn described(&self) -> String {
+        format!("the model's input {:?} ({} {:?})", self.name, self.dtype(), self.shape)
+    }
+
+    /// The tensor, and its numbers after rounding.
+    fn tensor(&self, labelled: &[Labelled]) -> Anyhow<(Tensor, Vec<f64>)> {
+        ensure!(
+            labelled.len() == self.elements(),
+            "{} takes {} numbers, and the frame gives {}",
+            self.described(),
+            self.elements(),
+            labelled.len()
+        );
+        let exact: Vec<f64> = labelled.iter().map(|(_, number)| *number).collect();
+        let tensor = Tensor::from_slice(&exact, self.shape.as_slice(), &Device::Cpu)?.to_dtype(self.dtype)?;
+        let rounded = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+        for ((label, number), rounded) in labelled.iter().zip(&rounded) {
+            self.check(*number, *rounded).with_context(|| format!("{label} is {number}"))?;
+        }
+        Ok((tensor, rounded))
+    }
+
+    fn check(&self, number: f64, rounded: f64) -> Anyhow<()> {
+        ensure!(number.is_finite(), "{} takes finite numbers", self.described());
+        ensure!(rounded.is_finite(), "that is too large for {}", self.described());
+        ensure!(self.dtype.is_float() || rounded == number, "{} takes whole numbers of its range", self.described());
+        Ok(())
+    }
+}
+
+/// The tensors of a frame with one row.
+pub(super) fn tensors(specs: &[InputSpec], frame: &DataFrame) -> Anyhow<ModelInput> {
+    ensure!(frame.height() == 1, "pre_process gave a frame with {} rows, expected one", frame.height());
+    let labelled = match specs {
+        [only] if !is_list_of(frame, only) => vec![row(only, frame)?],
+        several => several.iter().map(|spec| list(spec, several, frame)).collect::<Anyhow<_>>()?,
+    };
+    let mut input = ModelInput { values: Vec::with_capacity(specs.len()), tensors: Vec::with_capacity(specs.len()) };
+    for (spec, labelled) in specs.iter().zip(&labelled) {
+        let (tensor, values) = spec.tensor(labelled)?;
+        input.tensors.push(tensor);
+        input.values.push(values);
+    }
+    Ok(input)
+}
+
+/// Whether the frame is one List column for this input, as models with several inputs have them.
+fn is_list_of(frame: &DataFrame, spec: &InputSpec) -> bool {
+    match frame.columns() {
+        [only] => only.name() == spec.name.as_str() && only.dtype().is_list(),
+        _ => false,
+    }
+}
+
+/// The only input: all columns from left to right.
+fn row(spec: &InputSpec, frame: &DataFrame) -> Anyhow<Vec<Labelled>> {
+    let labelled: Anyhow<Vec<Labelled>> = frame
+        .columns()
+        .iter()
+        .map(|column| {
+            let mut numbers =
+                numbers_of(column).with_context(|| format!("{} takes one number a column", spec.described()))?;
+            ensure!(numbers.len() == 1, "column {:?} holds a list", column.name());
+            Ok(numbers.remove(0))
+        })
+        .collect();
+    labelled
+}
+
+/// One of several inputs: the column that has its name.
+fn list(spec: &InputSpec, specs: &[InputSpec], frame: &DataFrame) -> Anyhow<Vec<Labelled>> {
+    let known = |column: &Column| specs.iter().any(|spec| column.name() == spec.name.as_str());
+    if let Some(extra) = frame.columns().iter().find(|column| !known(column)) {
+        let names: Vec<_> = specs.iter().map(|spec| &spec.name).collect();
+        bail!("column {:?} is none of the model's inputs {names:?}", extra.name());
+    }
+    let Ok(column) = frame.column(&spec.name) else {
+        bail!("{} has no column: a model with several inputs takes a List column for each", spec.described());
+    };
+    numbers_of(column).with_context(|| spec.described())
+}
+
+/// The column's one number, or the numbers of its one list.
+fn numbers_of(column: &Column) -> Anyhow<Vec<Labelled>> {
+    let name = column.name();
+    match column.get(0)? {
+        AnyValue::List(list) => numbers(&list.into_column())
+            .with_context(|| format!("the list in column {name:?}"))?
+            .iter()
+            .enumerate()
+            .map(|(at, number)| labelled(format!("place {at} of column {name:?}"), number))
+            .collect(),
+        _ => {
+            let number = numbers(column)?.get(0);
+            Ok(vec![labelled(format!("column {name:?}"), number)?])
+        }
+    }
+}
+
+fn labelled(label: String, number: Option<f64>) -> Anyhow<Labelled> {
+    match number {
+        Some(number) => Ok((label, number)),
+        None => bail!("{label} is empty (null)"),
+    }
+}

@@ -1,0 +1,6 @@
+//! The two stages between the chain and the chain: `infer` answers requests, `prove` proves answers. Both find their work
+//! in the ledger and leave the result there.
+
+pub mod infer;
+pub mod predict;
+pub mod prove;

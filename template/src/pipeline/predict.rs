@@ -1,0 +1,190 @@
+//! One inference, without chain and ledger: features → `pre_process` → candle → circuit → checks → `post_process`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use polars::prelude::DataFrame;
+
+use crate::config::{Config, Inference, InferenceSource};
+use crate::context::{Context, ContextFiles};
+use crate::ezkl::Ezkl;
+use crate::ezkl::files::ModelVersion;
+use crate::ezkl::witness::Witness;
+use crate::fault::{Classify as _, Fault, Result};
+use crate::hook_runner::run_hook;
+use crate::hooks;
+use crate::model::{Model, ModelInput, ModelOutput};
+
+/// The default of `NOVA_MAX_DIVERGENCE_ABS`, in steps of the circuit's output: what rounding at both ends explains.
+const STEPS_OF_DIVERGENCE: f64 = 2.0;
+
+/// Everything that an inference needs.
+#[derive(Clone)]
+pub struct Predictor {
+    model: Arc<Model>,
+    circuit: Option<Circuit>,
+    settings: Inference,
+    files: Arc<ContextFiles>,
+}
+
+/// The circuit, as the model files have it.
+#[derive(Clone)]
+pub struct Circuit {
+    pub ezkl: Ezkl,
+    pub version: ModelVersion,
+}
+
+/// What an inference found, each part as far as the model files allow.
+pub struct Prediction {
+    pub input: ModelInput,
+    /// Candle's output.
+    pub model: ModelOutput,
+    /// The circuit's output and witness. `None` without EZKL's model files.
+    pub circuit: Option<(ModelOutput, Witness)>,
+    /// What `post_process` made of it.
+    pub submitted: f64,
+    pub times: Times,
+}
+
+/// How long each stage took, in the order in which they ran.
+#[derive(Debug, Clone, Default)]
+pub struct Times(pub Vec<(&'static str, Duration)>);
+
+impl Times {
+    /// Runs a stage and keeps its time.
+    pub async fn stage<T>(&mut self, name: &'static str, work: impl Future<Output = T>) -> T {
+        let start = Instant::now();
+        let result = work.await;
+        self.0.push((name, start.elapsed()));
+        result
+    }
+}
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, (name, time)) in self.0.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{name} {:.1} ms", time.as_secs_f64() * 1000.0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Predictor {
+    /// # Errors
+    /// `Stop`: an ONNX file that is absent, damaged, or uses an op that cannot run.
+    pub fn new(config: &Config, circuit: Option<Circuit>) -> Result<Self> {
+        let onnx = circuit.as_ref().map_or(&config.model_files.onnx, |circuit| &circuit.version.files.onnx);
+        Ok(Self {
+            model: Arc::new(Model::load(onnx)?),
+            circuit,
+            settings: config.inference.clone(),
+            files: ContextFiles::new(config.model_files.folder.clone()),
+        })
+    }
+
+    pub fn circuit(&self) -> Option<&Circuit> {
+        self.circuit.as_ref()
+    }
+
+    /// Runs the owner's `pre_process` and checks its frame against the model's inputs.
+    pub async fn model_input(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<ModelInput> {
+        let context = self.context(request_id, raw_input);
+        let frame = run_hook("pre_process", self.settings.hook_timeout, move || hooks::pre_process(&context, features)).await?;
+        self.model.tensors(&frame).map_err(|fault| fault.context("pre_process returned a frame that the model cannot take"))
+    }
+
+    /// One inference. `raw_input` is the request's input as the hooks may see it.
+    ///
+    /// # Errors
+    /// `Row` where the answer would be wrong or unprovable: nothing may be sent then.
+    pub async fn predict(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<Prediction> {
+        let mut times = Times::default();
+        let input = times.stage("pre_process", self.model_input(request_id, raw_input, features)).await?;
+        let model = times.stage("candle", self.run_model(input.clone())).await?;
+        let circuit = match &self.circuit {
+            None => None,
+            Some(circuit) => {
+                let witness = times.stage("witness", circuit.ezkl.witness(&circuit.version.files, &input.flat())).await?;
+                let outputs = witness.outputs(&circuit.version.settings).fail_row()?;
+                self.check_agreement(&model, &outputs, circuit)?;
+                times.stage("provable", circuit.check_provable(&witness)).await?;
+                Some((model.with_values(outputs), witness))
+            }
+        };
+        let answered = match (&circuit, self.settings.source) {
+            (Some((output, _)), InferenceSource::Circuit) => output.clone(),
+            _ => model.clone(),
+        };
+        let submitted = times.stage("post_process", self.post_process(request_id, raw_input, answered)).await?;
+        Ok(Prediction { input, model, circuit, submitted, times })
+    }
+
+    async fn run_model(&self, input: ModelInput) -> Result<ModelOutput> {
+        let model = self.model.clone();
+        tokio::task::spawn_blocking(move || model.run(&input)).await.context("candle's thread was ended").retry()?
+    }
+
+    async fn post_process(&self, request_id: &str, raw_input: &str, output: ModelOutput) -> Result<f64> {
+        let context = self.context(request_id, raw_input);
+        let value =
+            run_hook("post_process", self.settings.hook_timeout, move || hooks::post_process(&context, &output)).await?;
+        if !value.is_finite() {
+            return Err(Fault::Row(anyhow!("post_process returned {value}, which is not a number to submit")));
+        }
+        Ok(value)
+    }
+
+    /// |circuit − candle| ≤ `NOVA_MAX_DIVERGENCE_ABS` + `NOVA_MAX_DIVERGENCE` × |candle|, for every value.
+    fn check_agreement(&self, model: &ModelOutput, circuit: &[Vec<f64>], at: &Circuit) -> Result<()> {
+        let same_shape = model.values.len() == circuit.len()
+            && model.values.iter().zip(circuit).all(|(model, circuit)| model.len() == circuit.len());
+        if !same_shape {
+            return Err(Fault::Row(anyhow!(
+                "candle and the circuit have outputs of different shapes: the circuit was made of another model; run `nova setup`"
+            )));
+        }
+        let steps = &at.version.settings.model_output_scales;
+        for (i, (model, circuit)) in model.values.iter().zip(circuit).enumerate() {
+            let step = steps.get(i).map_or(0.0, |scale| (-f64::from(*scale)).exp2());
+            let absolute = self.settings.max_divergence_abs.unwrap_or(STEPS_OF_DIVERGENCE * step);
+            for (model, circuit) in model.iter().zip(circuit) {
+                let allowed = absolute + self.settings.max_divergence * model.abs();
+                if (circuit - model).abs() > allowed {
+                    return Err(Fault::Row(anyhow!(
+                        "candle says {model}, the circuit {circuit}: they differ by {:.3e}, {allowed:.3e} is allowed \
+                         (NOVA_MAX_DIVERGENCE, NOVA_MAX_DIVERGENCE_ABS); the input is outside what the circuit was calibrated \
+                         for, or the circuit is of another model",
+                        (circuit - model).abs()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn context(&self, request_id: &str, raw_input: &str) -> Context {
+        Context::new(self.files.clone(), request_id, raw_input)
+    }
+}
+
+impl Circuit {
+    /// A witness whose values lie inside the circuit's ranges is provable. For one whose values do not, the circuit's own
+    /// constraints decide, in `mock`.
+    async fn check_provable(&self, witness: &Witness) -> Result<()> {
+        if witness.is_inside(&self.version.settings) {
+            return Ok(());
+        }
+        let saved = tempfile::NamedTempFile::new().context("cannot make a temporary file").retry()?;
+        tokio::fs::write(saved.path(), &witness.json).await.context("cannot write a temporary file").retry()?;
+        match self.ezkl.mock(&self.version.files, saved.path()).await? {
+            Ok(()) => Ok(()),
+            Err(reason) => Err(Fault::Row(anyhow!(
+                "this answer could not be proven, so it is not given: {}; EZKL: {}",
+                witness.describe_ranges(&self.version.settings),
+                reason.lines().next().unwrap_or_default()
+            ))),
+        }
+    }
+}

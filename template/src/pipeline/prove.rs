@@ -1,0 +1,250 @@
+//! Proof requests → proofs, verified and ready to be delivered.
+
+use std::io::{Cursor, Write as _};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, anyhow, ensure};
+use serde::Deserialize;
+
+use crate::chain::Chain;
+use crate::config::Config;
+use crate::ezkl::Ezkl;
+use crate::fault::{Classify as _, Fault, Result};
+use crate::ledger::{Challenge, Ledger, RequestKey, Route, now};
+use crate::spectral::gateway;
+use crate::spectral::plumber::Plumber;
+use crate::witness::{Manifest, Store};
+
+/// The most requests that one challenge may name: each costs a proof.
+const MAX_REQUESTS: usize = 100;
+const DAY: i64 = 24 * 60 * 60;
+/// When to look again once the day's proofs are used up.
+const PATIENCE: i64 = 600;
+
+/// Makes proofs from saved witnesses. Knows neither chain nor network.
+#[derive(Clone)]
+pub struct Prover {
+    pub config: Arc<Config>,
+    pub ezkl: Ezkl,
+    pub store: Store,
+}
+
+/// A verified proof of one request.
+pub struct Proof {
+    pub manifest: Manifest,
+    /// EZKL's proof file.
+    pub json: Vec<u8>,
+    /// Seconds it took; `None` if it was made before.
+    pub seconds: Option<f64>,
+    /// SHA-256 of the verification key.
+    pub vk_digest: String,
+}
+
+/// What the daemon reads of EZKL's proof file.
+#[derive(Deserialize)]
+struct ProofFile {
+    instances: Vec<Vec<String>>,
+    hex_proof: String,
+}
+
+impl Proof {
+    /// The bytes that a Solidity verifier takes.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let file: ProofFile = serde_json::from_slice(&self.json).context("the proof file is damaged").fail_row()?;
+        hex::decode(file.hex_proof.trim_start_matches("0x")).context("the proof file holds no proof").fail_row()
+    }
+}
+
+impl Prover {
+    /// The proof of what was answered to a request: the one in the store, or a new one, verified.
+    pub async fn prove(&self, request_id: &str) -> Result<Proof> {
+        let manifest = self.store.manifest(request_id).await?;
+        let version = self.store.model(&self.config.artifacts, &manifest.model_digest).await?;
+        let vk_digest = version.vk_digest().to_owned();
+        if let Some(json) = self.store.proof(request_id).await? {
+            return Ok(Proof { manifest, json, seconds: None, vk_digest });
+        }
+        version.settings.check_version(&self.ezkl.version().await?, &version.files.settings)?;
+        let folder = tempfile::tempdir().context("cannot make a temporary folder").retry()?;
+        let (witness, proof) = (folder.path().join("witness.json"), folder.path().join("proof.json"));
+        self.store.fetch_witness(&manifest, &witness).await?;
+        let start = Instant::now();
+        self.ezkl.prove(&version.files, &witness, &proof).await?;
+        let seconds = start.elapsed().as_secs_f64();
+        if !self.ezkl.verify(&version.files, &proof).await? {
+            return Err(Fault::Row(anyhow!(
+                "EZKL's own proof of request {request_id} does not verify: the proving key, the verification key and the SRS in {} \
+                 do not belong together",
+                version.files.folder.display()
+            )));
+        }
+        let json = tokio::fs::read(&proof).await.context("EZKL wrote no proof").retry()?;
+        check_instances(&json, &manifest).fail_row()?;
+        self.store.save_proof(request_id, &json).await?;
+        tracing::info!(request = request_id, seconds, "proved and verified");
+        Ok(Proof { manifest, json, seconds: Some(seconds), vk_digest })
+    }
+}
+
+/// The proof must show the very inputs and outputs that were promised.
+fn check_instances(json: &[u8], manifest: &Manifest) -> anyhow::Result<()> {
+    let file: ProofFile = serde_json::from_slice(json).context("EZKL's proof file has another form than that of EZKL 23")?;
+    let shown = file
+        .instances
+        .iter()
+        .flatten()
+        .map(|felt| crate::ezkl::felt::Felt::from_hex_le(felt))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    ensure!(
+        Manifest::write_instances(&shown) == manifest.instances,
+        "the proof of request {} shows other inputs or outputs than were promised",
+        manifest.request_id
+    );
+    Ok(())
+}
+
+/// Serves proof requests.
+#[derive(Clone)]
+pub struct Responder {
+    pub prover: Prover,
+    pub plumber: Plumber,
+    pub chain: Chain,
+    pub ledger: Ledger,
+}
+
+impl Responder {
+    /// Works on one claimed challenge and writes down how it ended.
+    pub async fn serve(&self, challenge: &Challenge) -> Result<()> {
+        let Err(fault) = self.respond(challenge).await else { return Ok(()) };
+        let asked_in = &challenge.transaction_hash;
+        match &fault {
+            Fault::Row(error) => tracing::error!(asked_in, reason = format!("{error:#}"), "this proof request has failed"),
+            Fault::Retry(error) => tracing::warn!(asked_in, reason = format!("{error:#}"), "this proof request is tried again"),
+            Fault::Stop(_) => {}
+        }
+        self.ledger.challenge_fault(challenge, &fault).await?;
+        if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) }
+    }
+
+    async fn respond(&self, challenge: &Challenge) -> Result<()> {
+        let ids = self.requests_of(challenge).await?;
+        let made_today = self.ledger.proofs_since(now() - DAY).await? as usize;
+        if made_today + ids.len() > self.prover.config.chain.as_ref().map_or(0, |chain| chain.max_proofs_per_day as usize) {
+            let reason = format!("{made_today} proofs were made in 24 hours, which NOVA_MAX_PROOFS_PER_DAY limits");
+            tracing::warn!(asked_in = challenge.transaction_hash, reason, "this proof request waits");
+            return self.ledger.postpone_challenge(challenge, &reason, now() + PATIENCE).await;
+        }
+        let mut proofs = Vec::new();
+        for id in &ids {
+            proofs.push(self.prove(id).await?);
+        }
+        match challenge.route() {
+            Route::Chain => self.deliver_on_chain(challenge, &proofs).await,
+            Route::Ipfs => self.deliver_by_ipfs(challenge, &proofs).await,
+        }
+    }
+
+    async fn prove(&self, id: &str) -> Result<Proof> {
+        let request = self.ledger.request(id).await?.ok_or_else(|| {
+            Fault::Row(anyhow!("request {id} is unknown here: this daemon has never seen it"))
+        })?;
+        let proof = self.prover.prove(id).await?;
+        if let Some(seconds) = proof.seconds {
+            self.ledger.proof_made(&request.key(), &proof.vk_digest, seconds).await?;
+        }
+        Ok(proof)
+    }
+
+    /// The requests that a challenge is about: its payload is one, or the CID of a document that names several.
+    async fn requests_of(&self, challenge: &Challenge) -> Result<Vec<String>> {
+        let payload = challenge.payload.trim();
+        let ids = match is_request_id(payload) {
+            true => vec![payload.to_lowercase()],
+            false => {
+                let document = gateway::fetch(&self.prover.config.ipfs_gateway, payload).await?;
+                read_document(&document).with_context(|| format!("the challenge document {payload}")).fail_row()?
+            }
+        };
+        let contract = self.chain.identity().consumption;
+        let keys: Vec<RequestKey> =
+            ids.iter().map(|id| RequestKey { contract: contract.clone(), id: id.clone() }).collect();
+        self.ledger.name_requests(&challenge.key(), &keys).await?;
+        Ok(ids)
+    }
+
+    async fn deliver_on_chain(&self, challenge: &Challenge, proofs: &[Proof]) -> Result<()> {
+        let [proof] = proofs else { return Err(Fault::Row(anyhow!("the registry asks for one proof at a time"))) };
+        let manifest = &proof.manifest;
+        let call = self.chain.delivery_on_chain(&manifest.request_id, proof.bytes()?, &manifest.instance_bytes()?)?;
+        self.ledger.proved(&challenge.key(), Some(&call)).await
+    }
+
+    async fn deliver_by_ipfs(&self, challenge: &Challenge, proofs: &[Proof]) -> Result<()> {
+        if challenge.state == "asked" {
+            self.ledger.proved(&challenge.key(), None).await?;
+        }
+        let cid = self.plumber.upload(pack(proofs).fail_row()?).await?;
+        let call = self.chain.delivery_by_ipfs(&challenge.asker, &cid)?;
+        self.ledger.uploaded(&challenge.key(), &cid, &call).await?;
+        tracing::info!(asked_in = challenge.transaction_hash, cid, "uploaded");
+        Ok(())
+    }
+}
+
+/// `0x` and 64 hex digits.
+pub fn is_request_id(text: &str) -> bool {
+    text.strip_prefix("0x").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A challenge document: `{"request_ids": ["0x…", …]}`.
+fn read_document(json: &[u8]) -> anyhow::Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Document {
+        request_ids: Vec<String>,
+    }
+    let Document { request_ids } = serde_json::from_slice(json).context("is not {\"request_ids\": [\"0x…\"]}")?;
+    ensure!(!request_ids.is_empty(), "names no request");
+    ensure!(request_ids.len() <= MAX_REQUESTS, "names {} requests, {MAX_REQUESTS} are allowed", request_ids.len());
+    let mut ids = Vec::new();
+    for id in request_ids {
+        ensure!(is_request_id(&id), "names {id:?}, which is no request id (0x and 64 hex digits)");
+        let id = id.to_lowercase();
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// One proof as it is, several as a ZIP of `<request id>.json`.
+fn pack(proofs: &[Proof]) -> anyhow::Result<Vec<u8>> {
+    if let [proof] = proofs {
+        return Ok(proof.json.clone());
+    }
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for proof in proofs {
+        archive.start_file(format!("{}.json", proof.manifest.request_id), zip::write::SimpleFileOptions::default())?;
+        archive.write_all(&proof.json)?;
+    }
+    Ok(archive.finish()?.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_document_names_requests_once_each() {
+        let id = format!("0x{}", "ab".repeat(32));
+        let twice = format!(r#"{{"request_ids": ["{id}", "{}"]}}"#, id.to_uppercase().replace("0X", "0x"));
+        assert_eq!(read_document(twice.as_bytes()).unwrap(), [id]);
+    }
+
+    #[test]
+    fn a_document_that_names_no_requests_is_refused() {
+        for bad in ["", "[]", "{}", r#"{"request_ids": []}"#, r#"{"request_ids": ["0x12"]}"#, r#"{"request_ids": ["../../x"]}"#] {
+            assert!(read_document(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

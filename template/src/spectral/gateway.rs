@@ -1,0 +1,122 @@
+//! Documents of proof requests, read through an IPFS gateway.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use super::http::Service;
+use crate::fault::{Fault, Result};
+
+/// A document of request ids is far below this.
+const MAX_BYTES: usize = 1024 * 1024;
+/// A gateway may have to look for the document first.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The document of that CID. 404 is tried again later: a document that was just written takes time to be found.
+pub async fn fetch(gateway: &str, cid: &str) -> Result<Vec<u8>> {
+    fetch_with(&Service::new("IPFS gateway", gateway, TIMEOUT), cid).await
+}
+
+async fn fetch_with(service: &Service, cid: &str) -> Result<Vec<u8>> {
+    if !is_cid(cid) {
+        let shown: String = cid.chars().take(80).collect();
+        return Err(Fault::Row(anyhow!("{shown:?} is no CID")));
+    }
+    let path = format!("/ipfs/{cid}");
+    let document = service.call(&path, MAX_BYTES, |client, url| client.get(url), |body| Ok(body.to_vec())).await?;
+    document.ok_or_else(|| Fault::Retry(anyhow!("the IPFS gateway has no document {cid} (404)")))
+}
+
+/// Whether this has the form of a CID, and with it nothing that could lead a path elsewhere.
+pub fn is_cid(text: &str) -> bool {
+    let all = |fits: fn(u8) -> bool| text.bytes().skip(1).all(fits);
+    match (text.as_bytes().first(), text.len()) {
+        // Version 0: a SHA-256 multihash in base58.
+        (Some(b'Q'), 46) => text.starts_with("Qm") && all(is_base58),
+        // Version 1: the first letter names the base.
+        (Some(b'b'), 50..=120) => all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7')),
+        (Some(b'z'), 46..=120) => all(is_base58),
+        (Some(b'k'), 46..=120) => all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9')),
+        (Some(b'f'), 64..=160) => all(|byte| matches!(byte, b'a'..=b'f' | b'0'..=b'9')),
+        _ => false,
+    }
+}
+
+fn is_base58(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() && !matches!(byte, b'0' | b'O' | b'I' | b'l')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_server::{Reply, Server};
+    use super::*;
+
+    const CID: &str = "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG";
+
+    #[test]
+    fn cids_are_told_from_other_texts() {
+        for cid in [
+            CID,
+            "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi",
+            "zb2rhe5P4gXftAwvA4eXQ5HJwsER2owDyS9sKaQRRVQPn93bA",
+        ] {
+            assert!(is_cid(cid), "{cid}");
+        }
+        for other in [
+            "",
+            "../../etc/passwd",
+            "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbd/",
+            "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPb0l",
+            "bafy",
+            "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbz?a",
+            "0x5FbDB2315678afecb367f032d93F642f64180aa3",
+        ] {
+            assert!(!is_cid(other), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_is_fetched_by_its_cid() {
+        let server = Server::answering(vec![Reply::ok(r#"{"request_ids": []}"#)]).await;
+        let document = fetch(&server.url(), CID).await.unwrap();
+        assert_eq!(document, br#"{"request_ids": []}"#);
+        assert_eq!(server.requests()[0].path, format!("/ipfs/{CID}"));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_cid_is_never_asked_for() {
+        let server = Server::answering(vec![]).await;
+        let error = fetch(&server.url(), "../api/v0/config").await.unwrap_err();
+        assert!(matches!(error, Fault::Row(_)), "{error}");
+        assert!(error.to_string().contains("is no CID"), "{error}");
+        assert!(server.requests().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_document_too_long_is_refused_and_a_missing_one_tried_again() {
+        let server = Server::answering(vec![Reply::ok("x".repeat(MAX_BYTES + 1))]).await;
+        let error = fetch(&server.url(), CID).await.unwrap_err();
+        assert!(matches!(error, Fault::Row(_)), "{error}");
+        assert!(error.to_string().contains("longer than the 1048576 bytes"), "{error}");
+
+        let server = Server::answering(vec![Reply::status(404)]).await;
+        let error = fetch(&server.url(), CID).await.unwrap_err();
+        assert!(matches!(error, Fault::Retry(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_followed_within_the_host_only() {
+        let elsewhere = Server::answering(vec![Reply::ok("theirs")]).await;
+        let here = Server::answering(vec![
+            Reply::redirect("/ipfs/moved"),
+            Reply::ok("ours"),
+            Reply::redirect(&elsewhere.url()),
+        ])
+        .await;
+        let service = Service::new("IPFS gateway", &here.url(), TIMEOUT).with_first_wait(Duration::from_millis(1));
+        assert_eq!(fetch_with(&service, CID).await.unwrap(), b"ours");
+        let error = fetch_with(&service, CID).await.unwrap_err();
+        assert!(error.to_string().contains("another host"), "{error}");
+        assert!(elsewhere.requests().is_empty());
+    }
+}

@@ -1,0 +1,219 @@
+//! One way to speak HTTP with all of them: limits on time and size, tries with backoff, and errors that say whose answer
+//! was wrong and never show a key.
+
+use std::time::Duration;
+
+use anyhow::{Error, anyhow};
+use backon::{ExponentialBuilder, Retryable};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::fault::{Fault, Result};
+
+/// How long a connection may take to stand.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Tries of one call. The row it is for is tried again later besides.
+const RETRIES: usize = 3;
+/// A server that asks for more patience than this is left to the row's next try.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
+/// How much of an answer an error quotes.
+const QUOTED: usize = 160;
+
+/// Installs ring as the process's TLS provider, however often it is called.
+pub fn install_crypto() {
+    // An error means that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A client with deadlines that follows redirects only within a host.
+pub fn client(timeout: Duration) -> Client {
+    install_crypto();
+    let builder = || {
+        Client::builder()
+            .timeout(timeout)
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+            .redirect(redirect::Policy::custom(within_the_host))
+            .user_agent("nova")
+    };
+    builder().build().unwrap_or_else(|error| {
+        // A slim image without certificates can still speak plain HTTP; https:// then fails at the handshake.
+        tracing::error!("https will not work, are there CA certificates? {error}");
+        let without = builder().tls_certs_only([]).build();
+        without.expect("a client without certificates needs nothing of the system")
+    })
+}
+
+/// A redirect elsewhere could carry the request, and what answers it, to anybody.
+fn within_the_host(attempt: redirect::Attempt) -> redirect::Action {
+    let here = |url: &reqwest::Url| (url.host_str().map(str::to_string), url.port());
+    match attempt.previous().last() {
+        Some(last) if here(last) != here(attempt.url()) => attempt.error("a redirect to another host is not followed"),
+        Some(last) if last.scheme() == "https" && attempt.url().scheme() != "https" => {
+            attempt.error("a redirect from https to http is not followed")
+        }
+        _ if attempt.previous().len() > 3 => attempt.error("too many redirects"),
+        _ => attempt.follow(),
+    }
+}
+
+/// One of the services.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// As errors call it: `Plumber`.
+    name: &'static str,
+    host: String,
+    key: Option<SecretString>,
+    client: Client,
+    first_wait: Duration,
+}
+
+/// A try that failed: what it means, and whether the next one may go better.
+struct Failed {
+    fault: Fault,
+    again: bool,
+    /// How long the server asks to wait.
+    wait: Option<Duration>,
+}
+
+impl Service {
+    pub fn new(name: &'static str, host: &str, timeout: Duration) -> Self {
+        Self {
+            name,
+            host: host.trim_end_matches('/').to_string(),
+            key: None,
+            client: client(timeout),
+            first_wait: Duration::from_millis(250),
+        }
+    }
+
+    /// Calls carry this key as their bearer token.
+    pub fn with_key(mut self, key: SecretString) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The wait before the second try, which doubles from then on.
+    #[cfg(test)]
+    pub fn with_first_wait(mut self, first_wait: Duration) -> Self {
+        self.first_wait = first_wait;
+        self
+    }
+
+    /// One call, tried a few times. `read` understands the body; if it cannot, the answer was damaged and the call is
+    /// tried again. `None` is 404: what that means the caller knows.
+    pub async fn call<T>(
+        &self,
+        path: &str,
+        limit: usize,
+        request: impl Fn(&Client, &str) -> RequestBuilder,
+        read: impl Fn(&[u8]) -> anyhow::Result<T>,
+    ) -> Result<Option<T>> {
+        let url = format!("{}{path}", self.host);
+        let once = || async {
+            let mut request = request(&self.client, &url);
+            if let Some(key) = &self.key {
+                request = request.bearer_auth(key.expose_secret());
+            }
+            self.once(path, limit, request, &read).await
+        };
+        let backoff =
+            ExponentialBuilder::default().with_min_delay(self.first_wait).with_max_times(RETRIES).with_jitter();
+        once.retry(backoff)
+            .when(|failed: &Failed| failed.again)
+            .adjust(|failed, wait| match (wait, failed.wait) {
+                (Some(_), Some(asked)) => (asked <= MAX_RETRY_AFTER).then_some(asked),
+                (wait, _) => wait,
+            })
+            .notify(|failed, wait| {
+                tracing::debug!("trying again in {wait:?}: {}", failed.fault);
+            })
+            .await
+            .map_err(|failed| failed.fault)
+    }
+
+    async fn once<T>(
+        &self,
+        path: &str,
+        limit: usize,
+        request: RequestBuilder,
+        read: &impl Fn(&[u8]) -> anyhow::Result<T>,
+    ) -> std::result::Result<Option<T>, Failed> {
+        let answer = request.send().await;
+        let mut answer = answer.map_err(|error| self.unreached(path, error))?;
+        let status = answer.status();
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let body = self.body(path, &mut answer, limit).await?;
+        if !status.is_success() {
+            return Err(self.refused(path, status, answer.headers(), &body));
+        }
+        read(&body).map(Some).map_err(|error| {
+            let quoted = self.quoted(&body);
+            self.retry(path, error.context(format!("cannot use the answer {quoted}")))
+        })
+    }
+
+    /// The body, up to its limit.
+    async fn body(&self, path: &str, answer: &mut Response, limit: usize) -> std::result::Result<Vec<u8>, Failed> {
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreached(path, error))? {
+            if body.len() + chunk.len() > limit {
+                let error = anyhow!("the answer is longer than the {limit} bytes that are read");
+                return Err(Failed { fault: Fault::Row(self.told(path, error)), again: false, wait: None });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn unreached(&self, path: &str, error: reqwest::Error) -> Failed {
+        let timeout = error.is_timeout();
+        // reqwest's error shows the URL, which we name ourselves.
+        let error = Error::new(error.without_url());
+        let error = if timeout { error.context("no answer in time") } else { error };
+        self.retry(path, error)
+    }
+
+    fn refused(&self, path: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failed {
+        let quoted = self.quoted(body);
+        let error = anyhow!("{status}: {quoted}");
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Failed { again: false, ..self.retry(path, error.context("the key was refused: is it right?")) }
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
+                Failed { wait: retry_after(headers), ..self.retry(path, error) }
+            }
+            _ if status.is_server_error() => Failed { wait: retry_after(headers), ..self.retry(path, error) },
+            _ => Failed { fault: Fault::Row(self.told(path, error)), again: false, wait: None },
+        }
+    }
+
+    fn retry(&self, path: &str, error: Error) -> Failed {
+        Failed { fault: Fault::Retry(self.told(path, error)), again: true, wait: None }
+    }
+
+    /// The error with who and what in front.
+    fn told(&self, path: &str, error: Error) -> Error {
+        error.context(format!("{} ({}{path})", self.name, self.host))
+    }
+
+    /// The start of an answer, on one line. A server may echo the key.
+    fn quoted(&self, body: &[u8]) -> String {
+        let mut text = String::from_utf8_lossy(body).into_owned();
+        if let Some(key) = &self.key {
+            text = text.replace(key.expose_secret(), "[key]");
+        }
+        let short: String = text.chars().take(QUOTED).collect();
+        let more = if short.len() < text.len() { "…" } else { "" };
+        format!("{short:?}{more}")
+    }
+}
+
+/// The seconds of a `Retry-After`. Its other form, a date, is left to the backoff.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse();
+    seconds.ok().map(Duration::from_secs)
+}

@@ -1,0 +1,160 @@
+//! Plumber: the features of wallets, and uploads to IPFS.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use anyhow::{Result as Anyhow, anyhow, bail, ensure};
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+
+use super::gateway::is_cid;
+use super::http::Service;
+use super::lenient;
+use crate::address::is_address;
+use crate::fault::{Fault, Result};
+use crate::features::WALLET;
+
+/// The features of one wallet: name → value, in Plumber's order.
+pub type Features = Map<String, Value>;
+
+/// Plumber takes up to so many wallets in one call.
+const BATCH: usize = 4_000;
+const TIMEOUT: Duration = Duration::from_secs(30);
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(180);
+const MAX_FEATURES: usize = 1024 * 1024;
+const MAX_BATCH: usize = 64 * 1024 * 1024;
+const MAX_CID: usize = 4 * 1024;
+
+/// Plumber on its host, with our key.
+#[derive(Debug, Clone)]
+pub struct Plumber(Service);
+
+impl Plumber {
+    /// Plumber at `https://…`.
+    pub fn new(host: &str, key: SecretString) -> Self {
+        Self(Service::new("Plumber", host, TIMEOUT).with_key(key))
+    }
+
+    /// One wallet's features. Whether they are numbers, the frame checks.
+    pub async fn features(&self, wallet: &str) -> Result<Features> {
+        checked(wallet)?;
+        let found = self
+            .0
+            .call(
+                &format!("/api/v1/{wallet}/features"),
+                MAX_FEATURES,
+                |client, url| client.get(url),
+                |body| features_of(wallet, body),
+            )
+            .await?;
+        found.ok_or_else(|| unknown(wallet))
+    }
+
+    /// Several wallets' features in as few calls as possible. A wallet that Plumber does not know fails alone.
+    pub async fn features_batch(&self, wallets: &[String]) -> Result<HashMap<String, Result<Features>>> {
+        let mut results = HashMap::with_capacity(wallets.len());
+        let mut asked = Vec::with_capacity(wallets.len());
+        for wallet in wallets.iter().collect::<HashSet<_>>() {
+            match checked(wallet) {
+                Ok(()) => asked.push(wallet),
+                Err(fault) => {
+                    results.insert(wallet.clone(), Err(fault));
+                }
+            }
+        }
+        for some in asked.chunks(BATCH) {
+            let mut rows = self.batch(some).await?;
+            results.extend(some.iter().map(|wallet| {
+                let row = rows.remove(&wallet.to_ascii_lowercase());
+                (wallet.to_string(), row.ok_or_else(|| unknown(wallet)))
+            }));
+        }
+        Ok(results)
+    }
+
+    /// Rows by wallet in lower case.
+    async fn batch(&self, wallets: &[&String]) -> Result<HashMap<String, Features>> {
+        const PATH: &str = "/api/v1/features_batch";
+        let body = json!({ "wallet_addresses": wallets });
+        let rows = self.0.call(PATH, MAX_BATCH, |client, url| client.post(url).json(&body), rows_of).await?;
+        rows.ok_or_else(|| Fault::Retry(anyhow!("Plumber does not know {PATH} (404)")))
+    }
+
+    /// Puts the bytes on IPFS and gives their CID.
+    pub async fn upload(&self, bytes: Vec<u8>) -> Result<String> {
+        const PATH: &str = "/api/v1/ipfs";
+        let cid = self
+            .0
+            .call(
+                PATH,
+                MAX_CID,
+                |client, url| {
+                    client
+                        .post(url)
+                        .timeout(UPLOAD_TIMEOUT)
+                        .header("content-type", "application/octet-stream")
+                        .body(bytes.clone())
+                },
+                cid_of,
+            )
+            .await?;
+        cid.ok_or_else(|| Fault::Retry(anyhow!("Plumber does not know {PATH} (404)")))
+    }
+}
+
+/// A wallet becomes part of a path: only an address may.
+fn checked(wallet: &str) -> Result<()> {
+    if is_address(wallet) {
+        return Ok(());
+    }
+    Err(Fault::Row(anyhow!("{wallet:?} is no wallet address")))
+}
+
+fn unknown(wallet: &str) -> Fault {
+    Fault::Row(anyhow!("Plumber has no features of wallet {wallet}"))
+}
+
+fn features_of(wallet: &str, body: &[u8]) -> Anyhow<Features> {
+    let Value::Object(features) = lenient::json(body)? else {
+        bail!("expected a JSON object of features");
+    };
+    if let Some(other) = features.get(WALLET).and_then(Value::as_str) {
+        ensure!(other.eq_ignore_ascii_case(wallet), "these are the features of wallet {other}");
+    }
+    Ok(features)
+}
+
+/// Each row, merged with what holds for all. What the row itself says wins.
+fn rows_of(body: &[u8]) -> Anyhow<HashMap<String, Features>> {
+    let answer = lenient::json(body)?;
+    let (Some(market), Some(rows)) =
+        (answer["market_data"].as_object(), answer["wallets_addresses_features"].as_array())
+    else {
+        bail!(r#"expected {{"market_data": {{…}}, "wallets_addresses_features": [{{…}}]}}"#);
+    };
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let row = row.as_object();
+        let wallet = row.and_then(|row| row.get(WALLET)?.as_str());
+        let (Some(row), Some(wallet)) = (row, wallet) else {
+            bail!("a row of wallets_addresses_features has no {WALLET}");
+        };
+        let mut merged = row.clone();
+        for (name, value) in market {
+            merged.entry(name).or_insert_with(|| value.clone());
+        }
+        found.insert(wallet.to_ascii_lowercase(), merged);
+    }
+    Ok(found)
+}
+
+/// The CID as text, in quotes or without.
+fn cid_of(body: &[u8]) -> Anyhow<String> {
+    let text = std::str::from_utf8(body)?.trim().trim_matches('"');
+    ensure!(is_cid(text), "expected a CID");
+    Ok(text.to_string())
+}
+
+#[cfg(test)]
+#[path = "plumber_tests.rs"]
+mod tests;

@@ -1,0 +1,232 @@
+//! Against a real HTTP server on loopback, with every answer that Plumber should not give.
+
+use super::super::test_server::{Reply, Server};
+use super::*;
+use crate::features::frame;
+
+const KEY: &str = "spectral-secret";
+const A: &str = "0x00000000219ab540356cbb839cbe05303d7705fa";
+const B: &str = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
+const CID: &str = "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG";
+
+fn plumber(server: &Server, timeout: Duration) -> Plumber {
+    let service = Service::new("Plumber", &server.url(), timeout)
+        .with_key(SecretString::from(KEY))
+        .with_first_wait(Duration::from_millis(1));
+    Plumber(service)
+}
+
+async fn answering(replies: Vec<Reply>) -> (Server, Plumber) {
+    let server = Server::answering(replies).await;
+    let plumber = plumber(&server, TIMEOUT);
+    (server, plumber)
+}
+
+/// What features end with when every try is answered so, and how many tries there were.
+async fn refused(reply: Reply) -> (Fault, usize) {
+    let (server, plumber) = answering(vec![reply]).await;
+    let fault = plumber.features(A).await.unwrap_err();
+    let shown = format!("{fault:?} {fault}");
+    assert!(!shown.contains(KEY), "{shown}");
+    (fault, server.requests().len())
+}
+
+#[tokio::test]
+async fn one_wallets_features_are_asked_for_with_the_key() {
+    let body = format!(r#"{{"wallet_address": "{A}", "wallet_age": 5, "risk": 0.5}}"#);
+    let (server, plumber) = answering(vec![Reply::ok(body)]).await;
+    let features = plumber.features(A).await.unwrap();
+    let names: Vec<_> = features.keys().collect();
+    assert_eq!(names, ["wallet_address", "wallet_age", "risk"]);
+    let asked = &server.requests()[0];
+    assert_eq!(asked.path, format!("/api/v1/{A}/features"));
+    assert_eq!(asked.authorization, format!("Bearer {KEY}"));
+}
+
+#[tokio::test]
+async fn an_unknown_wallet_fails_its_request_at_once() {
+    let (fault, tries) = refused(Reply::status(404)).await;
+    assert!(matches!(fault, Fault::Row(_)));
+    assert_eq!(fault.to_string(), format!("Plumber has no features of wallet {A}"));
+    assert_eq!(tries, 1);
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_and_then_left_to_the_row() {
+    for (reply, reason) in [
+        (Reply::status(500), "500 Internal Server Error"),
+        (Reply::status(503), "503"),
+        (Reply::status(429), "429 Too Many Requests"),
+        (Reply::ok("<html>maintenance</html>"), "<html>maintenance"),
+        (Reply::ok(r#"{"wallet_age": 5, "ri"#), "EOF while parsing"),
+        (Reply::ok("[]"), "expected a JSON object of features"),
+        (Reply::ok(""), "EOF while parsing"),
+        (Reply::ok(format!(r#"{{"wallet_address": "{B}"}}"#)), "these are the features of wallet"),
+    ] {
+        let (fault, tries) = refused(reply).await;
+        assert!(matches!(fault, Fault::Retry(_)), "{fault}");
+        let text = fault.to_string();
+        assert!(text.contains("Plumber (http://127.0.0.1:") && text.contains(reason), "{text}");
+        assert_eq!(tries, 4, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_passing_trouble_is_not_noticed() {
+    let (server, plumber) = answering(vec![
+        Reply::status(502),
+        Reply::ok("{"),
+        Reply::status(429).header("retry-after", "0"),
+        Reply::ok(r#"{"a": 1}"#),
+    ])
+    .await;
+    assert_eq!(plumber.features(A).await.unwrap()["a"], 1);
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured() {
+    let (_server, waiting) = answering(vec![Reply::status(503).header("retry-after", "1"), Reply::ok("{}")]).await;
+    let start = std::time::Instant::now();
+    waiting.features(A).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(1));
+
+    // Longer than a call should take: the row comes back later.
+    let (fault, tries) = refused(Reply::status(429).header("retry-after", "3600")).await;
+    assert!(matches!(fault, Fault::Retry(_)), "{fault}");
+    assert_eq!(tries, 1);
+}
+
+#[tokio::test]
+async fn a_refused_key_is_said_and_not_shown() {
+    for status in [401, 403] {
+        let (fault, tries) = refused(Reply::status(status).body(format!("bad token {KEY}"))).await;
+        assert!(matches!(fault, Fault::Retry(_)), "{fault}");
+        let text = fault.to_string();
+        assert!(text.contains("the key was refused") && text.contains("bad token [key]"), "{text}");
+        assert_eq!(tries, 1);
+    }
+}
+
+#[tokio::test]
+async fn another_refusal_fails_the_request() {
+    let (fault, tries) = refused(Reply::status(400).body("no such chain")).await;
+    assert!(matches!(fault, Fault::Row(_)), "{fault}");
+    assert!(fault.to_string().contains("no such chain"), "{fault}");
+    assert_eq!(tries, 1);
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let (fault, _) = refused(Reply::ok(" ".repeat(MAX_FEATURES + 1))).await;
+    assert!(fault.to_string().contains("longer than"), "{fault}");
+}
+
+#[tokio::test]
+async fn no_answer_in_time_is_said_so() {
+    let server = Server::answering(vec![Reply::hanging()]).await;
+    let plumber = plumber(&server, Duration::from_millis(50));
+    let fault = plumber.features(A).await.unwrap_err();
+    assert!(matches!(fault, Fault::Retry(_)), "{fault}");
+    assert!(fault.to_string().contains("no answer in time"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_host_that_is_away_is_tried_again() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let service = Service::new("Plumber", &host, TIMEOUT).with_first_wait(Duration::from_millis(1));
+    let fault = Plumber(service).features(A).await.unwrap_err();
+    assert!(matches!(fault, Fault::Retry(_)), "{fault}");
+    assert!(fault.to_string().contains(&host), "{fault}");
+}
+
+#[tokio::test]
+async fn nan_and_strings_are_refused_by_the_features_name() {
+    for (body, reason) in [
+        (r#"{"ok": 1, "risk": NaN}"#, r#"feature "risk" is "NaN", expected a number"#),
+        (r#"{"ok": 1, "risk": -Infinity}"#, r#"feature "risk" is "-Infinity", expected a number"#),
+        (r#"{"ok": 1, "risk": "0.5"}"#, r#"feature "risk" is "0.5", expected a number"#),
+        (r#"{"ok": 1, "risk": null}"#, r#"feature "risk" is null, expected a number"#),
+    ] {
+        let (_server, plumber) = answering(vec![Reply::ok(body)]).await;
+        let features = plumber.features(A).await.unwrap();
+        let fault = frame(&features).unwrap_err();
+        assert!(matches!(fault, Fault::Row(_)), "{fault}");
+        assert_eq!(fault.to_string(), reason);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_merges_the_market_and_each_wallet_stands_alone() {
+    let checksummed = "0x00000000219ab540356cBB839Cbe05303d7705Fa";
+    let body = format!(
+        r#"{{"market_data": {{"market_adx": 1, "risk": 9}},
+            "wallets_addresses_features": [{{"wallet_address": "{checksummed}", "risk": NaN}}]}}"#
+    );
+    let (server, plumber) = answering(vec![Reply::ok(body)]).await;
+    let wallets = [A, B, "nonsense", A].map(str::to_string);
+    let mut found = plumber.features_batch(&wallets).await.unwrap();
+    assert_eq!(found.len(), 3);
+    let features = found.remove(A).unwrap().unwrap();
+    let expected = json!({"wallet_address": checksummed, "risk": "NaN", "market_adx": 1});
+    assert_eq!(Value::Object(features), expected);
+    let missing = found.remove(B).unwrap().unwrap_err();
+    assert!(matches!(missing, Fault::Row(_)), "{missing}");
+    assert!(missing.to_string().contains(B), "{missing}");
+    assert!(found.remove("nonsense").unwrap().is_err());
+
+    let asked = &server.requests()[0];
+    assert_eq!(asked.path, "/api/v1/features_batch");
+    let mut body: Value = serde_json::from_slice(&asked.body).unwrap();
+    let sent = body["wallet_addresses"].as_array_mut().unwrap();
+    sent.sort_by_key(Value::to_string);
+    assert_eq!(sent, &[json!(A), json!(B)]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_none_is_tried_again() {
+    for body in ["{}", r#"{"market_data": {}, "wallets_addresses_features": [{}]}"#] {
+        let (_server, plumber) = answering(vec![Reply::ok(body)]).await;
+        let fault = plumber.features_batch(&[A.to_string()]).await.unwrap_err();
+        assert!(matches!(fault, Fault::Retry(_)), "{fault}");
+    }
+    let (server, plumber) = answering(vec![]).await;
+    assert!(plumber.features_batch(&[]).await.unwrap().is_empty());
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn more_wallets_than_a_batch_holds_are_asked_for_in_several() {
+    let body = r#"{"market_data": {}, "wallets_addresses_features": []}"#;
+    let (server, plumber) = answering(vec![Reply::ok(body)]).await;
+    let wallets: Vec<_> = (0..BATCH + 1).map(|at| format!("0x{at:040x}")).collect();
+    assert_eq!(plumber.features_batch(&wallets).await.unwrap().len(), BATCH + 1);
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn an_upload_gives_a_cid() {
+    for body in [CID.to_string(), format!("\"{CID}\"\n")] {
+        let (server, plumber) = answering(vec![Reply::status(500), Reply::ok(body)]).await;
+        assert_eq!(plumber.upload(b"proof".to_vec()).await.unwrap(), CID);
+        assert!(server.requests().iter().all(|asked| asked.body == b"proof"));
+    }
+    let (_server, plumber) = answering(vec![Reply::ok("<html>")]).await;
+    let fault = plumber.upload(b"proof".to_vec()).await.unwrap_err();
+    assert!(matches!(fault, Fault::Retry(_)), "{fault}");
+    assert!(fault.to_string().contains("expected a CID"), "{fault}");
+}
+
+/// The service runs every call in a task.
+#[test]
+fn calls_can_be_spawned() {
+    fn spawnable<T: Send>(_: T) {}
+    let plumber = Plumber::new("http://127.0.0.1:9", SecretString::from(KEY));
+    spawnable(plumber.features(A));
+    spawnable(plumber.features_batch(&[]));
+    spawnable(plumber.upload(Vec::new()));
+    spawnable(super::super::pulse::Pulse::new("http://127.0.0.1:9").multisig(A));
+    spawnable(super::super::gateway::fetch("http://127.0.0.1:9", CID));
+}

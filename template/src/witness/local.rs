@@ -1,0 +1,48 @@
+//! The store on local disk.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// Files under the artifacts folder.
+#[derive(Debug, Clone)]
+pub struct Local {
+    folder: PathBuf,
+}
+
+impl Local {
+    pub fn new(artifacts: &Path) -> Self {
+        Self { folder: artifacts.to_owned() }
+    }
+
+    /// Written to a temporary name, synced, renamed, and the folder synced: whole and for good, or not at all.
+    pub async fn put(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let (path, bytes) = (self.folder.join(path), bytes.to_owned());
+        tokio::task::spawn_blocking(move || write_synced(&path, &bytes).with_context(|| path.display().to_string())).await?
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        match tokio::fs::read(self.folder.join(path)).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or_else(|| io::Error::other("a path without folder"))?;
+    if !folder.is_dir() {
+        fs::create_dir_all(folder)?;
+        if let Some(above) = folder.parent() {
+            File::open(above)?.sync_all()?;
+        }
+    }
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(folder)?.sync_all()
+}
