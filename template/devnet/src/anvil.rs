@@ -121,9 +121,13 @@ fn listening_port(stdout: ChildStdout, ended: oneshot::Sender<()>) -> Result<u16
     }
 }
 
-/// The folder with the contracts, their compiler and npm's anvil.
-pub fn contracts_folder() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/contracts"))
+/// The folder with the contracts, their compiler and npm's anvil: of the project we are called in, else of the one
+/// we were built in. (They differ where several projects share one target folder.)
+pub fn contracts_folder() -> PathBuf {
+    let here = env::current_dir().unwrap_or_default();
+    let of_project = here.ancestors().map(|folder| folder.join("devnet/contracts"));
+    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("contracts");
+    of_project.into_iter().find(|it| it.join("compile.mjs").is_file()).unwrap_or(built_in)
 }
 
 /// `anvil` of the PATH, else `NOVA_ANVIL`, else npm's.

@@ -35,6 +35,8 @@ pub struct Cli {
 enum Command {
     /// Start a devnet and keep it until Ctrl-C.
     Up(up::UpArgs),
+    /// Serve Plumber, Pulse and the IPFS gateway alone, beside contracts on a public chain.
+    Serve(up::ServeArgs),
     /// Deploy the contracts on any chain.
     Deploy(DeployArgs),
     /// Deploy the EZKL verifier of the model files and register it for the modeler.
@@ -191,6 +193,7 @@ impl Cli {
     pub async fn run(self) -> Result<()> {
         match self.command {
             Command::Up(args) => args.run().await,
+            Command::Serve(args) => args.run().await,
             Command::Deploy(args) => args.run().await,
             Command::Register(args) => args.run().await,
             Command::Request(args) => args.run().await,

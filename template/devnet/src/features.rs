@@ -40,92 +40,18 @@
 //! | `unique_borrow_protocol_count`, `unique_lending_protocol_count` | ⌊1 + 3·U⌋ where there is a loan or a deposit |
 //! | `market_*` | see [`market`] |
 
+mod names;
+
 use ethers::{
     types::{Address, H256},
     utils::keccak256,
 };
 use serde_json::{Map, Value, json};
 
+pub use names::NAMES;
+
 /// The day on which all wallets are looked at: 2024-06-01 00:00 UTC.
 pub const TODAY: f64 = 1_717_200_000.0;
-
-/// Every feature of the credit-scoring challenge, in the order in which Plumber lists them.
-pub const NAMES: [&str; 74] = [
-    "first_tx_timestamp",
-    "last_tx_timestamp",
-    "wallet_age",
-    "incoming_tx_count",
-    "outgoing_tx_count",
-    "net_incoming_tx_count",
-    "total_gas_paid_eth",
-    "avg_gas_paid_per_tx_eth",
-    "risky_tx_count",
-    "risky_unique_contract_count",
-    "risky_first_tx_timestamp",
-    "risky_last_tx_timestamp",
-    "risky_first_last_tx_timestamp_diff",
-    "risky_sum_outgoing_amount_eth",
-    "outgoing_tx_sum_eth",
-    "incoming_tx_sum_eth",
-    "outgoing_tx_avg_eth",
-    "incoming_tx_avg_eth",
-    "max_eth_ever",
-    "min_eth_ever",
-    "total_balance_eth",
-    "risk_factor",
-    "total_collateral_eth",
-    "total_collateral_avg_eth",
-    "total_available_borrows_eth",
-    "total_available_borrows_avg_eth",
-    "avg_weighted_risk_factor",
-    "risk_factor_above_threshold_daily_count",
-    "avg_risk_factor",
-    "max_risk_factor",
-    "borrow_amount_sum_eth",
-    "borrow_amount_avg_eth",
-    "borrow_count",
-    "repay_amount_sum_eth",
-    "repay_amount_avg_eth",
-    "repay_count",
-    "borrow_repay_diff_eth",
-    "deposit_count",
-    "deposit_amount_sum_eth",
-    "time_since_first_deposit",
-    "withdraw_amount_sum_eth",
-    "withdraw_deposit_diff_if_positive_eth",
-    "liquidation_count",
-    "time_since_last_liquidated",
-    "liquidation_amount_sum_eth",
-    "market_adx",
-    "market_adxr",
-    "market_apo",
-    "market_aroonosc",
-    "market_aroonup",
-    "market_atr",
-    "market_cci",
-    "market_cmo",
-    "market_correl",
-    "market_dx",
-    "market_fastd",
-    "market_fastk",
-    "market_ht_trendmode",
-    "market_linearreg_slope",
-    "market_macd_macdext",
-    "market_macd_macdfix",
-    "market_macd",
-    "market_macdsignal_macdext",
-    "market_macdsignal_macdfix",
-    "market_macdsignal",
-    "market_max_drawdown_365d",
-    "market_natr",
-    "market_plus_di",
-    "market_plus_dm",
-    "market_ppo",
-    "market_rocp",
-    "market_rocr",
-    "unique_borrow_protocol_count",
-    "unique_lending_protocol_count",
-];
 
 const DAY: f64 = 86_400.0;
 

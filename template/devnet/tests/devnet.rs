@@ -69,7 +69,7 @@ async fn the_chain_checks_a_real_proof_and_keeps_its_output() {
 #[tokio::test]
 async fn a_request_that_cannot_be_made_says_why() {
     let devnet = Devnet::start(Options::default()).await.unwrap();
-    common::toggle_window(&devnet, false).await;
+    devnet.network.set_window(false).await.unwrap();
     let error = error_of(devnet.network.request("0x00").await);
     assert!(error.contains("ConsumptionWindowClosed()"), "{error}");
 }

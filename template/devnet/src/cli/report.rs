@@ -1,6 +1,6 @@
 //! What the commands print: a table for people, JSON for scripts.
 
-use std::fmt::Display;
+use std::{fmt::Display, io::Write as _};
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -88,8 +88,7 @@ pub(super) fn verifier(verifier: Address, json: bool) -> Result<()> {
     if json {
         return print_json(&json!({ "verifier": verifier }));
     }
-    println!("verifier {verifier:?} is registered");
-    Ok(())
+    print(&format!("verifier {verifier:?} is registered"))
 }
 
 /// The settings that make a daemon use contracts on a public chain.
@@ -97,14 +96,22 @@ pub(super) fn deployment(deployment: &Deployment, json: bool) -> Result<()> {
     if json {
         return print_json(deployment);
     }
-    println!("NOVA_CHAIN_ID={}", deployment.chain_id);
-    println!("NOVA_CHALLENGE_ADDRESS={:?}", deployment.competition);
-    println!("NOVA_PROOF_REGISTRY_ADDRESS={:?}", deployment.proof_registry);
-    println!("NOVA_INFERENCE_ENCODING={}", deployment.encoding);
+    let mut settings = vec![
+        ("NOVA_CHAIN_ID", deployment.chain_id.to_string()),
+        ("NOVA_CHALLENGE_ADDRESS", format!("{:?}", deployment.competition)),
+        ("NOVA_PROOF_REGISTRY_ADDRESS", format!("{:?}", deployment.proof_registry)),
+        ("NOVA_INFERENCE_ENCODING", deployment.encoding.to_string()),
+    ];
     if let Some(multisig) = deployment.multisig {
-        println!("NOVA_MULTISIG_ADDRESS={multisig:?}");
+        settings.push(("NOVA_MULTISIG_ADDRESS", format!("{multisig:?}")));
     }
-    Ok(())
+    self::settings(&settings)
+}
+
+/// Lines for an `.env`.
+pub(super) fn settings(settings: &[(&str, String)]) -> Result<()> {
+    let lines: Vec<_> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    print(&lines.join("\n"))
 }
 
 pub(super) fn status(status: &Status, json: bool) -> Result<()> {
@@ -164,12 +171,11 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn print(text: &impl Display) -> Result<()> {
-    println!("{text}");
-    Ok(())
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
 }
 
-fn print_json(value: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+/// Prints a line. A reader that has seen enough, such as `head`, is an error and no panic.
+pub(super) fn print(text: &impl Display) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
 }

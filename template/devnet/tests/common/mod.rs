@@ -5,18 +5,22 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use ethers::{
     abi::{Token, encode},
-    types::{Address, Bytes, H256, U256},
+    providers::Middleware as _,
+    types::{Address, BlockNumber, Bytes, H256, U256},
     utils::{keccak256, parse_units},
 };
 use nova_devnet::{
     Devnet, InferenceEncoding,
     contracts::{Consumption, ConsumptionString, Modeler},
-    sender::Call,
+    keys::anvil_account,
+    network::wait_for,
+    sender::{Call, Sender},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -74,9 +78,32 @@ pub async fn as_modeler(devnet: &Devnet, call: Call) -> Result<()> {
     devnet.network.send_as_modeler(&devnet.daemon_sender(), call).await
 }
 
-pub async fn toggle_window(devnet: &Devnet, open: bool) {
-    let call = devnet.network.consumption().toggle_consumption_window(open);
-    devnet.network.parties.admin.send(Call::new("toggle the window", &call)).await.unwrap();
+/// Sends a call with one of anvil's accounts that takes no part otherwise.
+pub async fn as_stranger(devnet: &Devnet, call: Call) -> Result<()> {
+    stranger(devnet).send(call).await.map(drop)
+}
+
+pub fn stranger(devnet: &Devnet) -> Sender {
+    let wallet = anvil_account(9, devnet.network.deployment.chain_id).unwrap();
+    Sender::new(devnet.network.node.clone(), wallet)
+}
+
+/// Moves the chain's clock forward.
+pub async fn pass_time(devnet: &Devnet, seconds: u64) {
+    let node = &devnet.network.node;
+    let before = now(devnet).await;
+    let _: Value = node.request("evm_increaseTime", [seconds]).await.unwrap();
+    wait_for("the time", Duration::from_secs(10), || async {
+        Ok((now(devnet).await >= before + seconds).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// The chain's clock.
+pub async fn now(devnet: &Devnet) -> u64 {
+    let block = devnet.network.node.get_block(BlockNumber::Latest).await.unwrap();
+    block.unwrap().timestamp.as_u64()
 }
 
 /// Model files of EZKL, with proofs.
@@ -97,7 +124,11 @@ pub fn tiny_model(inputs: &[&str]) -> TinyModel {
     let output = Command::new(&python).arg(script).arg(folder.path()).args(inputs).output();
     let output = output.unwrap_or_else(|error| panic!("cannot run {}: {error}", python.display()));
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{} could not make the proofs: {log}", python.display());
+    assert!(
+        output.status.success(),
+        "{} could not make the proofs (NOVA_PYTHON names a Python with EZKL): {log}",
+        python.display()
+    );
     TinyModel(folder)
 }
 
