@@ -33,7 +33,8 @@ pub struct Sender {
     ledger: Ledger,
     top_n: Option<(Instant, bool)>,
     said_not_top_n: Option<Instant>,
-    rebroadcast: Instant,
+    /// When the node was last handed what it has not mined; `None` at the start, so that a crash costs no time.
+    rebroadcast: Option<Instant>,
     /// Held for as long as we live: no second process on this ledger signs with the same key.
     _lock: File,
 }
@@ -84,7 +85,7 @@ impl Sender {
         .stop()?
         .context("cannot lock the sender's file in the artifacts folder")
         .stop()?;
-        Ok(Self { chain, ledger, top_n: None, said_not_top_n: None, rebroadcast: Instant::now(), _lock: lock })
+        Ok(Self { chain, ledger, top_n: None, said_not_top_n: None, rebroadcast: None, _lock: lock })
     }
 
     /// One pass: looks after what is in flight, queues what is ready, signs and sends what may be.
@@ -102,10 +103,13 @@ impl Sender {
         if sendable.is_empty() {
             return Ok(if in_flight == 0 { Pending::Nothing } else { Pending::InFlight });
         }
+        let mut terms = self.terms().await?;
         if !self.in_top_n().await? {
+            for tx in &sendable {
+                self.is_in_time(tx, terms.head).await?;
+            }
             return Ok(Pending::InFlight);
         }
-        let mut terms = self.terms().await?;
         // A commitment that was just signed frees its answer.
         while !sendable.is_empty() {
             for tx in &sendable {
@@ -126,9 +130,9 @@ impl Sender {
         let head = self.chain.head().await?;
         let wallet = self.chain.account().wallet_address();
         let spent = self.chain.client.get_transaction_count(wallet, None).await.map_err(unreachable)?.as_u64();
-        let rebroadcast = self.rebroadcast.elapsed() >= REBROADCAST;
+        let rebroadcast = self.rebroadcast.is_none_or(|last| last.elapsed() >= REBROADCAST);
         if rebroadcast {
-            self.rebroadcast = Instant::now();
+            self.rebroadcast = Some(Instant::now());
         }
         let mut waiting = 0;
         for tx in in_flight {
@@ -149,7 +153,7 @@ impl Sender {
                     waiting += 1;
                 }
                 None => {
-                    if tx.state == "signed" || rebroadcast {
+                    if rebroadcast {
                         self.broadcast(&tx, &attempts[0]).await?;
                     }
                     waiting += 1;
@@ -175,6 +179,9 @@ impl Sender {
     async fn mined(&self, tx: &Tx, receipt: &TransactionReceipt, head: Head) -> Result<()> {
         let block = receipt.block_number.unwrap_or_default().as_u64();
         if receipt.status == Some(0.into()) {
+            if tx.purpose() == Purpose::Answer && self.is_answered(tx).await? {
+                return self.ledger.fatal(tx, "answered", "the chain holds our answer already").await;
+            }
             let reason = self.why_reverted(receipt).await;
             tracing::error!(tx = tx.key, hash = text(receipt.transaction_hash), reason, "a transaction was reverted");
             return self.ledger.fatal(tx, "failed", &format!("reverted on chain: {reason}")).await;
@@ -338,24 +345,31 @@ impl Sender {
 
     /// False, and the row ended, if the answer is late or on chain already.
     async fn still_wanted(&self, tx: &Tx, head: Head) -> Result<bool> {
-        if let Some(deadline) = tx.deadline
-            && head.time > deadline as u64
-        {
-            let reason = tx.reason.as_deref().unwrap_or("it was ready too late");
-            self.ledger.fatal(tx, "expired", &format!("the deadline has passed: {reason}")).await?;
+        if !self.is_in_time(tx, head).await? {
             return Ok(false);
         }
-        let (Purpose::Answer | Purpose::Commit, Some(contract), Some(request)) =
-            (tx.purpose(), &tx.contract, &tx.request)
-        else {
-            return Ok(true);
-        };
-        let contract: Address = address("the ledger's contract", contract)?;
-        if self.chain.has_responded(contract, super::request_id(request)?).await? {
+        if self.is_answered(tx).await? {
             self.ledger.fatal(tx, "answered", "the chain holds our answer already").await?;
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// False, and the row ended, if the deadline has passed on the chain's clock.
+    async fn is_in_time(&self, tx: &Tx, head: Head) -> Result<bool> {
+        if tx.deadline.is_none_or(|deadline| head.time <= deadline as u64) {
+            return Ok(true);
+        }
+        let reason = tx.reason.as_deref().unwrap_or("it was ready too late");
+        self.ledger.fatal(tx, "expired", &format!("the deadline has passed: {reason}")).await?;
+        Ok(false)
+    }
+
+    /// True if the transaction is for a request that the chain holds our answer to.
+    async fn is_answered(&self, tx: &Tx) -> Result<bool> {
+        let (Some(contract), Some(request)) = (&tx.contract, &tx.request) else { return Ok(false) };
+        let contract = address("the ledger's contract", contract)?;
+        self.chain.has_responded(contract, super::request_id(request)?).await
     }
 
     /// The gas limit; `None`, and the row put off or ended, if the call would revert.
