@@ -151,7 +151,8 @@ impl Daemon {
 
         let mut outcome = Ok(());
         while let Some(ended) = loops.join_next().await {
-            let ended = ended.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic).context("a part of the daemon panicked"))));
+            let ended =
+                ended.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic).context("a part of the daemon panicked"))));
             if let Err(fault) = ended {
                 outcome = outcome.and(Err(fault));
             }
@@ -302,7 +303,9 @@ impl Daemon {
                 Err(_) => return Ok(()),
             };
             if last {
-                return outcome.map(drop).or_else(|fault| if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) });
+                return outcome
+                    .map(drop)
+                    .or_else(|fault| if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) });
             }
             let pending = *outcome.as_ref().unwrap_or(&Pending::Nothing);
             let wait = failing.judge(&self.health, "sender", outcome.map(drop))?;

@@ -162,9 +162,11 @@ impl Transport {
             .map_err(|_| Failure::Passing(format!("HTTP {status}, and the body is no JSON-RPC")))?;
         match parsed.error {
             Some(error) if is_passing(&error) => Err(Failure::Passing(error.to_string())),
-            Some(error) => {
-                Err(Failure::Final(Error::Refused { endpoint: endpoint.name.clone(), method: method.to_owned(), error }))
-            }
+            Some(error) => Err(Failure::Final(Error::Refused {
+                endpoint: endpoint.name.clone(),
+                method: method.to_owned(),
+                error,
+            })),
             None => Ok(parsed.result.map_or_else(|| b"null".to_vec(), |result| result.get().as_bytes().to_vec())),
         }
     }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use ethers::providers::{Middleware as _, ProviderError, RpcError as _};
 use ethers::types::transaction::eip2718::TypedTransaction;
-use ethers::types::{Address, BlockId, BlockNumber, Bytes, Eip1559TransactionRequest, H256, TransactionReceipt, TransactionRequest, U256};
+use ethers::types::{
+    Address, BlockId, BlockNumber, Bytes, Eip1559TransactionRequest, H256, TransactionReceipt, TransactionRequest, U256,
+};
 use ethers::utils::{format_ether, parse_units};
 
 use super::contracts::describe_revert;
@@ -95,8 +97,8 @@ impl Sender {
             self.ledger.queue_deliveries(&targets).await?;
         }
         let in_flight = self.reconcile().await?;
-        let room = self.chain.settings.max_in_flight.saturating_sub(in_flight);
-        let sendable = self.ledger.sendable(room).await?;
+        let mut room = self.chain.settings.max_in_flight.saturating_sub(in_flight);
+        let mut sendable = self.ledger.sendable(room).await?;
         if sendable.is_empty() {
             return Ok(if in_flight == 0 { Pending::Nothing } else { Pending::InFlight });
         }
@@ -104,8 +106,13 @@ impl Sender {
             return Ok(Pending::InFlight);
         }
         let mut terms = self.terms().await?;
-        for tx in sendable {
-            self.send(&tx, &mut terms).await?;
+        // A commitment that was just signed frees its answer.
+        while !sendable.is_empty() {
+            for tx in &sendable {
+                self.send(tx, &mut terms).await?;
+            }
+            room = room.saturating_sub(sendable.len());
+            sendable = self.ledger.sendable(room).await?;
         }
         Ok(Pending::InFlight)
     }
@@ -174,7 +181,9 @@ impl Sender {
         }
         if tx.state != "mined" {
             let header = self.chain.client.get_block(block).await.map_err(unreachable)?;
-            let header = header.with_context(|| format!("the RPC endpoint has a receipt of block {block} but not the block")).retry()?;
+            let header = header
+                .with_context(|| format!("the RPC endpoint has a receipt of block {block} but not the block"))
+                .retry()?;
             let mined = Mined {
                 hash: text(receipt.transaction_hash),
                 block,
@@ -207,13 +216,20 @@ impl Sender {
         match self.chain.client.send_raw_transaction(Bytes::from(attempt.raw.clone())).await {
             Ok(_) => self.ledger.broadcast(&tx.key).await,
             Err(error) => match error.as_error_response() {
-                Some(refusal) if refusal.message.contains("already known") || refusal.message.contains("already imported") => {
+                Some(refusal)
+                    if refusal.message.contains("already known") || refusal.message.contains("already imported") =>
+                {
                     self.ledger.broadcast(&tx.key).await
                 }
                 // Spent by this very transaction or by another: the next pass asks for receipts and decides.
                 Some(refusal) if refusal.message.contains("nonce too low") => Ok(()),
                 Some(refusal) => {
-                    tracing::warn!(tx = tx.key, hash = attempt.hash, reason = refusal.message, "the node refuses a transaction, it is offered again");
+                    tracing::warn!(
+                        tx = tx.key,
+                        hash = attempt.hash,
+                        reason = refusal.message,
+                        "the node refuses a transaction, it is offered again"
+                    );
                     Ok(())
                 }
                 None => Err(unreachable(error).context("cannot send a transaction")),
@@ -232,7 +248,10 @@ impl Sender {
         if answer {
             self.said_not_top_n = None;
         } else if self.said_not_top_n.is_none_or(|said| said.elapsed() >= Duration::from_secs(3600)) {
-            tracing::warn!(modeler = text(self.chain.modeler()), "not among the top N modelers: watching on, sending nothing");
+            tracing::warn!(
+                modeler = text(self.chain.modeler()),
+                "not among the top N modelers: watching on, sending nothing"
+            );
             self.said_not_top_n = Some(Instant::now());
         }
         Ok(answer)
@@ -288,11 +307,8 @@ impl Sender {
         let target = address("the ledger's target", &tx.target)?;
         let account = self.chain.account().clone();
         let wrapped = account.wrap(target, tx.calldata.clone().into(), terms.sequence_id, terms.head.time);
-        let mut transaction = TransactionRequest::new()
-            .from(account.wallet_address())
-            .to(wrapped.to)
-            .data(wrapped.data.clone())
-            .into();
+        let mut transaction =
+            TransactionRequest::new().from(account.wallet_address()).to(wrapped.to).data(wrapped.data.clone()).into();
         let Some(gas) = self.gas(tx, &transaction).await? else { return Ok(()) };
         if !self.is_paid_for(tx, terms, gas).await? {
             return Ok(());
@@ -327,7 +343,8 @@ impl Sender {
             self.ledger.fatal(tx, "expired", &format!("the deadline has passed: {reason}")).await?;
             return Ok(false);
         }
-        let (Purpose::Answer | Purpose::Commit, Some(contract), Some(request)) = (tx.purpose(), &tx.contract, &tx.request)
+        let (Purpose::Answer | Purpose::Commit, Some(contract), Some(request)) =
+            (tx.purpose(), &tx.contract, &tx.request)
         else {
             return Ok(true);
         };
@@ -416,14 +433,17 @@ impl Sender {
 }
 
 impl Chain {
-    fn explorer(&self, hash: &str) -> String {
-        format!("{}/{hash}", self.settings.tx_explorer_url.trim_end_matches('/'))
+    /// Where a person can look at a transaction; `None` on a network without explorer.
+    fn explorer(&self, hash: &str) -> Option<String> {
+        let explorer = self.settings.tx_explorer_url.trim_end_matches('/');
+        (!explorer.is_empty()).then(|| format!("{explorer}/{hash}"))
     }
 }
 
 /// The call that a mined transaction made.
 fn replayed(transaction: &ethers::types::Transaction) -> TypedTransaction {
-    let mut call = TransactionRequest::new().from(transaction.from).data(transaction.input.clone()).gas(transaction.gas);
+    let mut call =
+        TransactionRequest::new().from(transaction.from).data(transaction.input.clone()).gas(transaction.gas);
     call.to = transaction.to.map(Into::into);
     call.into()
 }

@@ -39,7 +39,12 @@ pub struct Options {
 /// Makes EZKL's model files. They are moved into place together, once all are made.
 pub async fn setup(mut config: Config, options: Options) -> Result<()> {
     let target = config.model_files.clone();
-    ensure!(target.onnx.is_file(), "{} is not there: put your model into {}", target.onnx.display(), target.folder.display());
+    ensure!(
+        target.onnx.is_file(),
+        "{} is not there: put your model into {}",
+        target.onnx.display(),
+        target.folder.display()
+    );
     config.ezkl.prover_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let ezkl = Ezkl::new(&config.ezkl)?;
     let version = ezkl.version().await?;
@@ -70,7 +75,11 @@ pub async fn setup(mut config: Config, options: Options) -> Result<()> {
     ezkl.shut_down().await;
 
     keep(&made, &target, version, options.insecure_srs)?;
-    println!("the circuit has 2^{} rows; the model files are in {}", settings.run_args.logrows, target.folder.display());
+    println!(
+        "the circuit has 2^{} rows; the model files are in {}",
+        settings.run_args.logrows,
+        target.folder.display()
+    );
     if options.insecure_srs {
         warn_insecure();
     }
@@ -130,7 +139,14 @@ fn calibration_data(inputs: &[ModelInput]) -> serde_json::Value {
 }
 
 /// The SRS that is in the model files if it is large enough, else a public one, else (if asked for) one made here.
-async fn find_srs(ezkl: &Ezkl, steps: &Steps, made: &ModelFiles, held: &Path, logrows: u32, insecure: bool) -> Result<()> {
+async fn find_srs(
+    ezkl: &Ezkl,
+    steps: &Steps,
+    made: &ModelFiles,
+    held: &Path,
+    logrows: u32,
+    insecure: bool,
+) -> Result<()> {
     if held.is_file() && rows_of_srs(held)? >= logrows && (insecure || srs::is_public(held)?) {
         std::fs::copy(held, &made.srs).with_context(|| format!("cannot copy {}", held.display()))?;
         return Ok(());
@@ -149,7 +165,10 @@ async fn find_srs(ezkl: &Ezkl, steps: &Steps, made: &ModelFiles, held: &Path, lo
             held.display()
         );
     }
-    ensure!(srs::is_public(&made.srs)?, "the SRS that EZKL downloaded is not one of the public ones it lists: it is not used");
+    ensure!(
+        srs::is_public(&made.srs)?,
+        "the SRS that EZKL downloaded is not one of the public ones it lists: it is not used"
+    );
     Ok(())
 }
 
@@ -189,7 +208,9 @@ fn keep(made: &ModelFiles, target: &ModelFiles, ezkl_version: String, insecure_s
     if manifest_path.exists() {
         std::fs::remove_file(&manifest_path).with_context(|| format!("cannot replace {}", manifest_path.display()))?;
     }
-    for ((_, from), (_, to)) in made.all().into_iter().zip(target.all()).chain([(("", &made.verifier), ("", &target.verifier))]) {
+    for ((_, from), (_, to)) in
+        made.all().into_iter().zip(target.all()).chain([(("", &made.verifier), ("", &target.verifier))])
+    {
         if from != to {
             std::fs::rename(from, to).with_context(|| format!("cannot move {} into place", to.display()))?;
         }

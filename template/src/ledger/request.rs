@@ -188,11 +188,7 @@ impl Ledger {
 
     /// One request by its id, whichever contract it came from.
     pub async fn request(&self, id: &str) -> Result<Option<Request>> {
-        sqlx::query_as("SELECT * FROM request WHERE id = ?")
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(broken)
+        sqlx::query_as("SELECT * FROM request WHERE id = ?").bind(id).fetch_optional(&self.pool).await.map_err(broken)
     }
 
     /// `failed → seen`: a person has mended what was wrong. False if no failed request has this id.

@@ -311,7 +311,11 @@ impl Ledger {
     /// `signed | broadcast → queued`: the nonce was spent by another transaction, none of ours can be mined.
     pub async fn nonce_lost(&self, key: &str) -> Result<()> {
         let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-        sqlx::query("UPDATE attempt SET state = 'lost' WHERE tx = ?").bind(key).execute(&mut *db).await.map_err(broken)?;
+        sqlx::query("UPDATE attempt SET state = 'lost' WHERE tx = ?")
+            .bind(key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
         sqlx::query(
             "UPDATE tx SET state = 'queued', reason = 'its nonce was spent by another transaction', changed_at = ?
              WHERE key = ? AND state IN ('signed', 'broadcast')",

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context as _, anyhow};
 use polars::prelude::DataFrame;
 
-use super::predict::{Circuit, Predictor, Prediction};
+use super::predict::{Circuit, Prediction, Predictor};
 use crate::chain::Chain;
 use crate::config::Config;
 use crate::fault::{Classify as _, Fault, Result};
