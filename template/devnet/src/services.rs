@@ -63,11 +63,7 @@ impl Services {
                 tracing::error!("the services stopped: {error}");
             }
         });
-        Ok(Self {
-            shared,
-            port,
-            server,
-        })
+        Ok(Self { shared, port, server })
     }
 
     /// Where Plumber, Pulse and the gateway are.

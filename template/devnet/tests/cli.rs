@@ -43,61 +43,34 @@ impl Drop for Running {
 impl Running {
     /// Starts the command and waits for its first line, which it prints when it is ready.
     fn start(folder: TempDir, arguments: &[&str]) -> Self {
-        let mut child = command(folder.path(), arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command(folder.path(), arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut first_line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut first_line).unwrap();
-        Self {
-            child,
-            _stdout: stdout,
-            folder,
-            first_line,
-        }
+        Self { child, _stdout: stdout, folder, first_line }
     }
 
     fn up() -> Self {
-        let arguments = [
-            "up",
-            "--port",
-            "0",
-            "--services-port",
-            "0",
-            "--fault",
-            FAULTY,
-        ];
+        let arguments = ["up", "--port", "0", "--services-port", "0", "--fault", FAULTY];
         let running = Self::start(tempfile::tempdir().unwrap(), &arguments);
-        assert!(
-            running.first_line.starts_with("devnet ready: "),
-            "{}",
-            running.first_line
-        );
+        assert!(running.first_line.starts_with("devnet ready: "), "{}", running.first_line);
         running
     }
 
     fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([name, &self.child.id().to_string()])
-            .status();
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
         assert!(status.unwrap().success());
     }
 
     /// The value of a setting in `.env`.
     fn setting(&self, name: &str) -> String {
         let env = fs::read_to_string(self.folder.path().join(".env")).unwrap();
-        let line = env
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("{name}=")));
-        line.unwrap_or_else(|| panic!("{name} is not in {env}"))
-            .to_owned()
+        let line = env.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
+        line.unwrap_or_else(|| panic!("{name} is not in {env}")).to_owned()
     }
 
     fn chain_address(&self) -> String {
-        self.setting("NOVA_RPC_URLS")
-            .trim_start_matches("http://")
-            .to_owned()
+        self.setting("NOVA_RPC_URLS").trim_start_matches("http://").to_owned()
     }
 }
 
@@ -105,10 +78,7 @@ const FAULTY: &str = "0x00000000000000000000000000000000000000a1=missing";
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_devnet"));
-    command
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::null());
+    command.args(arguments).current_dir(folder).stdin(Stdio::null());
     command
 }
 
@@ -150,23 +120,12 @@ fn requests_and_challenges_are_made_from_beside_the_state_file() {
     let running = Running::up();
     let folder = running.folder.path();
     let made = json_of(folder, &["request", "--count", "3"]);
-    let ids: Vec<_> = made
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| it["id"].as_str().unwrap())
-        .collect();
+    let ids: Vec<_> = made.as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 3);
     let challenge = json_of(folder, &["challenge", ids[0]]);
     assert_eq!(challenge[0]["payload"], ids[0]);
     let several = json_of(folder, &["challenge", ids[0], ids[1]]);
-    assert!(
-        several[0]["payload"]
-            .as_str()
-            .unwrap()
-            .starts_with("bafkrei"),
-        "{several}"
-    );
+    assert!(several[0]["payload"].as_str().unwrap().starts_with("bafkrei"), "{several}");
 
     let status = json_of(folder, &["status"]);
     assert_eq!(status["requests"].as_array().unwrap().len(), 3);
@@ -188,58 +147,28 @@ fn what_cannot_be_done_is_said_with_its_reason() {
     assert!(complaint(&["up", "--fault", "0x1=odd"]).contains("is no wallet"));
     let wrong_kind = FAULTY.replace("missing", "odd");
     assert!(complaint(&["up", "--fault", &wrong_kind]).contains("`odd` is no kind of fault"));
-    fs::write(
-        folder.path().join(".env"),
-        "NOVA_SPECTRAL_API_KEY=precious\n",
-    )
-    .unwrap();
+    fs::write(folder.path().join(".env"), "NOVA_SPECTRAL_API_KEY=precious\n").unwrap();
     let complaint = complaint(&["up", "--port", "0", "--services-port", "0"]);
-    assert!(
-        complaint.contains(".env was not written by `devnet up`"),
-        "{complaint}"
-    );
+    assert!(complaint.contains(".env was not written by `devnet up`"), "{complaint}");
 }
 
 #[test]
 fn a_request_that_nobody_answers_is_named_after_the_wait() {
     let running = Running::up();
-    let output = run(
-        running.folder.path(),
-        &["request", "--wait", "--timeout", "1"],
-    );
+    let output = run(running.folder.path(), &["request", "--wait", "--timeout", "1"]);
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        !output.status.success() && complaint.contains("not answered: 0x"),
-        "{complaint}"
-    );
+    assert!(!output.status.success() && complaint.contains("not answered: 0x"), "{complaint}");
 }
 
 #[test]
 fn on_a_chain_of_others_one_key_in_a_file_does_it_all() {
-    let anvil = Anvil::start(&AnvilOptions {
-        chain_id: 421_614,
-        ..AnvilOptions::default()
-    })
-    .unwrap();
+    let anvil = Anvil::start(&AnvilOptions { chain_id: 421_614, ..AnvilOptions::default() }).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let key: LocalWallet = anvil_account(7, 421_614).unwrap();
-    fs::write(
-        folder.path().join("key"),
-        format!("{}\n", private_key(&key)),
-    )
-    .unwrap();
+    fs::write(folder.path().join("key"), format!("{}\n", private_key(&key))).unwrap();
     let signer = format!("{:?}", Address::from_low_u64_be(0xabc));
-    let with_key =
-        |arguments: &[&str]| json_of(folder.path(), &[arguments, &["--key-file", "key"]].concat());
-    let deployed = with_key(&[
-        "deploy",
-        "--rpc",
-        &anvil.url(),
-        "--signer",
-        &signer,
-        "--fund",
-        "0.5",
-    ]);
+    let with_key = |arguments: &[&str]| json_of(folder.path(), &[arguments, &["--key-file", "key"]].concat());
+    let deployed = with_key(&["deploy", "--rpc", &anvil.url(), "--signer", &signer, "--fund", "0.5"]);
     assert_eq!(deployed["chain_id"], 421_614);
 
     let made = with_key(&["request", "--input", r#"{"score": 1}"#]);
@@ -256,18 +185,8 @@ fn on_a_chain_of_others_one_key_in_a_file_does_it_all() {
     assert!(String::from_utf8_lossy(&no_key.stderr).contains("--key-file"));
 
     let serving = Running::start(folder, &["serve", "--services-port", "0"]);
-    assert!(
-        serving
-            .first_line
-            .starts_with("NOVA_PLUMBER_HOST=http://127.0.0.1:")
-    );
+    assert!(serving.first_line.starts_with("NOVA_PLUMBER_HOST=http://127.0.0.1:"));
     let folder = serving.folder.path();
     let several = json_of(folder, &["challenge", id, id, "--key-file", "key"]);
-    assert!(
-        several[0]["payload"]
-            .as_str()
-            .unwrap()
-            .starts_with("bafkrei"),
-        "{several}"
-    );
+    assert!(several[0]["payload"].as_str().unwrap().starts_with("bafkrei"), "{several}");
 }

@@ -15,19 +15,11 @@ use nova_devnet::{
 };
 
 async fn devnet(terms: Terms) -> Devnet {
-    Devnet::start(Options {
-        terms,
-        ..Options::default()
-    })
-    .await
-    .unwrap()
+    Devnet::start(Options { terms, ..Options::default() }).await.unwrap()
 }
 
 fn competition(devnet: &Devnet) -> Competition<Provider<Rpc>> {
-    Competition::new(
-        devnet.network.deployment.competition,
-        devnet.network.node.clone(),
-    )
+    Competition::new(devnet.network.deployment.competition, devnet.network.node.clone())
 }
 
 async fn tokens_of(devnet: &Devnet, holder: Address) -> U256 {
@@ -58,16 +50,9 @@ async fn a_request_costs_its_fee_and_the_rest_can_be_withdrawn() {
     let owner_before = tokens_of(&devnet, network.parties.admin.address()).await;
 
     network.request("0x01").await.unwrap();
-    assert_eq!(
-        consumption.balances(consumer).call().await.unwrap(),
-        deposit - fee
-    );
+    assert_eq!(consumption.balances(consumer).call().await.unwrap(), deposit - fee);
     let owner_after = tokens_of(&devnet, network.parties.admin.address()).await;
-    assert_eq!(
-        owner_after - owner_before,
-        fee * 15 / 100,
-        "what the hosts do not get"
-    );
+    assert_eq!(owner_after - owner_before, fee * 15 / 100, "what the hosts do not get");
 
     let withdraw = || Call::new("withdraw", &consumption.withdraw_payment_token());
     network.parties.consumer.send(withdraw()).await.unwrap();
@@ -75,21 +60,15 @@ async fn a_request_costs_its_fee_and_the_rest_can_be_withdrawn() {
     let error = error_of(network.parties.consumer.send(withdraw()).await);
     assert!(error.contains("NothingToWithdraw("), "{error}");
     let error = error_of(network.request("0x02").await);
-    assert!(
-        error.contains(&format!("InsufficientBalance({consumer:?}, 0, {fee})")),
-        "{error}"
-    );
+    assert!(error.contains(&format!("InsufficientBalance({consumer:?}, 0, {fee})")), "{error}");
 }
 
 #[tokio::test]
 async fn the_id_is_the_hash_of_input_second_and_sender_so_equal_requests_collide() {
     let devnet = devnet(Terms::default()).await;
     let request = devnet.network.request("0x01").await.unwrap();
-    let id = devnet.network.consumption().generate_request_id(
-        request.input.clone(),
-        request.time.into(),
-        request.consumer,
-    );
+    let id =
+        devnet.network.consumption().generate_request_id(request.input.clone(), request.time.into(), request.consumer);
     assert_eq!(H256(id.call().await.unwrap()), request.id);
     let twins = ["0x02".to_owned(), "0x02".to_owned()];
     let error = error_of(devnet.network.requests(&twins).await);
@@ -99,11 +78,7 @@ async fn the_id_is_the_hash_of_input_second_and_sender_so_equal_requests_collide
 #[tokio::test]
 async fn only_a_top_n_modeler_answers_and_each_request_once() {
     for encoding in [InferenceEncoding::Uint256, InferenceEncoding::String] {
-        let devnet = devnet(Terms {
-            encoding,
-            ..Terms::default()
-        })
-        .await;
+        let devnet = devnet(Terms { encoding, ..Terms::default() }).await;
         let (network, modeler) = (&devnet.network, devnet.network.deployment.modeler);
         let request = network.request("0x01").await.unwrap();
 
@@ -111,15 +86,10 @@ async fn only_a_top_n_modeler_answers_and_each_request_once() {
         assert!(error.contains("UnknownRequest(0x0707"), "{error}");
         devnet.network.set_top_n(vec![]).await.unwrap();
         let error = error_of(answer(&devnet, request.id, 1.0).await);
-        assert!(
-            error.contains(&format!("NotTopNModeler({modeler:?})")),
-            "{error}"
-        );
+        assert!(error.contains(&format!("NotTopNModeler({modeler:?})")), "{error}");
 
         devnet.network.set_top_n(vec![modeler]).await.unwrap();
-        let responded = network
-            .consumption()
-            .modeler_has_responded(modeler, request.id.0);
+        let responded = network.consumption().modeler_has_responded(modeler, request.id.0);
         assert!(!responded.call().await.unwrap());
         answer(&devnet, request.id, 0.5).await.unwrap();
         assert!(responded.call().await.unwrap());
@@ -138,31 +108,20 @@ async fn responses_are_kept_in_the_form_of_each_contract() {
     assert_eq!(responses[0].modeler, devnet.network.deployment.modeler);
     assert_eq!(responses[0].inference_data, U256::exp10(17) * 5);
 
-    let terms = Terms {
-        encoding: InferenceEncoding::String,
-        ..Terms::default()
-    };
+    let terms = Terms { encoding: InferenceEncoding::String, ..Terms::default() };
     let devnet = self::devnet(terms).await;
     let request = devnet.network.request("0x01").await.unwrap();
     answer(&devnet, request.id, -0.5).await.unwrap();
     let address = devnet.network.deployment.consumption;
     let contract = ConsumptionString::new(address, devnet.network.node.clone());
-    let responses = contract
-        .get_all_responses(request.id.0)
-        .call()
-        .await
-        .unwrap();
+    let responses = contract.get_all_responses(request.id.0).call().await.unwrap();
     assert_eq!(responses[0].inference_data, "-0.5");
 }
 
 #[tokio::test]
 async fn the_sla_is_recorded_by_the_chains_clock() {
     for (sla_seconds, effective) in [(60, 60), (0, 600)] {
-        let devnet = devnet(Terms {
-            sla_seconds,
-            ..Terms::default()
-        })
-        .await;
+        let devnet = devnet(Terms { sla_seconds, ..Terms::default() }).await;
         let (network, modeler) = (&devnet.network, devnet.network.deployment.modeler);
         let inputs = ["0x01".to_owned(), "0x02".to_owned()];
         let requests = network.requests(&inputs).await.unwrap();
@@ -175,36 +134,23 @@ async fn the_sla_is_recorded_by_the_chains_clock() {
         assert!(record(requests[0].id).call().await.unwrap());
         assert!(!record(requests[1].id).call().await.unwrap());
         let status = network.status().await.unwrap();
-        assert_eq!(
-            status.requests[0].answer.as_ref().unwrap().request_id,
-            requests[0].id
-        );
+        assert_eq!(status.requests[0].answer.as_ref().unwrap().request_id, requests[0].id);
         assert!(status.requests[0].in_time && !status.requests[1].in_time);
     }
 }
 
 #[tokio::test]
 async fn answers_in_time_share_the_epochs_fees_once_it_is_over() {
-    let devnet = devnet(Terms {
-        multisig: false,
-        ..Terms::default()
-    })
-    .await;
+    let devnet = devnet(Terms { multisig: false, ..Terms::default() }).await;
     let (network, modeler) = (&devnet.network, devnet.network.deployment.modeler);
     let other = stranger(&devnet);
-    devnet
-        .network
-        .set_top_n(vec![modeler, other.address()])
-        .await
-        .unwrap();
+    devnet.network.set_top_n(vec![modeler, other.address()]).await.unwrap();
     let inputs: Vec<_> = (1..=3).map(|number| format!("0x0{number}")).collect();
     let requests = network.requests(&inputs).await.unwrap();
     for request in &requests {
         answer(&devnet, request.id, 1.0).await.unwrap();
     }
-    let submit = network
-        .consumption()
-        .submit_inference(requests[0].id.0, U256::one());
+    let submit = network.consumption().submit_inference(requests[0].id.0, U256::one());
     other.send(Call::new("answer", &submit)).await.unwrap();
 
     let claim = || Call::new("claim", &network.consumption().claim_reward(U256::zero()));
@@ -239,11 +185,6 @@ async fn the_competition_names_its_contracts_terms_and_at_most_ten_modelers() {
     let error = error_of(devnet.network.set_top_n(vec![deployment.modeler; 2]).await);
     assert!(error.contains("ModelerNamedTwice("), "{error}");
     let again = competition.set_contracts(deployment.token, deployment.token);
-    let again = devnet
-        .network
-        .parties
-        .admin
-        .send(Call::new("name the contracts", &again))
-        .await;
+    let again = devnet.network.parties.admin.send(Call::new("name the contracts", &again)).await;
     assert!(error_of(again).contains("ContractsAlreadySet()"));
 }

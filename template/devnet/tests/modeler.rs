@@ -41,17 +41,11 @@ async fn a_challenge_is_answered_once_by_whom_it_names_and_the_next_one_overwrit
 
     let error = error_of(respond(&devnet, validator, "early").await);
     assert!(error.contains("NotChallenged("), "{error}");
-    network
-        .challenge_with(Address::from_low_u64_be(1), "for another")
-        .await
-        .unwrap();
+    network.challenge_with(Address::from_low_u64_be(1), "for another").await.unwrap();
     let error = error_of(respond(&devnet, validator, "for another").await);
     assert!(error.contains("NotChallenged("), "{error}");
 
-    network
-        .challenge_with(deployment.modeler, "first")
-        .await
-        .unwrap();
+    network.challenge_with(deployment.modeler, "first").await.unwrap();
     let error = error_of(respond(&devnet, deployment.signer, "to another validator").await);
     assert!(error.contains("NotChallenged("), "{error}");
     let error = error_of(respond(&devnet, validator, "").await);
@@ -62,10 +56,7 @@ async fn a_challenge_is_answered_once_by_whom_it_names_and_the_next_one_overwrit
     let error = error_of(respond(&devnet, validator, "again").await);
     assert!(error.contains("ChallengeAlreadyAnswered("), "{error}");
 
-    network
-        .challenge_with(deployment.modeler, "second")
-        .await
-        .unwrap();
+    network.challenge_with(deployment.modeler, "second").await.unwrap();
     let (challenge, response, ..) = slot().call().await.unwrap();
     assert_eq!((challenge.as_str(), response.as_str()), ("second", ""));
 }

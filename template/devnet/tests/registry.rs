@@ -2,49 +2,26 @@
 
 mod common;
 
-use common::{
-    Proof, TinyModel, as_modeler, as_stranger, commit, error_of, instances_hash, submit_proof,
-    tiny_model,
-};
+use common::{Proof, TinyModel, as_modeler, as_stranger, commit, error_of, instances_hash, submit_proof, tiny_model};
 use ethers::types::{Address, Bytes, H256, U256};
 use nova_devnet::{Devnet, InferenceEncoding, Options, Terms, sender::Call};
 
 async fn devnet(model: &TinyModel, encoding: InferenceEncoding) -> Devnet {
-    let terms = Terms {
-        encoding,
-        ..Terms::default()
-    };
+    let terms = Terms { encoding, ..Terms::default() };
     let model_files = Some(model.folder().to_owned());
-    Devnet::start(Options {
-        terms,
-        model_files,
-        ..Options::default()
-    })
-    .await
-    .unwrap()
+    Devnet::start(Options { terms, model_files, ..Options::default() }).await.unwrap()
 }
 
 #[tokio::test]
 async fn verifiers_are_contracts_registered_once_and_for_all() {
     let model = tiny_model(&[]);
     let devnet = devnet(&model, InferenceEncoding::Uint256).await;
-    let (registry, modeler) = (
-        devnet.network.proof_registry(),
-        devnet.network.deployment.modeler,
-    );
+    let (registry, modeler) = (devnet.network.proof_registry(), devnet.network.deployment.modeler);
     let verifier = devnet.verifier.unwrap();
-    assert_eq!(
-        registry.get_verifiers(modeler).call().await.unwrap(),
-        vec![verifier]
-    );
-    let (code_hash, _, output_index, scale) =
-        registry.verifiers(modeler, verifier).call().await.unwrap();
+    assert_eq!(registry.get_verifiers(modeler).call().await.unwrap(), vec![verifier]);
+    let (code_hash, _, output_index, scale) = registry.verifiers(modeler, verifier).call().await.unwrap();
     assert_ne!(code_hash, [0; 32]);
-    assert_eq!(
-        (output_index, scale),
-        (2, 7),
-        "two inputs come before the output"
-    );
+    assert_eq!((output_index, scale), (2, 7), "two inputs come before the output");
 
     let register = |verifier| {
         let call = registry.register_verifier(verifier, 0, 7);
@@ -68,11 +45,7 @@ async fn a_commitment_is_made_once_for_a_known_request_with_a_registered_verifie
         assert!(error.contains("UnknownRequest(0x0707"), "{error}");
 
         let id = devnet.network.request("0x01").await.unwrap().id;
-        let other = registry.commit(
-            id.0,
-            Address::from_low_u64_be(1),
-            instances_hash(&instances),
-        );
+        let other = registry.commit(id.0, Address::from_low_u64_be(1), instances_hash(&instances));
         let error = error_of(as_modeler(&devnet, Call::new("commit", &other)).await);
         assert!(error.contains("VerifierNotRegistered("), "{error}");
         commit(&devnet, id, &instances).await.unwrap();
@@ -90,9 +63,7 @@ async fn the_consumer_or_a_validator_asks_for_a_proof_once() {
         let request = network.request("0x01").await.unwrap().id;
         let error = error_of(network.request_proof(request).await);
         assert!(error.contains("NotCommitted("), "{error}");
-        commit(&devnet, request, &model.proof(0).instances)
-            .await
-            .unwrap();
+        commit(&devnet, request, &model.proof(0).instances).await.unwrap();
 
         let registry = network.proof_registry();
         let ask = |id: H256| registry.request_proof(id.0, network.deployment.modeler);
@@ -104,13 +75,8 @@ async fn the_consumer_or_a_validator_asks_for_a_proof_once() {
         assert!(error.contains("ProofAlreadyRequested("), "{error}");
 
         let second = network.request("0x02").await.unwrap().id;
-        commit(&devnet, second, &model.proof(0).instances)
-            .await
-            .unwrap();
-        validator
-            .send(Call::new("ask", &ask(second)))
-            .await
-            .unwrap();
+        commit(&devnet, second, &model.proof(0).instances).await.unwrap();
+        validator.send(Call::new("ask", &ask(second))).await.unwrap();
     }
 }
 
@@ -128,26 +94,13 @@ async fn only_the_committed_instances_with_a_true_proof_are_kept_and_only_once()
     let error = error_of(submit_proof(&devnet, id, &other).await);
     assert!(error.contains("InstancesDoNotMatchCommitment("), "{error}");
     // The proof of something else, passed off as that of what was committed.
-    let mixed = Proof {
-        bytes: other.bytes.clone(),
-        ..honest.clone()
-    };
+    let mixed = Proof { bytes: other.bytes.clone(), ..honest.clone() };
     let error = error_of(submit_proof(&devnet, id, &mixed).await);
     assert!(error.contains("ProofRejected("), "{error}");
     let mut broken = honest.bytes.to_vec();
     broken[100] ^= 1;
     for bytes in [Bytes::from(broken), Bytes::new()] {
-        let error = error_of(
-            submit_proof(
-                &devnet,
-                id,
-                &Proof {
-                    bytes,
-                    ..honest.clone()
-                },
-            )
-            .await,
-        );
+        let error = error_of(submit_proof(&devnet, id, &Proof { bytes, ..honest.clone() }).await);
         assert!(error.contains("ProofRejected("), "{error}");
     }
     let registry = devnet.network.proof_registry();
@@ -158,11 +111,7 @@ async fn only_the_committed_instances_with_a_true_proof_are_kept_and_only_once()
     submit_proof(&devnet, id, &honest).await.unwrap();
     let modeler = devnet.network.deployment.modeler;
     let (output, scale, verified_at) = registry.proofs(id.0, modeler).call().await.unwrap();
-    assert_eq!(
-        (output.as_i64(), scale),
-        (-128, 7),
-        "-1 as a fixed-point number"
-    );
+    assert_eq!((output.as_i64(), scale), (-128, 7), "-1 as a fixed-point number");
     assert!(verified_at > U256::zero());
     let error = error_of(submit_proof(&devnet, id, &honest).await);
     assert!(error.contains("ProofAlreadyVerified("), "{error}");

@@ -23,11 +23,7 @@ fn get_features(services: &Services, wallet: Address) -> RequestBuilder {
 fn post_batch(services: &Services, wallets: &[Address]) -> RequestBuilder {
     let wallets: Vec<_> = wallets.iter().map(|wallet| format!("{wallet:?}")).collect();
     let url = format!("{}/api/v1/features_batch", services.url());
-    http_client()
-        .unwrap()
-        .post(url)
-        .bearer_auth(KEY)
-        .json(&json!({ "wallet_addresses": wallets }))
+    http_client().unwrap().post(url).bearer_auth(KEY).json(&json!({ "wallet_addresses": wallets }))
 }
 
 async fn json_of(request: RequestBuilder) -> Value {
@@ -87,29 +83,15 @@ async fn each_fault_is_what_its_name_says_until_it_is_taken_away() {
     assert_eq!(status, StatusCode::NOT_FOUND);
     let status = with(Fault::Error).send().await.unwrap().status();
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(
-        text_of(with(Fault::Html))
-            .await
-            .starts_with("<!DOCTYPE html>")
-    );
+    assert!(text_of(with(Fault::Html)).await.starts_with("<!DOCTYPE html>"));
     let half = text_of(with(Fault::HalfJson)).await;
     assert!(half.starts_with('{') && serde_json::from_str::<Value>(&half).is_err());
-    assert!(
-        text_of(with(Fault::Nan))
-            .await
-            .contains(&format!("\"{SPOILED}\":NaN"))
-    );
+    assert!(text_of(with(Fault::Nan)).await.contains(&format!("\"{SPOILED}\":NaN")));
     assert!(json_of(with(Fault::String)).await[SPOILED].is_string());
     assert!(json_of(with(Fault::Missing)).await.get(SPOILED).is_none());
-    assert_eq!(
-        json_of(with(Fault::Extra)).await.as_object().unwrap().len(),
-        NAMES.len() + 2
-    );
+    assert_eq!(json_of(with(Fault::Extra)).await.as_object().unwrap().len(), NAMES.len() + 2);
     let far = json_of(with(Fault::OutOfRange)).await;
-    assert_eq!(
-        far[SPOILED].as_f64(),
-        well[SPOILED].as_f64().map(|value| value * 1000.0)
-    );
+    assert_eq!(far[SPOILED].as_f64(), well[SPOILED].as_f64().map(|value| value * 1000.0));
 
     services.set_fault(wallet, None);
     assert_eq!(json_of(get_features(&services, wallet)).await, well);
@@ -119,39 +101,20 @@ async fn each_fault_is_what_its_name_says_until_it_is_taken_away() {
 async fn pulse_names_the_multisig_of_a_wallet_that_has_one() {
     let services = services().await;
     services.set_multisig(wallet(1), Some(wallet(9)));
-    let ask = |wallet: Address| {
-        http_client()
-            .unwrap()
-            .get(format!("{}/getMultiSigAddress/{wallet:?}", services.url()))
-    };
-    assert_eq!(
-        json_of(ask(wallet(1))).await[0]["contract_address"],
-        format!("{:?}", wallet(9))
-    );
-    assert_eq!(
-        json_of(ask(wallet(2))).await,
-        json!({ "message": "No data found" })
-    );
+    let ask = |wallet: Address| http_client().unwrap().get(format!("{}/getMultiSigAddress/{wallet:?}", services.url()));
+    assert_eq!(json_of(ask(wallet(1))).await[0]["contract_address"], format!("{:?}", wallet(9)));
+    assert_eq!(json_of(ask(wallet(2))).await, json!({ "message": "No data found" }));
 }
 
 #[tokio::test]
 async fn an_upload_is_found_under_its_cid() {
     let services = services().await;
     let proof = vec![7u8; 3 << 20];
-    let upload = http_client()
-        .unwrap()
-        .post(format!("{}/api/v1/ipfs", services.url()));
+    let upload = http_client().unwrap().post(format!("{}/api/v1/ipfs", services.url()));
     let cid = text_of(upload.bearer_auth(KEY).body(proof.clone())).await;
-    let found = http_client()
-        .unwrap()
-        .get(format!("{}/ipfs/{cid}", services.url()));
+    let found = http_client().unwrap().get(format!("{}/ipfs/{cid}", services.url()));
     assert_eq!(found.send().await.unwrap().bytes().await.unwrap(), proof);
     assert_eq!(services.file(&cid).unwrap(), proof);
-    let missing = http_client()
-        .unwrap()
-        .get(format!("{}/ipfs/bafkreinothere", services.url()));
-    assert_eq!(
-        missing.send().await.unwrap().status(),
-        StatusCode::NOT_FOUND
-    );
+    let missing = http_client().unwrap().get(format!("{}/ipfs/bafkreinothere", services.url()));
+    assert_eq!(missing.send().await.unwrap().status(), StatusCode::NOT_FOUND);
 }

@@ -37,11 +37,7 @@ impl Wallet {
         let address = devnet.network.deployment.multisig.unwrap();
         let contract = WalletSimple::new(address, devnet.network.node.clone());
         let signer = devnet.daemon_sender();
-        Self {
-            devnet,
-            contract,
-            signer,
-        }
+        Self { devnet, contract, signer }
     }
 
     /// A call that does nothing, to an address without code.
@@ -56,17 +52,9 @@ impl Wallet {
     }
 
     fn call(&self, send: Send) -> Call {
-        let Send {
-            to,
-            data,
-            expires,
-            sequence_id,
-            signature,
-        } = send;
+        let Send { to, data, expires, sequence_id, signature } = send;
         let (value, sequence_id) = (U256::zero(), sequence_id.into());
-        let call =
-            self.contract
-                .send_multi_sig(to, value, data, expires.into(), sequence_id, signature);
+        let call = self.contract.send_multi_sig(to, value, data, expires.into(), sequence_id, signature);
         Call::new("send", &call)
     }
 
@@ -79,12 +67,7 @@ impl Wallet {
     }
 
     async fn next_id(&self) -> u64 {
-        self.contract
-            .get_next_sequence_id()
-            .call()
-            .await
-            .unwrap()
-            .as_u64()
+        self.contract.get_next_sequence_id().call().await.unwrap().as_u64()
     }
 }
 
@@ -123,11 +106,7 @@ async fn several_calls_are_in_flight_when_each_has_its_own_id() {
         calls.push(wallet.call(wallet.idle(sequence_id).await));
     }
     let receipts = wallet.signer.send_all(calls).await.unwrap();
-    assert!(
-        receipts
-            .iter()
-            .all(|receipt| receipt.status == Some(1.into()))
-    );
+    assert!(receipts.iter().all(|receipt| receipt.status == Some(1.into())));
     assert_eq!(wallet.next_id().await, 6);
 }
 
@@ -137,11 +116,7 @@ async fn a_revert_inside_shows_its_own_error_and_burns_no_id() {
     let consumption = wallet.devnet.network.consumption();
     let submit = consumption.submit_inference(H256::repeat_byte(7).0, U256::one());
     let data = submit.calldata().unwrap();
-    let bad = Send {
-        to: consumption.address(),
-        data,
-        ..wallet.idle(1).await
-    };
+    let bad = Send { to: consumption.address(), data, ..wallet.idle(1).await };
     let error = error_of(wallet.send(bad).await);
     assert!(error.contains("UnknownRequest(0x0707"), "{error}");
     assert_eq!(wallet.next_id().await, 1);
@@ -151,35 +126,19 @@ async fn a_revert_inside_shows_its_own_error_and_burns_no_id() {
 #[tokio::test]
 async fn only_a_signer_sends_in_time_and_without_a_second_signature() {
     let wallet = Wallet::new().await;
-    let signers = [
-        wallet.signer.address(),
-        wallet.devnet.network.parties.admin.address(),
-    ];
+    let signers = [wallet.signer.address(), wallet.devnet.network.parties.admin.address()];
     for signer in signers {
         assert!(wallet.contract.is_signer(signer).call().await.unwrap());
     }
     let outsider = stranger(&wallet.devnet);
-    assert!(
-        !wallet
-            .contract
-            .is_signer(outsider.address())
-            .call()
-            .await
-            .unwrap()
-    );
+    assert!(!wallet.contract.is_signer(outsider.address()).call().await.unwrap());
     let good = wallet.idle(1).await;
     let error = error_of(outsider.send(wallet.call(good.clone())).await);
     assert!(error.contains("NotSigner("), "{error}");
-    let late = Send {
-        expires: now(&wallet.devnet).await - 1,
-        ..good.clone()
-    };
+    let late = Send { expires: now(&wallet.devnet).await - 1, ..good.clone() };
     let error = error_of(wallet.send(late).await);
     assert!(error.contains("Expired("), "{error}");
-    let signed = Send {
-        signature: Bytes::from([1; 65]),
-        ..good.clone()
-    };
+    let signed = Send { signature: Bytes::from([1; 65]), ..good.clone() };
     let error = error_of(wallet.send(signed).await);
     assert!(error.contains("SignatureNotAccepted()"), "{error}");
     wallet.send(good).await.unwrap();

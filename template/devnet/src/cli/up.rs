@@ -65,15 +65,9 @@ impl UpArgs {
 
     async fn serve(self) -> Result<()> {
         let mut devnet = Devnet::start(self.options()).await?;
-        let state_file = self
-            .env_file
-            .parent()
-            .unwrap_or(Path::new(""))
-            .join("devnet.json");
+        let state_file = self.env_file.parent().unwrap_or(Path::new("")).join("devnet.json");
         self.write_files(&devnet, &state_file)?;
-        let verifier = devnet
-            .verifier
-            .map_or("none".to_owned(), |verifier| format!("{verifier:?}"));
+        let verifier = devnet.verifier.map_or("none".to_owned(), |verifier| format!("{verifier:?}"));
         report::print(&format!(
             "devnet ready: chain {} (id {}), services {}, modeler {:?}, verifier {verifier}, settings {}, state {}",
             devnet.rpc_url(),
@@ -88,11 +82,7 @@ impl UpArgs {
     }
 
     fn options(&self) -> Options {
-        let anvil = AnvilOptions {
-            port: self.port,
-            block_time: self.block_time,
-            ..AnvilOptions::default()
-        };
+        let anvil = AnvilOptions { port: self.port, block_time: self.block_time, ..AnvilOptions::default() };
         Options {
             anvil,
             terms: self.terms.terms(),
@@ -105,10 +95,7 @@ impl UpArgs {
 
     fn write_files(&self, devnet: &Devnet, state_file: &Path) -> Result<()> {
         let mut settings = devnet.env();
-        settings.push((
-            "NOVA_MODEL_FILES_PATH",
-            self.model_files.display().to_string(),
-        ));
+        settings.push(("NOVA_MODEL_FILES_PATH", self.model_files.display().to_string()));
         state::write_env(&self.env_file, &settings)?;
         let state = State {
             rpc_url: devnet.rpc_url(),
@@ -133,10 +120,7 @@ impl ServeArgs {
             services.set_fault(*wallet, Some(*fault));
         }
         services.set_multisig(state.deployment.signer, state.deployment.multisig);
-        state.services = Some(ServicesAt {
-            url: services.url(),
-            api_key: api_key.clone(),
-        });
+        state.services = Some(ServicesAt { url: services.url(), api_key: api_key.clone() });
         state.write(&self.state_file)?;
         report::settings(&[
             ("NOVA_PLUMBER_HOST", services.url()),

@@ -68,10 +68,7 @@ async fn features_batch(State(shared): State<Shared>, body: Bytes) -> Response {
         Err(error) => return message(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     if batch.wallet_addresses.len() > MAX_BATCH {
-        return message(
-            StatusCode::BAD_REQUEST,
-            &format!("more than {MAX_BATCH} wallets"),
-        );
+        return message(StatusCode::BAD_REQUEST, &format!("more than {MAX_BATCH} wallets"));
     }
     let mut rows = Vec::with_capacity(batch.wallet_addresses.len());
     let mut whole = None;
