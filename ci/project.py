@@ -39,8 +39,9 @@ def environment() -> dict[str, str]:
 class Project:
     """The project in `folder`/nova-demo. Logs and copies of its programs lie in `folder`."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, release: bool = False):
         self.folder = folder
+        self.release = release
         self.path = folder / "nova-demo"
         self.programs = folder / "programs"
         self.env = environment()
@@ -57,11 +58,18 @@ class Project:
 
     def build(self) -> None:
         say("building (6 minutes if the dependencies are not compiled yet)")
-        self.run("cargo", "build", "--locked", "--workspace")
+        self.run("cargo", "build", "--locked", "--workspace", *(["--release"] if self.release else []))
         # Copies: the next build of another stamp goes to the same target folder.
         self.programs.mkdir(exist_ok=True)
         for program in ("nova", "devnet"):
-            shutil.copy2(Path(self.env["CARGO_TARGET_DIR"]) / "debug" / program, self.programs / program)
+            built = Path(self.env["CARGO_TARGET_DIR"]) / ("release" if self.release else "debug") / program
+            shutil.copy2(built, self.programs / program)
+
+    def fresh_artifacts(self, name: str) -> None:
+        """A new ledger: one belongs to one chain, and each devnet is a new one."""
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        self.env["NOVA_ARTIFACTS_PATH"] = str(folder)
 
     def run(self, *command, cwd: Path | None = None) -> None:
         subprocess.run([*map(str, command)], cwd=cwd or self.path, env=self.env, check=True)
