@@ -251,9 +251,11 @@ impl Daemon {
     }
 
     async fn infer_all(&self, requests: Vec<crate::ledger::Request>) -> Result<()> {
+        let start = Instant::now();
         let features = self.inferrer.features(&requests).await;
+        let fetched = start.elapsed();
         let answers = requests.iter().zip(features).map(async |(request, features)| {
-            let outcome = self.inferrer.answer(request, features).await;
+            let outcome = self.inferrer.answer(request, features, fetched).await;
             self.wake.send.notify_one();
             outcome
         });

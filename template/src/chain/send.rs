@@ -314,7 +314,9 @@ impl Sender {
             return Ok(());
         }
         transaction = self.priced(wrapped.to, wrapped.data, terms, gas);
+        let start = Instant::now();
         let (raw, hash) = account.sign(&transaction)?;
+        let sign_ms = (start.elapsed().as_secs_f64() * 1e5).round() / 1e2;
         let attempt = NewAttempt {
             hash: text(hash),
             sender: text(account.wallet_address()),
@@ -330,7 +332,7 @@ impl Sender {
         terms.sequence_id = terms.sequence_id.map(|id| id + 1);
         terms.balance = terms.balance.saturating_sub(terms.fees.max() * gas);
         let written = Attempt { hash: attempt.hash.clone(), nonce: attempt.nonce as i64, raw: attempt.raw };
-        tracing::info!(tx = tx.key, hash = attempt.hash, nonce = attempt.nonce, "sending");
+        tracing::info!(tx = tx.key, hash = attempt.hash, nonce = attempt.nonce, sign_ms, "sending");
         self.broadcast(tx, &written).await
     }
 

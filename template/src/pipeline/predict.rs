@@ -52,6 +52,11 @@ pub struct Prediction {
 pub struct Times(pub Vec<(&'static str, Duration)>);
 
 impl Times {
+    /// The time of a stage that has run.
+    pub fn of(&self, stage: &str) -> Option<Duration> {
+        self.0.iter().find(|(name, _)| *name == stage).map(|(_, time)| *time)
+    }
+
     /// Runs a stage and keeps its time.
     pub async fn stage<T>(&mut self, name: &'static str, work: impl Future<Output = T>) -> T {
         let start = Instant::now();
