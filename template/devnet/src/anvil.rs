@@ -19,8 +19,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs anvil until the standard input closes. The other end of that pipe is held by us alone, so anvil goes when
 /// its handle is dropped, and also when this process is killed.
-const KEEPER: &str =
-    r#""$@" </dev/null & anvil=$!; exec >/dev/null 2>&1; read -r _; kill "$anvil"; wait "$anvil""#;
+const KEEPER: &str = r#""$@" </dev/null & anvil=$!; exec >/dev/null 2>&1; read -r _; kill "$anvil"; wait "$anvil""#;
 
 /// A running anvil.
 #[derive(Debug)]
@@ -46,12 +45,7 @@ pub struct AnvilOptions {
 impl Default for AnvilOptions {
     fn default() -> Self {
         // A quarter of a second is Arbitrum's pace; the gas is enough for 1,000 answers at NOVA_GAS' default.
-        Self {
-            port: 0,
-            chain_id: 31337,
-            block_time: 0.25,
-            gas_limit: 4_000_000_000,
-        }
+        Self { port: 0, chain_id: 31337, block_time: 0.25, gas_limit: 4_000_000_000 }
     }
 }
 
@@ -75,24 +69,11 @@ impl Anvil {
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let lifeline = keeper.stdin.take();
-        let stdout = keeper
-            .stdout
-            .take()
-            .context("anvil's output is not there")?;
+        let stdout = keeper.stdout.take().context("anvil's output is not there")?;
         let (ended, alive) = oneshot::channel();
-        let mut anvil = Self {
-            keeper,
-            lifeline,
-            port: 0,
-            alive,
-        };
-        anvil.port = listening_port(stdout, ended).with_context(|| {
-            format!(
-                "{} did not start on port {}",
-                program.display(),
-                options.port
-            )
-        })?;
+        let mut anvil = Self { keeper, lifeline, port: 0, alive };
+        anvil.port = listening_port(stdout, ended)
+            .with_context(|| format!("{} did not start on port {}", program.display(), options.port))?;
         Ok(anvil)
     }
 
@@ -123,10 +104,7 @@ fn listening_port(stdout: ChildStdout, ended: oneshot::Sender<()>) -> Result<u16
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             if let Some(address) = line.strip_prefix("Listening on ") {
-                let port = address
-                    .rsplit(':')
-                    .next()
-                    .and_then(|port| port.trim().parse().ok());
+                let port = address.rsplit(':').next().and_then(|port| port.trim().parse().ok());
                 // Nobody listens any more when the wait was given up.
                 let _ = found.send(port);
             }
@@ -143,9 +121,13 @@ fn listening_port(stdout: ChildStdout, ended: oneshot::Sender<()>) -> Result<u16
     }
 }
 
-/// The folder with the contracts, their compiler and npm's anvil.
-pub fn contracts_folder() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/contracts"))
+/// The folder with the contracts, their compiler and npm's anvil: of the project we are called in, else of the one
+/// we were built in. (They differ where several projects share one target folder.)
+pub fn contracts_folder() -> PathBuf {
+    let here = env::current_dir().unwrap_or_default();
+    let of_project = here.ancestors().map(|folder| folder.join("devnet/contracts"));
+    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("contracts");
+    of_project.into_iter().find(|it| it.join("compile.mjs").is_file()).unwrap_or(built_in)
 }
 
 /// `anvil` of the PATH, else `NOVA_ANVIL`, else npm's.
@@ -192,10 +174,7 @@ mod tests {
     #[test]
     fn a_taken_port_is_named() {
         let anvil = Anvil::start(&AnvilOptions::default()).unwrap();
-        let taken = AnvilOptions {
-            port: anvil.port,
-            ..AnvilOptions::default()
-        };
+        let taken = AnvilOptions { port: anvil.port, ..AnvilOptions::default() };
         let error = format!("{:#}", Anvil::start(&taken).unwrap_err());
         assert!(error.contains(&anvil.port.to_string()), "{error}");
     }

@@ -61,16 +61,12 @@ impl Network {
 
     /// What a challenge says: one request's id, or for several the CID of a document that lists them.
     pub async fn challenge_payload(&self, request_ids: &[H256]) -> Result<String> {
-        ensure!(
-            !request_ids.is_empty(),
-            "a challenge names at least one request"
-        );
+        ensure!(!request_ids.is_empty(), "a challenge names at least one request");
         if let [id] = request_ids {
             return Ok(format!("{id:?}"));
         }
         let ids: Vec<_> = request_ids.iter().map(|id| format!("{id:?}")).collect();
-        self.upload(json!({ "request_ids": ids }).to_string().into_bytes())
-            .await
+        self.upload(json!({ "request_ids": ids }).to_string().into_bytes()).await
     }
 
     /// Has the validator give any modeler a challenge that says anything.
@@ -79,26 +75,17 @@ impl Network {
         let validator = &self.parties.validator;
         let proof = drand_proof(validator.address())?;
         let call = contract.zkml_challenge_modeler(modeler, payload.to_owned(), proof);
-        let receipt = validator
-            .send(Call::new(format!("challenge {modeler:?}"), &call))
-            .await?;
+        let receipt = validator.send(Call::new(format!("challenge {modeler:?}"), &call)).await?;
         Ok(Challenge {
             payload: payload.to_owned(),
             modeler,
             transaction: receipt.transaction_hash,
-            block: receipt
-                .block_number
-                .context("the challenge is in no block")?
-                .as_u64(),
+            block: receipt.block_number.context("the challenge is in no block")?.as_u64(),
         })
     }
 
     /// Waits for the answer to a challenge by IPFS.
-    pub async fn wait_response(
-        &self,
-        challenge: &Challenge,
-        timeout: Duration,
-    ) -> Result<Response> {
+    pub async fn wait_response(&self, challenge: &Challenge, timeout: Duration) -> Result<Response> {
         let what = format!("the answer to the challenge `{}`", challenge.payload);
         wait_for(&what, timeout, || async {
             let filter = Filter::new()
@@ -122,32 +109,21 @@ impl Network {
             payload: format!("{request_id:?}"),
             modeler,
             transaction: receipt.transaction_hash,
-            block: receipt
-                .block_number
-                .context("the request is in no block")?
-                .as_u64(),
+            block: receipt.block_number.context("the request is in no block")?.as_u64(),
         })
     }
 
     /// Every output of our modeler's that the chain has checked.
     pub async fn proofs(&self) -> Result<Vec<ProvenOutput>> {
         let filter = self.proofs_filter();
-        self.logs(&filter, 0)
-            .await?
-            .into_iter()
-            .map(read_proof)
-            .collect()
+        self.logs(&filter, 0).await?.into_iter().map(read_proof).collect()
     }
 
     /// Waits until the chain has checked the proof of a request.
     pub async fn wait_proof(&self, request_id: H256, timeout: Duration) -> Result<ProvenOutput> {
         let filter = self.proofs_filter().topic1(request_id);
         wait_for(&format!("the proof of {request_id:?}"), timeout, || async {
-            self.logs(&filter, 0)
-                .await?
-                .pop()
-                .map(read_proof)
-                .transpose()
+            self.logs(&filter, 0).await?.pop().map(read_proof).transpose()
         })
         .await
     }
@@ -181,11 +157,7 @@ fn drand_proof(submitter: Address) -> Result<DrandProof> {
 fn read_response(log: Log) -> Result<Response> {
     let (transaction, block) = place(&log)?;
     let response: modeler::ZkmlchallengeResponseFilter = parse_log(log)?;
-    Ok(Response {
-        cid: response.ipfs_response,
-        transaction,
-        block,
-    })
+    Ok(Response { cid: response.ipfs_response, transaction, block })
 }
 
 fn read_proof(log: Log) -> Result<ProvenOutput> {
@@ -203,9 +175,7 @@ fn read_proof(log: Log) -> Result<ProvenOutput> {
 
 /// Where a log is: its transaction and block.
 fn place(log: &Log) -> Result<(H256, u64)> {
-    let transaction = log
-        .transaction_hash
-        .context("the log is in no transaction")?;
+    let transaction = log.transaction_hash.context("the log is in no transaction")?;
     let block = log.block_number.context("the log is in no block")?;
     Ok((transaction, block.as_u64()))
 }

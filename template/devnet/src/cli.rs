@@ -35,6 +35,8 @@ pub struct Cli {
 enum Command {
     /// Start a devnet and keep it until Ctrl-C.
     Up(up::UpArgs),
+    /// Serve Plumber, Pulse and the IPFS gateway alone, beside contracts on a public chain.
+    Serve(up::ServeArgs),
     /// Deploy the contracts on any chain.
     Deploy(DeployArgs),
     /// Deploy the EZKL verifier of the model files and register it for the modeler.
@@ -67,9 +69,7 @@ struct NetworkArgs {
 impl NetworkArgs {
     async fn connect(&self) -> Result<Network> {
         let state = State::read(&self.state_file)?;
-        state
-            .connect(self.rpc.as_deref(), self.key_file.as_deref())
-            .await
+        state.connect(self.rpc.as_deref(), self.key_file.as_deref()).await
     }
 }
 
@@ -178,12 +178,7 @@ struct ChallengeArgs {
     #[arg(long, value_name = "N", default_value_t = 600)]
     timeout: u64,
     /// Save what the modeler answered by IPFS.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "wait",
-        conflicts_with = "on_chain"
-    )]
+    #[arg(long, value_name = "FILE", requires = "wait", conflicts_with = "on_chain")]
     out: Option<PathBuf>,
 }
 
@@ -198,6 +193,7 @@ impl Cli {
     pub async fn run(self) -> Result<()> {
         match self.command {
             Command::Up(args) => args.run().await,
+            Command::Serve(args) => args.run().await,
             Command::Deploy(args) => args.run().await,
             Command::Register(args) => args.run().await,
             Command::Request(args) => args.run().await,
@@ -216,20 +212,11 @@ impl DeployArgs {
         let node = rpc::connect(&self.rpc)?;
         let chain_id = node.get_chainid().await?.as_u64();
         let parties = Parties::single(&node, keys::read_key_file(&self.key_file, chain_id)?);
-        let terms = Terms {
-            signer_funds: self.fund,
-            ..self.terms.terms()
-        };
+        let terms = Terms { signer_funds: self.fund, ..self.terms.terms() };
         let (admin, consumer) = (&parties.admin, &parties.consumer);
         let validator = parties.validator.address();
-        let deployment =
-            deploy::deploy(&node, admin, consumer, validator, self.signer, &terms).await?;
-        let state = State {
-            rpc_url: self.rpc,
-            services: None,
-            anvil_accounts: false,
-            deployment,
-        };
+        let deployment = deploy::deploy(&node, admin, consumer, validator, self.signer, &terms).await?;
+        let state = State { rpc_url: self.rpc, services: None, anvil_accounts: false, deployment };
         state.write(&self.state_file)?;
         report::deployment(&state.deployment, self.json)
     }
@@ -250,9 +237,7 @@ impl RegisterArgs {
             network.deployment.signer,
             signer.address()
         );
-        let verifier = network
-            .register_verifier(&self.model_files, &signer)
-            .await?;
+        let verifier = network.register_verifier(&self.model_files, &signer).await?;
         report::verifier(verifier, self.network.json)
     }
 }
@@ -272,9 +257,7 @@ impl RequestArgs {
         if !self.wait {
             return report::requests(&requests, self.network.json);
         }
-        let answers = network
-            .wait_answers(&requests, Duration::from_secs(self.timeout))
-            .await?;
+        let answers = network.wait_answers(&requests, Duration::from_secs(self.timeout)).await?;
         report::answers(&requests, &answers, self.network.json)
     }
 }
@@ -282,11 +265,7 @@ impl RequestArgs {
 impl ChallengeArgs {
     async fn run(self) -> Result<()> {
         let network = self.network.connect().await?;
-        if self.on_chain {
-            self.run_on_chain(&network).await
-        } else {
-            self.run_by_ipfs(&network).await
-        }
+        if self.on_chain { self.run_on_chain(&network).await } else { self.run_by_ipfs(&network).await }
     }
 
     async fn run_by_ipfs(&self, network: &Network) -> Result<()> {

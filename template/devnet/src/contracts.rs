@@ -24,9 +24,7 @@ mod bindings {
 
 /// What a failed call says, with the contract's own error where the node returned one.
 pub fn explain(error: &ProviderError) -> String {
-    revert_data(error)
-        .and_then(|data| revert_name(&data))
-        .unwrap_or_else(|| error.to_string())
+    revert_data(error).and_then(|data| revert_name(&data)).unwrap_or_else(|| error.to_string())
 }
 
 /// The bytes that a contract reverted with.
@@ -40,10 +38,8 @@ fn revert_data(error: &ProviderError) -> Option<Bytes> {
 /// `NotTopNModeler(0x…)` for the bytes of such an error.
 pub fn revert_name(data: &[u8]) -> Option<String> {
     let (selector, arguments) = data.split_at_checked(4)?;
-    let error = all_abis()
-        .into_iter()
-        .flat_map(Abi::errors)
-        .find(|error| error.signature().as_bytes()[..4] == *selector)?;
+    let error =
+        all_abis().into_iter().flat_map(Abi::errors).find(|error| error.signature().as_bytes()[..4] == *selector)?;
     let tokens = error.decode(arguments).ok()?;
     let arguments: Vec<_> = tokens.iter().map(show).collect();
     Some(format!("{}({})", error.name, arguments.join(", ")))

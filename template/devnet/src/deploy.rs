@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     contracts::{
-        COMPETITION_ABI, COMPETITION_BYTECODE, CONSUMPTION_ABI, CONSUMPTION_BYTECODE,
-        CONSUMPTIONSTRING_ABI, CONSUMPTIONSTRING_BYTECODE, Competition, Consumption, MODELER_ABI,
-        MODELER_BYTECODE, Modeler, PAYMENTTOKEN_ABI, PAYMENTTOKEN_BYTECODE, PROOFREGISTRY_ABI,
-        PROOFREGISTRY_BYTECODE, PaymentToken, WALLETSIMPLE_ABI, WALLETSIMPLE_BYTECODE,
+        COMPETITION_ABI, COMPETITION_BYTECODE, CONSUMPTION_ABI, CONSUMPTION_BYTECODE, CONSUMPTIONSTRING_ABI,
+        CONSUMPTIONSTRING_BYTECODE, Competition, Consumption, MODELER_ABI, MODELER_BYTECODE, Modeler, PAYMENTTOKEN_ABI,
+        PAYMENTTOKEN_BYTECODE, PROOFREGISTRY_ABI, PROOFREGISTRY_BYTECODE, PaymentToken, WALLETSIMPLE_ABI,
+        WALLETSIMPLE_BYTECODE,
     },
     rpc::Node,
     sender::{Call, Sender},
@@ -111,26 +111,14 @@ pub async fn deploy(
     terms: &Terms,
 ) -> Result<Deployment> {
     let deployment = create(node, admin, signer, terms).await?;
-    arrange(
-        node,
-        admin,
-        consumer.address(),
-        validator,
-        terms,
-        &deployment,
-    )
-    .await?;
+    arrange(node, admin, consumer.address(), validator, terms, &deployment).await?;
     deposit(node, consumer, &deployment).await?;
     Ok(deployment)
 }
 
 /// Creates the contracts, all in one go: their addresses follow from the admin's nonces.
 async fn create(node: &Node, admin: &Sender, signer: Address, terms: &Terms) -> Result<Deployment> {
-    let chain_id = node
-        .get_chainid()
-        .await
-        .context("cannot read the chain id")?
-        .as_u64();
+    let chain_id = node.get_chainid().await.context("cannot read the chain id")?.as_u64();
     let block = node.get_block_number().await?.as_u64();
     let nonce = admin.next_nonce().await?;
     let address = |index: u64| get_contract_address(admin.address(), nonce + index);
@@ -148,9 +136,7 @@ async fn create(node: &Node, admin: &Sender, signer: Address, terms: &Terms) -> 
         modeler: if terms.multisig { wallet } else { signer },
         multisig: terms.multisig.then_some(wallet),
     };
-    let receipts = admin
-        .send_all(creations(&deployment, admin.address(), terms)?)
-        .await?;
+    let receipts = admin.send_all(creations(&deployment, admin.address(), terms)?).await?;
     for (index, receipt) in receipts.iter().enumerate() {
         ensure!(
             receipt.contract_address == Some(address(index as u64)),
@@ -171,41 +157,16 @@ fn creations(deployment: &Deployment, admin: Address, terms: &Terms) -> Result<V
     let token = Token::Address(deployment.token);
     let supply = Token::Uint(terms.fee * 1_000_000_000u64);
     let mut calls = vec![
-        Call::create(
-            "PaymentToken",
-            &PAYMENTTOKEN_ABI,
-            &PAYMENTTOKEN_BYTECODE,
-            &[supply],
-        )?,
-        Call::create(
-            "Competition",
-            &COMPETITION_ABI,
-            &COMPETITION_BYTECODE,
-            &[competition_terms(deployment, terms)],
-        )?,
+        Call::create("PaymentToken", &PAYMENTTOKEN_ABI, &PAYMENTTOKEN_BYTECODE, &[supply])?,
+        Call::create("Competition", &COMPETITION_ABI, &COMPETITION_BYTECODE, &[competition_terms(deployment, terms)])?,
         Call::create("Modeler", &MODELER_ABI, &MODELER_BYTECODE, &[])?,
-        Call::create(
-            "Consumption",
-            consumption_abi,
-            consumption_bytecode,
-            &[competition.clone(), token],
-        )?,
-        Call::create(
-            "ProofRegistry",
-            &PROOFREGISTRY_ABI,
-            &PROOFREGISTRY_BYTECODE,
-            &[competition],
-        )?,
+        Call::create("Consumption", consumption_abi, consumption_bytecode, &[competition.clone(), token])?,
+        Call::create("ProofRegistry", &PROOFREGISTRY_ABI, &PROOFREGISTRY_BYTECODE, &[competition])?,
     ];
     if terms.multisig {
         let signers = vec![Token::Address(deployment.signer), Token::Address(admin)];
         let signers = [Token::FixedArray(signers)];
-        calls.push(Call::create(
-            "WalletSimple",
-            &WALLETSIMPLE_ABI,
-            &WALLETSIMPLE_BYTECODE,
-            &signers,
-        )?);
+        calls.push(Call::create("WalletSimple", &WALLETSIMPLE_ABI, &WALLETSIMPLE_BYTECODE, &signers)?);
     }
     Ok(calls)
 }
@@ -245,25 +206,13 @@ async fn arrange(
             "name the contracts to the Competition",
             &competition.set_contracts(deployment.modeler_contract, deployment.consumption),
         ),
-        Call::new(
-            "set the top N modelers",
-            &competition.set_top_n_modelers(vec![deployment.modeler]),
-        ),
-        Call::new(
-            "allow the validator",
-            &modeler.set_validator(validator, true),
-        ),
-        Call::new(
-            "open the window",
-            &consumption.toggle_consumption_window(true),
-        ),
+        Call::new("set the top N modelers", &competition.set_top_n_modelers(vec![deployment.modeler])),
+        Call::new("allow the validator", &modeler.set_validator(validator, true)),
+        Call::new("open the window", &consumption.toggle_consumption_window(true)),
     ];
     if consumer != admin.address() {
         let half = terms.fee * 500_000_000u64;
-        calls.push(Call::new(
-            "give the consumer tokens",
-            &token.transfer(consumer, half),
-        ));
+        calls.push(Call::new("give the consumer tokens", &token.transfer(consumer, half)));
     }
     let funds = node.get_balance(deployment.signer, None).await?;
     if funds < terms.signer_funds {
@@ -279,15 +228,8 @@ async fn deposit(node: &Node, consumer: &Sender, deployment: &Deployment) -> Res
     let consumption = Consumption::new(deployment.consumption, node.clone());
     let amount = token.balance_of(consumer.address()).call().await?;
     let approve = token.approve(deployment.consumption, amount);
-    consumer
-        .send(Call::new("approve the deposit", &approve))
-        .await?;
-    consumer
-        .send(Call::new(
-            "deposit",
-            &consumption.deposit_payment_token(amount),
-        ))
-        .await?;
+    consumer.send(Call::new("approve the deposit", &approve)).await?;
+    consumer.send(Call::new("deposit", &consumption.deposit_payment_token(amount))).await?;
     Ok(())
 }
 

@@ -85,27 +85,10 @@ impl Devnet {
         .await?;
         services.set_multisig(deployment.signer, deployment.multisig);
 
-        let at = ServicesAt {
-            url: services.url(),
-            api_key: options.api_key,
-        };
-        let network = Network {
-            node,
-            deployment,
-            parties,
-            services: Some(at),
-        };
-        let mut devnet = Self {
-            network,
-            services,
-            verifier: None,
-            anvil,
-            daemon_key,
-        };
-        if let Some(folder) = options
-            .model_files
-            .filter(|it| it.join("verifier.sol").is_file())
-        {
+        let at = ServicesAt { url: services.url(), api_key: options.api_key };
+        let network = Network { node, deployment, parties, services: Some(at) };
+        let mut devnet = Self { network, services, verifier: None, anvil, daemon_key };
+        if let Some(folder) = options.model_files.filter(|it| it.join("verifier.sol").is_file()) {
             let signer = devnet.daemon_sender();
             devnet.verifier = Some(devnet.network.register_verifier(&folder, &signer).await?);
         }
@@ -141,14 +124,8 @@ impl Devnet {
             ("NOVA_NETWORK", "devnet".to_owned()),
             ("NOVA_CHAIN_ID", deployment.chain_id.to_string()),
             ("NOVA_RPC_URLS", self.rpc_url()),
-            (
-                "NOVA_CHALLENGE_ADDRESS",
-                format!("{:?}", deployment.competition),
-            ),
-            (
-                "NOVA_PROOF_REGISTRY_ADDRESS",
-                format!("{:?}", deployment.proof_registry),
-            ),
+            ("NOVA_CHALLENGE_ADDRESS", format!("{:?}", deployment.competition)),
+            ("NOVA_PROOF_REGISTRY_ADDRESS", format!("{:?}", deployment.proof_registry)),
             ("NOVA_PLUMBER_HOST", self.services.url()),
             ("NOVA_PULSE_HOST", self.services.url()),
             ("NOVA_IPFS_GATEWAY", self.services.url()),
@@ -164,30 +141,15 @@ impl Devnet {
     /// Asks each part once.
     async fn check(&self) -> Result<()> {
         let network = &self.network;
-        let chain_id = network
-            .node
-            .get_chainid()
-            .await
-            .context("the chain does not answer")?;
-        ensure!(
-            chain_id.as_u64() == network.deployment.chain_id,
-            "the chain id is {chain_id}"
-        );
+        let chain_id = network.node.get_chainid().await.context("the chain does not answer")?;
+        ensure!(chain_id.as_u64() == network.deployment.chain_id, "the chain id is {chain_id}");
         let open = network.consumption().consumption_window().call().await?;
         ensure!(open, "the consumption window is closed");
         let http = rpc::http_client()?;
         let signer = network.deployment.signer;
         let pulse = format!("{}/getMultiSigAddress/{signer:?}", self.services.url());
-        let answer = http
-            .get(pulse)
-            .send()
-            .await
-            .context("Pulse does not answer")?;
-        ensure!(
-            answer.status().is_success(),
-            "Pulse answers {}",
-            answer.status()
-        );
+        let answer = http.get(pulse).send().await.context("Pulse does not answer")?;
+        ensure!(answer.status().is_success(), "Pulse answers {}", answer.status());
         Ok(())
     }
 }

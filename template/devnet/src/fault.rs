@@ -49,10 +49,7 @@ impl FromStr for Fault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = KINDS
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, fault)| *fault);
+        let found = KINDS.iter().find(|(name, _)| *name == text).map(|(_, fault)| *fault);
         found.ok_or_else(|| {
             let names: Vec<_> = KINDS.iter().map(|(name, _)| *name).collect();
             format!("`{text}` is no kind of fault: one of {}", names.join(", "))
@@ -62,10 +59,7 @@ impl FromStr for Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = KINDS
-            .iter()
-            .find(|(_, fault)| fault == self)
-            .map_or("", |(name, _)| *name);
+        let name = KINDS.iter().find(|(_, fault)| fault == self).map_or("", |(name, _)| *name);
         out.write_str(name)
     }
 }
@@ -74,9 +68,7 @@ impl Fault {
     /// Reads `WALLET=KIND`.
     pub fn parse_assignment(text: &str) -> Result<(Address, Self), String> {
         let (wallet, kind) = text.split_once('=').ok_or("expected WALLET=KIND")?;
-        let wallet = wallet
-            .parse()
-            .map_err(|error| format!("`{wallet}` is no wallet: {error}"))?;
+        let wallet = wallet.parse().map_err(|error| format!("`{wallet}` is no wallet: {error}"))?;
         Ok((wallet, kind.parse()?))
     }
 

@@ -40,92 +40,18 @@
 //! | `unique_borrow_protocol_count`, `unique_lending_protocol_count` | ⌊1 + 3·U⌋ where there is a loan or a deposit |
 //! | `market_*` | see [`market`] |
 
+mod names;
+
 use ethers::{
     types::{Address, H256},
     utils::keccak256,
 };
 use serde_json::{Map, Value, json};
 
+pub use names::NAMES;
+
 /// The day on which all wallets are looked at: 2024-06-01 00:00 UTC.
 pub const TODAY: f64 = 1_717_200_000.0;
-
-/// Every feature of the credit-scoring challenge, in the order in which Plumber lists them.
-pub const NAMES: [&str; 74] = [
-    "first_tx_timestamp",
-    "last_tx_timestamp",
-    "wallet_age",
-    "incoming_tx_count",
-    "outgoing_tx_count",
-    "net_incoming_tx_count",
-    "total_gas_paid_eth",
-    "avg_gas_paid_per_tx_eth",
-    "risky_tx_count",
-    "risky_unique_contract_count",
-    "risky_first_tx_timestamp",
-    "risky_last_tx_timestamp",
-    "risky_first_last_tx_timestamp_diff",
-    "risky_sum_outgoing_amount_eth",
-    "outgoing_tx_sum_eth",
-    "incoming_tx_sum_eth",
-    "outgoing_tx_avg_eth",
-    "incoming_tx_avg_eth",
-    "max_eth_ever",
-    "min_eth_ever",
-    "total_balance_eth",
-    "risk_factor",
-    "total_collateral_eth",
-    "total_collateral_avg_eth",
-    "total_available_borrows_eth",
-    "total_available_borrows_avg_eth",
-    "avg_weighted_risk_factor",
-    "risk_factor_above_threshold_daily_count",
-    "avg_risk_factor",
-    "max_risk_factor",
-    "borrow_amount_sum_eth",
-    "borrow_amount_avg_eth",
-    "borrow_count",
-    "repay_amount_sum_eth",
-    "repay_amount_avg_eth",
-    "repay_count",
-    "borrow_repay_diff_eth",
-    "deposit_count",
-    "deposit_amount_sum_eth",
-    "time_since_first_deposit",
-    "withdraw_amount_sum_eth",
-    "withdraw_deposit_diff_if_positive_eth",
-    "liquidation_count",
-    "time_since_last_liquidated",
-    "liquidation_amount_sum_eth",
-    "market_adx",
-    "market_adxr",
-    "market_apo",
-    "market_aroonosc",
-    "market_aroonup",
-    "market_atr",
-    "market_cci",
-    "market_cmo",
-    "market_correl",
-    "market_dx",
-    "market_fastd",
-    "market_fastk",
-    "market_ht_trendmode",
-    "market_linearreg_slope",
-    "market_macd_macdext",
-    "market_macd_macdfix",
-    "market_macd",
-    "market_macdsignal_macdext",
-    "market_macdsignal_macdfix",
-    "market_macdsignal",
-    "market_max_drawdown_365d",
-    "market_natr",
-    "market_plus_di",
-    "market_plus_dm",
-    "market_ppo",
-    "market_rocp",
-    "market_rocr",
-    "unique_borrow_protocol_count",
-    "unique_lending_protocol_count",
-];
 
 const DAY: f64 = 86_400.0;
 
@@ -156,9 +82,7 @@ impl Draws {
     fn pair(&self, name: &str) -> (f64, f64) {
         let hash = keccak256([&self.0, name.as_bytes()].concat());
         let unit = |bytes: &[u8]| {
-            let word = bytes
-                .iter()
-                .fold(0u64, |word, byte| (word << 8) | u64::from(*byte));
+            let word = bytes.iter().fold(0u64, |word, byte| (word << 8) | u64::from(*byte));
             ((word >> 11) as f64 + 0.5) / (1u64 << 53) as f64
         };
         (unit(&hash[..8]), unit(&hash[8..16]))
@@ -173,14 +97,8 @@ pub fn wallet(address: Address) -> Map<String, Value> {
     risky(&draws, &mut row, &times);
     let balance = draws.log_normal("total_balance_eth", 2.5, 1.0);
     row.eth("total_balance_eth", balance);
-    row.eth(
-        "max_eth_ever",
-        balance * (1.0 + draws.log_normal("max_eth_ever", 1.5, 0.7)),
-    );
-    row.eth(
-        "min_eth_ever",
-        balance * draws.uniform("min_eth_ever", 0.0, 0.4),
-    );
+    row.eth("max_eth_ever", balance * (1.0 + draws.log_normal("max_eth_ever", 1.5, 0.7)));
+    row.eth("min_eth_ever", balance * draws.uniform("min_eth_ever", 0.0, 0.4));
     lending(&draws, &mut row, &times);
     row.0
 }
@@ -215,47 +133,24 @@ pub fn market(seed: H256) -> Map<String, Value> {
     row.number("market_adx", adx);
     row.number("market_adxr", 0.9 * adx + draws.uniform("adxr", 0.0, 5.0));
     row.number("market_apo", draws.normal("apo", 0.0, 40.0));
-    row.number(
-        "market_aroonosc",
-        aroonup - draws.uniform("aroondown", 0.0, 100.0),
-    );
+    row.number("market_aroonosc", aroonup - draws.uniform("aroondown", 0.0, 100.0));
     row.number("market_aroonup", aroonup);
     row.number("market_atr", draws.log_normal("atr", 95.0, 0.35));
     row.number("market_cci", draws.normal("cci", 0.0, 100.0));
     row.number("market_cmo", draws.normal("cmo", 0.0, 28.0));
     row.number("market_correl", draws.uniform("correl", -0.2, 1.0));
     row.number("market_dx", draws.uniform("dx", 3.0, 75.0));
-    row.number(
-        "market_fastd",
-        0.7 * fastk + draws.uniform("fastd", 0.0, 30.0),
-    );
+    row.number("market_fastd", 0.7 * fastk + draws.uniform("fastd", 0.0, 30.0));
     row.number("market_fastk", fastk);
-    row.integer(
-        "market_ht_trendmode",
-        f64::from(draws.unit("ht_trendmode") < 0.6),
-    );
-    row.number(
-        "market_linearreg_slope",
-        draws.normal("linearreg_slope", 0.0, 12.0),
-    );
-    for (name, kind) in [
-        ("macdext", "_macdext"),
-        ("macdfix", "_macdfix"),
-        ("macd", ""),
-    ] {
-        let factor = if kind.is_empty() {
-            1.0
-        } else {
-            draws.normal(name, 1.0, 0.05)
-        };
+    row.integer("market_ht_trendmode", f64::from(draws.unit("ht_trendmode") < 0.6));
+    row.number("market_linearreg_slope", draws.normal("linearreg_slope", 0.0, 12.0));
+    for (name, kind) in [("macdext", "_macdext"), ("macdfix", "_macdfix"), ("macd", "")] {
+        let factor = if kind.is_empty() { 1.0 } else { draws.normal(name, 1.0, 0.05) };
         let signal = draws.normal(&format!("signal {name}"), 0.8 * macd * factor, 8.0);
         row.number(&format!("market_macd{kind}"), macd * factor);
         row.number(&format!("market_macdsignal{kind}"), signal);
     }
-    row.number(
-        "market_max_drawdown_365d",
-        draws.uniform("max_drawdown", 0.2, 0.7),
-    );
+    row.number("market_max_drawdown_365d", draws.uniform("max_drawdown", 0.2, 0.7));
     row.number("market_natr", draws.log_normal("natr", 4.0, 0.35));
     row.number("market_plus_di", draws.uniform("plus_di", 8.0, 45.0));
     row.number("market_plus_dm", draws.log_normal("plus_dm", 350.0, 0.4));
@@ -274,11 +169,7 @@ struct Times {
 
 fn activity(draws: &Draws, row: &mut Row) -> Times {
     let age = (draws.uniform("wallet_age", 60.0, 2500.0) * DAY).floor();
-    let times = Times {
-        age,
-        first: TODAY - age,
-        last: (TODAY - age * draws.uniform("idle", 0.0, 0.2)).floor(),
-    };
+    let times = Times { age, first: TODAY - age, last: (TODAY - age * draws.uniform("idle", 0.0, 0.2)).floor() };
     let incoming = (5.0 + draws.log_normal("incoming_tx_count", 120.0, 0.9)).floor();
     let outgoing = (3.0 + draws.log_normal("outgoing_tx_count", 150.0, 0.9)).floor();
     let gas = draws.log_normal("avg_gas_paid_per_tx_eth", 0.004, 0.6);
@@ -311,10 +202,7 @@ fn risky(draws: &Draws, row: &mut Row, times: &Times) {
     row.integer("risky_first_tx_timestamp", any * first);
     row.integer("risky_last_tx_timestamp", any * last);
     row.integer("risky_first_last_tx_timestamp_diff", any * (last - first));
-    row.eth(
-        "risky_sum_outgoing_amount_eth",
-        count * draws.log_normal("risky_amount", 0.4, 0.8),
-    );
+    row.eth("risky_sum_outgoing_amount_eth", count * draws.log_normal("risky_amount", 0.4, 0.8));
 }
 
 fn lending(draws: &Draws, row: &mut Row, times: &Times) {
@@ -324,18 +212,13 @@ fn lending(draws: &Draws, row: &mut Row, times: &Times) {
     let deposits = lends * (1.0 + draws.log_normal("deposit_count", 6.0, 0.8)).floor();
     let deposited = deposits * draws.log_normal("deposit_amount", 1.8, 0.8);
     let withdrawn = deposited * draws.uniform("withdraw_amount", 0.0, 1.1);
-    let since_deposit =
-        (lends * times.age * draws.uniform("time_since_first_deposit", 0.1, 0.9)).floor();
+    let since_deposit = (lends * times.age * draws.uniform("time_since_first_deposit", 0.1, 0.9)).floor();
     let collateral = deposited * draws.uniform("collateral", 0.2, 1.0);
 
     let loans = borrows * (1.0 + draws.log_normal("borrow_count", 4.0, 0.8)).floor();
     let borrowed = borrows * collateral * draws.uniform("borrow_amount", 0.1, 0.75);
     let repayments = (loans * draws.uniform("repay_count", 0.0, 1.2)).floor();
-    let repaid = if repayments > 0.0 {
-        borrowed * draws.uniform("repay_amount", 0.0, 1.05)
-    } else {
-        0.0
-    };
+    let repaid = if repayments > 0.0 { borrowed * draws.uniform("repay_amount", 0.0, 1.05) } else { 0.0 };
     let debt = (borrowed - repaid).max(0.0);
 
     let risk = ratio(debt, 0.8 * collateral).min(1.2);
@@ -345,33 +228,16 @@ fn lending(draws: &Draws, row: &mut Row, times: &Times) {
     let available = (0.8 * collateral - debt).max(0.0);
 
     let liquidated = draws.unit("liquidated") < 0.5 * (max_risk - 0.5).max(0.0);
-    let liquidations = if liquidated {
-        (1.0 + 3.0 * draws.unit("liquidation_count")).floor()
-    } else {
-        0.0
-    };
-    let since_liquidation = if liquidated {
-        since_deposit * draws.uniform("liquidation_time", 0.05, 0.9)
-    } else {
-        0.0
-    };
+    let liquidations = if liquidated { (1.0 + 3.0 * draws.unit("liquidation_count")).floor() } else { 0.0 };
+    let since_liquidation = if liquidated { since_deposit * draws.uniform("liquidation_time", 0.05, 0.9) } else { 0.0 };
     let protocols = |name: &str, any: f64| any * (1.0 + 3.0 * draws.unit(name)).floor();
 
     row.number("risk_factor", risk);
     row.eth("total_collateral_eth", collateral);
-    row.eth(
-        "total_collateral_avg_eth",
-        collateral * draws.uniform("collateral_avg", 0.6, 1.0),
-    );
+    row.eth("total_collateral_avg_eth", collateral * draws.uniform("collateral_avg", 0.6, 1.0));
     row.eth("total_available_borrows_eth", available);
-    row.eth(
-        "total_available_borrows_avg_eth",
-        available * draws.uniform("available_avg", 0.6, 1.1),
-    );
-    row.number(
-        "avg_weighted_risk_factor",
-        average_risk * draws.uniform("weighted_risk", 0.8, 1.1),
-    );
+    row.eth("total_available_borrows_avg_eth", available * draws.uniform("available_avg", 0.6, 1.1));
+    row.number("avg_weighted_risk_factor", average_risk * draws.uniform("weighted_risk", 0.8, 1.1));
     row.integer("risk_factor_above_threshold_daily_count", above);
     row.number("avg_risk_factor", average_risk);
     row.number("max_risk_factor", max_risk);
@@ -386,32 +252,16 @@ fn lending(draws: &Draws, row: &mut Row, times: &Times) {
     row.eth("deposit_amount_sum_eth", deposited);
     row.integer("time_since_first_deposit", since_deposit);
     row.eth("withdraw_amount_sum_eth", withdrawn);
-    row.eth(
-        "withdraw_deposit_diff_if_positive_eth",
-        (withdrawn - deposited).max(0.0),
-    );
+    row.eth("withdraw_deposit_diff_if_positive_eth", (withdrawn - deposited).max(0.0));
     row.integer("liquidation_count", liquidations);
     row.integer("time_since_last_liquidated", since_liquidation.floor());
-    row.eth(
-        "liquidation_amount_sum_eth",
-        liquidations * borrowed * draws.uniform("liquidation_amount", 0.05, 0.25),
-    );
-    row.integer(
-        "unique_borrow_protocol_count",
-        protocols("borrow_protocols", borrows),
-    );
-    row.integer(
-        "unique_lending_protocol_count",
-        protocols("lending_protocols", lends),
-    );
+    row.eth("liquidation_amount_sum_eth", liquidations * borrowed * draws.uniform("liquidation_amount", 0.05, 0.25));
+    row.integer("unique_borrow_protocol_count", protocols("borrow_protocols", borrows));
+    row.integer("unique_lending_protocol_count", protocols("lending_protocols", lends));
 }
 
 fn ratio(numerator: f64, denominator: f64) -> f64 {
-    if denominator > 0.0 {
-        numerator / denominator
-    } else {
-        0.0
-    }
+    if denominator > 0.0 { numerator / denominator } else { 0.0 }
 }
 
 /// A row of features, rounded as an API would: counts and times are integers, amounts end at the gwei.
@@ -423,13 +273,11 @@ impl Row {
     }
 
     fn eth(&mut self, name: &str, value: f64) {
-        self.0
-            .insert(name.to_owned(), json!((value * 1e9).round() / 1e9));
+        self.0.insert(name.to_owned(), json!((value * 1e9).round() / 1e9));
     }
 
     fn number(&mut self, name: &str, value: f64) {
-        self.0
-            .insert(name.to_owned(), json!((value * 1e6).round() / 1e6));
+        self.0.insert(name.to_owned(), json!((value * 1e6).round() / 1e6));
     }
 }
 
@@ -450,10 +298,7 @@ mod tests {
             assert_eq!(row.len(), NAMES.len(), "wallet {index}");
             for name in NAMES {
                 let value = row.get(name).and_then(Value::as_f64);
-                assert!(
-                    value.is_some_and(f64::is_finite),
-                    "wallet {index}: {name} is {value:?}"
-                );
+                assert!(value.is_some_and(f64::is_finite), "wallet {index}: {name} is {value:?}");
             }
         }
     }
@@ -468,11 +313,7 @@ mod tests {
     fn timestamps_are_integers_that_single_precision_cannot_hold() {
         let row = row(1);
         for name in ["first_tx_timestamp", "last_tx_timestamp"] {
-            assert!(
-                row[name].as_i64().is_some_and(|time| time > 1 << 24),
-                "{name}: {}",
-                row[name]
-            );
+            assert!(row[name].as_i64().is_some_and(|time| time > 1 << 24), "{name}: {}", row[name]);
         }
     }
 }

@@ -5,13 +5,13 @@ use std::{collections::HashMap, future::Future, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use ethers::{
     providers::Middleware as _,
-    types::{Filter, Log},
+    types::{Address, Filter, Log},
 };
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{deploy::Deployment, keys::Parties, rpc, rpc::Node};
+use crate::{contracts::Competition, deploy::Deployment, keys::Parties, rpc, rpc::Node, sender::Call};
 
 /// How often what is awaited is looked for.
 const POLL: Duration = Duration::from_millis(50);
@@ -59,10 +59,7 @@ impl Network {
     }
 
     /// When each block was made, by the chain's clock.
-    pub async fn block_times(
-        &self,
-        blocks: impl IntoIterator<Item = u64>,
-    ) -> Result<HashMap<u64, u64>> {
+    pub async fn block_times(&self, blocks: impl IntoIterator<Item = u64>) -> Result<HashMap<u64, u64>> {
         let mut times = HashMap::new();
         for number in blocks {
             if times.contains_key(&number) {
@@ -93,21 +90,29 @@ impl Network {
     pub async fn download(&self, cid: &str) -> Result<Vec<u8>> {
         let mut url: Url = self.services()?.url.parse().context("the services' URL")?;
         url.set_path(&format!("/ipfs/{cid}"));
-        let response = rpc::http_client()?
-            .get(url)
-            .send()
-            .await
-            .context("the gateway was not reached")?;
+        let response = rpc::http_client()?.get(url).send().await.context("the gateway was not reached")?;
         if response.status() != StatusCode::OK {
             bail!("the gateway has no file {cid}: {}", response.status());
         }
         Ok(response.bytes().await?.to_vec())
     }
 
+    /// Opens or closes the window, as the owner.
+    pub async fn set_window(&self, open: bool) -> Result<()> {
+        let what = if open { "open the window" } else { "close the window" };
+        let call = self.consumption().toggle_consumption_window(open);
+        self.parties.admin.send(Call::new(what, &call)).await.map(drop)
+    }
+
+    /// Replaces the ranking, as the owner.
+    pub async fn set_top_n(&self, modelers: Vec<Address>) -> Result<()> {
+        let competition = Competition::new(self.deployment.competition, self.node.clone());
+        let call = competition.set_top_n_modelers(modelers);
+        self.parties.admin.send(Call::new("set the top N modelers", &call)).await.map(drop)
+    }
+
     fn services(&self) -> Result<&ServicesAt> {
-        self.services
-            .as_ref()
-            .context("no Plumber is known for this network: it has no services")
+        self.services.as_ref().context("no Plumber is known for this network: it has no services")
     }
 }
 

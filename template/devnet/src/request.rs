@@ -67,10 +67,7 @@ impl Network {
         let mut logs = Vec::new();
         for receipt in receipts {
             let topic = consumption::ConsumerRequestMadeFilter::signature();
-            let made = receipt
-                .logs
-                .into_iter()
-                .find(|log| log.topics.first() == Some(&topic));
+            let made = receipt.logs.into_iter().find(|log| log.topics.first() == Some(&topic));
             logs.push(made.context("the contract made no request")?);
         }
         self.read_requests(logs).await
@@ -79,17 +76,14 @@ impl Network {
     /// Every request so far, oldest first.
     pub async fn all_requests(&self) -> Result<Vec<Request>> {
         let topic = consumption::ConsumerRequestMadeFilter::signature();
-        let filter = Filter::new()
-            .address(self.deployment.consumption)
-            .topic0(topic);
+        let filter = Filter::new().address(self.deployment.consumption).topic0(topic);
         self.read_requests(self.logs(&filter, 0).await?).await
     }
 
     /// Wallets that nobody has asked about yet, the same on every run of a devnet.
     pub async fn fresh_wallets(&self, count: u64) -> Result<Vec<Address>> {
         let used = self.consumption().number_requests().call().await?.as_u64();
-        let wallet =
-            |number| Address::from_slice(&keccak256(format!("devnet wallet {number}"))[12..]);
+        let wallet = |number| Address::from_slice(&keccak256(format!("devnet wallet {number}"))[12..]);
         Ok((used..used + count).map(wallet).collect())
     }
 
@@ -98,10 +92,7 @@ impl Network {
         let Some(first) = requests.iter().map(|request| request.block).min() else {
             return Ok(Vec::new());
         };
-        let asked: HashMap<_, _> = requests
-            .iter()
-            .map(|request| (request.id, request))
-            .collect();
+        let asked: HashMap<_, _> = requests.iter().map(|request| (request.id, request)).collect();
         let filter = Filter::new()
             .address(self.deployment.consumption)
             .topic0(vec![
@@ -110,32 +101,20 @@ impl Network {
             ])
             .topic1(H256::from(self.deployment.modeler));
         let logs = self.logs(&filter, first).await?;
-        let logs = logs
-            .iter()
-            .filter_map(|log| Some((*asked.get(log.topics.get(2)?)?, log)));
+        let logs = logs.iter().filter_map(|log| Some((*asked.get(log.topics.get(2)?)?, log)));
         let logs: Vec<_> = logs.collect();
-        let times = self
-            .block_times(logs.iter().filter_map(|(_, log)| block_of(log)))
-            .await?;
-        logs.iter()
-            .map(|(request, log)| read_answer(request, log, &times))
-            .collect()
+        let times = self.block_times(logs.iter().filter_map(|(_, log)| block_of(log))).await?;
+        logs.iter().map(|(request, log)| read_answer(request, log, &times)).collect()
     }
 
     /// Waits for our modeler's answer to a request.
     pub async fn wait_answer(&self, request: &Request, timeout: Duration) -> Result<Answer> {
-        let answers = self
-            .wait_answers(std::slice::from_ref(request), timeout)
-            .await?;
+        let answers = self.wait_answers(std::slice::from_ref(request), timeout).await?;
         answers.into_iter().next().context("no answer")
     }
 
     /// Waits until our modeler has answered every request.
-    pub async fn wait_answers(
-        &self,
-        requests: &[Request],
-        timeout: Duration,
-    ) -> Result<Vec<Answer>> {
+    pub async fn wait_answers(&self, requests: &[Request], timeout: Duration) -> Result<Vec<Answer>> {
         let all = wait_for("an answer to each request", timeout, || async {
             let answers = self.answers(requests).await?;
             Ok((answers.len() >= requests.len()).then_some(answers))
@@ -145,10 +124,7 @@ impl Network {
             Err(error) => {
                 let answers = self.answers(requests).await?;
                 let answered = |id| answers.iter().any(|answer| answer.request_id == id);
-                let open = requests
-                    .iter()
-                    .map(|request| request.id)
-                    .filter(|id| !answered(*id));
+                let open = requests.iter().map(|request| request.id).filter(|id| !answered(*id));
                 let open: Vec<_> = open.map(|id| format!("{id:?}")).collect();
                 Err(error.context(format!("not answered: {}", open.join(", "))))
             }
@@ -169,13 +145,7 @@ impl Network {
             let id = H256(made.request_id);
             let input = self.input_of(id).await?;
             let time = times.get(&block).copied().unwrap_or_default();
-            requests.push(Request {
-                id,
-                input,
-                consumer: made.consumer,
-                block,
-                time,
-            });
+            requests.push(Request { id, input, consumer: made.consumer, block, time });
         }
         Ok(requests)
     }
@@ -183,9 +153,7 @@ impl Network {
     async fn input_of(&self, id: H256) -> Result<String> {
         let address = self.deployment.consumption;
         Ok(match self.deployment.encoding {
-            InferenceEncoding::Uint256 => {
-                self.consumption().inference_requests(id.0).call().await?.3
-            }
+            InferenceEncoding::Uint256 => self.consumption().inference_requests(id.0).call().await?.3,
             InferenceEncoding::String => {
                 let contract = ConsumptionString::new(address, self.node.clone());
                 contract.inference_requests(id.0).call().await?.input
@@ -201,8 +169,7 @@ fn block_of(log: &Log) -> Option<u64> {
 fn read_answer(request: &Request, log: &Log, times: &HashMap<u64, u64>) -> Result<Answer> {
     let block = block_of(log).context("the answer is in no block yet")?;
     let time = times.get(&block).copied().unwrap_or_default();
-    let (inference, value) = if log.topics[0] == consumption::InferenceSubmittedFilter::signature()
-    {
+    let (inference, value) = if log.topics[0] == consumption::InferenceSubmittedFilter::signature() {
         let answer: consumption::InferenceSubmittedFilter = parse_log(log.clone())?;
         (answer.inference.to_string(), unscale(answer.inference)?)
     } else {
@@ -216,9 +183,7 @@ fn read_answer(request: &Request, log: &Log, times: &HashMap<u64, u64>) -> Resul
         modeler: Address::from(log.topics[1]),
         inference,
         value,
-        transaction: log
-            .transaction_hash
-            .context("the answer is in no transaction")?,
+        transaction: log.transaction_hash.context("the answer is in no transaction")?,
         block,
         time,
         seconds: time.saturating_sub(request.time),
@@ -234,10 +199,7 @@ fn unscale(inference: U256) -> Result<f64> {
 pub fn parse_request_id(text: &str) -> Result<H256, String> {
     let digits = text.strip_prefix("0x").unwrap_or_default();
     if digits.len() != 64 {
-        return Err(format!(
-            "`{text}` is no request id: expected 0x and 64 hex digits"
-        ));
+        return Err(format!("`{text}` is no request id: expected 0x and 64 hex digits"));
     }
-    text.parse()
-        .map_err(|error| format!("`{text}` is no request id: {error}"))
+    text.parse().map_err(|error| format!("`{text}` is no request id: {error}"))
 }

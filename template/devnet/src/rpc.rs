@@ -38,22 +38,13 @@ pub enum RpcFailure {
     Refused { method: String, error: JsonRpcError },
     /// The result is not of the type that was asked for.
     #[error("the node's answer to {method} makes no sense: {error}")]
-    Result {
-        method: String,
-        error: serde_json::Error,
-    },
+    Result { method: String, error: serde_json::Error },
 }
 
 /// Connects to the node at `url`; nothing is sent yet.
 pub fn connect(url: &str) -> Result<Node> {
-    let url: Url = url
-        .parse()
-        .with_context(|| format!("`{url}` is not a URL"))?;
-    let rpc = Rpc {
-        http: http_client()?,
-        url,
-        next_id: Arc::default(),
-    };
+    let url: Url = url.parse().with_context(|| format!("`{url}` is not a URL"))?;
+    let rpc = Rpc { http: http_client()?, url, next_id: Arc::default() };
     Ok(Arc::new(Provider::new(rpc)))
 }
 
@@ -62,10 +53,7 @@ pub fn http_client() -> Result<reqwest::Client> {
     // An error means that the process has a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let timeout = std::time::Duration::from_secs(60);
-    reqwest::Client::builder()
-        .timeout(timeout)
-        .build()
-        .context("cannot set up HTTP")
+    reqwest::Client::builder().timeout(timeout).build().context("cannot set up HTTP")
 }
 
 #[derive(Deserialize)]
@@ -90,41 +78,24 @@ impl JsonRpcClient for Rpc {
             reason: chain(&error.without_url()),
         };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let params = serde_json::to_value(&params).map_err(|error| RpcFailure::Result {
-            method: method.to_owned(),
-            error,
-        })?;
+        let params =
+            serde_json::to_value(&params).map_err(|error| RpcFailure::Result { method: method.to_owned(), error })?;
         // ethers hands in `()` for no parameters, which nodes want as an empty list.
         let params = if params.is_null() { json!([]) } else { params };
         let call = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let response = self
-            .http
-            .post(self.url.clone())
-            .json(&call)
-            .send()
-            .await
-            .map_err(transport)?;
+        let response = self.http.post(self.url.clone()).json(&call).send().await.map_err(transport)?;
         let answer: Answer = response.json().await.map_err(transport)?;
         if let Some(error) = answer.error {
-            return Err(RpcFailure::Refused {
-                method: method.to_owned(),
-                error,
-            });
+            return Err(RpcFailure::Refused { method: method.to_owned(), error });
         }
-        serde_json::from_value(answer.result).map_err(|error| RpcFailure::Result {
-            method: method.to_owned(),
-            error,
-        })
+        serde_json::from_value(answer.result).map_err(|error| RpcFailure::Result { method: method.to_owned(), error })
     }
 }
 
 /// An error with its causes, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl RpcError for RpcFailure {

@@ -38,18 +38,10 @@ pub struct Call {
 
 impl Call {
     /// A call of a contract that the bindings encoded.
-    pub fn new<D: Detokenize>(
-        what: impl Into<String>,
-        call: &ContractCall<Provider<Rpc>, D>,
-    ) -> Self {
+    pub fn new<D: Detokenize>(what: impl Into<String>, call: &ContractCall<Provider<Rpc>, D>) -> Self {
         let to = call.tx.to_addr().copied();
         let data = call.calldata().unwrap_or_default();
-        Self {
-            what: what.into(),
-            to,
-            data,
-            value: U256::zero(),
-        }
+        Self { what: what.into(), to, data, value: U256::zero() }
     }
 
     /// The creation of a contract.
@@ -61,22 +53,12 @@ impl Call {
             None => bytecode.to_vec(),
         };
         let what = format!("deploy {what}");
-        Ok(Self {
-            what,
-            to: None,
-            data: data.into(),
-            value: U256::zero(),
-        })
+        Ok(Self { what, to: None, data: data.into(), value: U256::zero() })
     }
 
     /// A payment of the chain's own currency.
     pub fn pay(to: Address, value: U256) -> Self {
-        Self {
-            what: format!("pay {to:?}"),
-            to: Some(to),
-            data: Bytes::new(),
-            value,
-        }
+        Self { what: format!("pay {to:?}"), to: Some(to), data: Bytes::new(), value }
     }
 }
 
@@ -90,11 +72,7 @@ pub struct Sender {
 
 impl Sender {
     pub fn new(node: Node, wallet: LocalWallet) -> Self {
-        Self {
-            node,
-            wallet,
-            turn: Mutex::new(()),
-        }
+        Self { node, wallet, turn: Mutex::new(()) }
     }
 
     pub fn address(&self) -> Address {
@@ -104,10 +82,7 @@ impl Sender {
     /// The nonce of the next transaction.
     pub async fn next_nonce(&self) -> Result<U256> {
         let pending = Some(BlockNumber::Pending.into());
-        let nonce = self
-            .node
-            .get_transaction_count(self.address(), pending)
-            .await;
+        let nonce = self.node.get_transaction_count(self.address(), pending).await;
         nonce.with_context(|| format!("cannot read the nonce of {:?}", self.address()))
     }
 
@@ -150,9 +125,7 @@ impl Sender {
                 .node
                 .estimate_gas(&transaction, None)
                 .await
-                .map_err(|error| {
-                    anyhow::anyhow!("cannot {}: {}", call.what, contracts::explain(&error))
-                })?;
+                .map_err(|error| anyhow::anyhow!("cannot {}: {}", call.what, contracts::explain(&error)))?;
             transaction.set_gas(gas * 5 / 4);
             transactions.push(transaction);
             nonce += U256::one();
@@ -170,20 +143,10 @@ impl Sender {
 
     /// The fee a gas at most, and the tip within it: room for the base fee to double.
     async fn fees(&self) -> Result<(U256, U256)> {
-        let block = self
-            .node
-            .get_block(BlockNumber::Latest)
-            .await?
-            .context("no latest block")?;
-        let base = block
-            .base_fee_per_gas
-            .context("the chain has no base fee (EIP-1559)")?;
+        let block = self.node.get_block(BlockNumber::Latest).await?.context("no latest block")?;
+        let base = block.base_fee_per_gas.context("the chain has no base fee (EIP-1559)")?;
         // A node without this method has no use for a tip.
-        let tip: U256 = self
-            .node
-            .request("eth_maxPriorityFeePerGas", ())
-            .await
-            .unwrap_or_default();
+        let tip: U256 = self.node.request("eth_maxPriorityFeePerGas", ()).await.unwrap_or_default();
         Ok((base * 2 + tip, tip))
     }
 
@@ -194,10 +157,7 @@ impl Sender {
             ticks.tick().await;
             let Some(receipt) = self.node.get_transaction_receipt(hash).await? else {
                 if Instant::now() > deadline {
-                    bail!(
-                        "{hash:?} ({}) was not mined within {MINED_WITHIN:?}",
-                        call.what
-                    );
+                    bail!("{hash:?} ({}) was not mined within {MINED_WITHIN:?}", call.what);
                 }
                 continue;
             };

@@ -11,12 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use axum::{
-    Router,
-    body::Bytes,
-    extract::DefaultBodyLimit,
-    routing::{get, post},
-};
+use axum::{Router, body::Bytes, extract::DefaultBodyLimit, routing::get};
 use ethers::types::{Address, H256};
 use serde_json::{Map, Value};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -68,11 +63,7 @@ impl Services {
                 tracing::error!("the services stopped: {error}");
             }
         });
-        Ok(Self {
-            shared,
-            port,
-            server,
-        })
+        Ok(Self { shared, port, server })
     }
 
     /// Where Plumber, Pulse and the gateway are.
@@ -117,9 +108,7 @@ impl Drop for Services {
 
 fn router(shared: Shared) -> Router {
     Router::new()
-        .route("/api/v1/{wallet}/features", get(plumber::features))
-        .route("/api/v1/features_batch", post(plumber::features_batch))
-        .route("/api/v1/ipfs", post(plumber::upload))
+        .merge(plumber::routes(&shared))
         .route("/getMultiSigAddress/{wallet}", get(pulse::multisig_address))
         .route("/ipfs/{cid}", get(ipfs::file))
         .layer(DefaultBodyLimit::max(MAX_BODY))

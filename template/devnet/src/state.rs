@@ -35,12 +35,8 @@ pub struct State {
 impl State {
     /// Reads a state file.
     pub fn read(file: &Path) -> Result<Self> {
-        let text = fs::read_to_string(file).with_context(|| {
-            format!(
-                "cannot read {}: `devnet up` or `devnet deploy` writes it",
-                file.display()
-            )
-        })?;
+        let text = fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}: `devnet up` or `devnet deploy` writes it", file.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", file.display()))
     }
 
@@ -53,32 +49,17 @@ impl State {
     pub async fn connect(&self, rpc_url: Option<&str>, key_file: Option<&Path>) -> Result<Network> {
         let node = rpc::connect(rpc_url.unwrap_or(&self.rpc_url))?;
         let expected = self.deployment.chain_id;
-        let chain_id = node
-            .get_chainid()
-            .await
-            .context("is the devnet up?")?
-            .as_u64();
-        ensure!(
-            chain_id == expected,
-            "the contracts are on chain {expected}, this is {chain_id}"
-        );
+        let chain_id = node.get_chainid().await.context("is the devnet up?")?.as_u64();
+        ensure!(chain_id == expected, "the contracts are on chain {expected}, this is {chain_id}");
         let code = node.get_code(self.deployment.competition, None).await?;
-        ensure!(
-            !code.is_empty(),
-            "the contracts are not on this chain: was the devnet restarted?"
-        );
+        ensure!(!code.is_empty(), "the contracts are not on this chain: was the devnet restarted?");
         let parties = match key_file {
             Some(file) => Parties::single(&node, keys::read_key_file(file, chain_id)?),
             None if self.anvil_accounts => Parties::of_anvil(&node, chain_id)?,
             None => bail!("whose key? name the file that holds it with --key-file"),
         };
         let (deployment, services) = (self.deployment.clone(), self.services.clone());
-        Ok(Network {
-            node,
-            deployment,
-            parties,
-            services,
-        })
+        Ok(Network { node, deployment, parties, services })
     }
 }
 
@@ -94,13 +75,8 @@ pub fn write_env(file: &Path, settings: &[(&str, String)]) -> Result<()> {
         }
         _ => {}
     }
-    let lines = settings
-        .iter()
-        .map(|(name, value)| format!("{name}={value}\n"));
-    write_private(
-        file,
-        &format!("{ENV_HEADER}\n{}", lines.collect::<String>()),
-    )
+    let lines = settings.iter().map(|(name, value)| format!("{name}={value}\n"));
+    write_private(file, &format!("{ENV_HEADER}\n{}", lines.collect::<String>()))
 }
 
 /// Writes a file that only its owner may read.
@@ -113,12 +89,7 @@ fn write_private(file: &Path, text: &str) -> Result<()> {
         return Err(error).with_context(named);
     }
     let mut options = fs::OpenOptions::new();
-    let mut out = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .with_context(named)?;
+    let mut out = options.write(true).create_new(true).mode(0o600).open(file).with_context(named)?;
     out.write_all(text.as_bytes()).with_context(named)
 }
 
@@ -134,22 +105,12 @@ mod tests {
         let file = folder.path().join(".env");
         for value in ["1", "2"] {
             write_env(&file, &[("NOVA_CHAIN_ID", value.to_owned())]).unwrap();
-            assert!(
-                fs::read_to_string(&file)
-                    .unwrap()
-                    .ends_with(&format!("NOVA_CHAIN_ID={value}\n"))
-            );
+            assert!(fs::read_to_string(&file).unwrap().ends_with(&format!("NOVA_CHAIN_ID={value}\n")));
         }
-        assert_eq!(
-            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(&file, "NOVA_SPECTRAL_API_KEY=precious\n").unwrap();
         let error = write_env(&file, &[]).unwrap_err().to_string();
         assert!(error.contains("was not written by `devnet up`"), "{error}");
-        assert_eq!(
-            fs::read_to_string(&file).unwrap(),
-            "NOVA_SPECTRAL_API_KEY=precious\n"
-        );
+        assert_eq!(fs::read_to_string(&file).unwrap(), "NOVA_SPECTRAL_API_KEY=precious\n");
     }
 }

@@ -54,19 +54,12 @@ impl Network {
             block: self.node.get_block_number().await?.as_u64(),
             window_open: consumption.consumption_window().call().await?,
             modeler: deployment.modeler,
-            modeler_is_top_n: competition
-                .is_top_n_modeler(deployment.modeler)
-                .call()
-                .await?,
+            modeler_is_top_n: competition.is_top_n_modeler(deployment.modeler).call().await?,
             signer: deployment.signer,
             signer_balance: self.node.get_balance(deployment.signer, None).await?,
             consumer,
             consumer_deposit: consumption.balances(consumer).call().await?,
-            verifiers: self
-                .proof_registry()
-                .get_verifiers(deployment.modeler)
-                .call()
-                .await?,
+            verifiers: self.proof_registry().get_verifiers(deployment.modeler).call().await?,
             requests: self.request_statuses().await?,
         })
     }
@@ -78,29 +71,13 @@ impl Network {
         let proofs = self.proofs().await?;
         let mut statuses = Vec::with_capacity(requests.len());
         for request in requests {
-            let answer = answers
-                .iter()
-                .find(|answer| answer.request_id == request.id)
-                .cloned();
+            let answer = answers.iter().find(|answer| answer.request_id == request.id).cloned();
             let in_time = match &answer {
-                Some(answer) => {
-                    consumption
-                        .answered_in_time(answer.modeler, request.id.0)
-                        .call()
-                        .await?
-                }
+                Some(answer) => consumption.answered_in_time(answer.modeler, request.id.0).call().await?,
                 None => false,
             };
-            let proof = proofs
-                .iter()
-                .find(|proof| proof.request_id == request.id)
-                .cloned();
-            statuses.push(RequestStatus {
-                request,
-                answer,
-                in_time,
-                proof,
-            });
+            let proof = proofs.iter().find(|proof| proof.request_id == request.id).cloned();
+            statuses.push(RequestStatus { request, answer, in_time, proof });
         }
         Ok(statuses)
     }

@@ -65,11 +65,10 @@ pub fn read_output_form(settings: &Path) -> Result<OutputForm> {
     struct RunArgs {
         output_visibility: serde_json::Value,
     }
-    let text = fs::read_to_string(settings)
-        .with_context(|| format!("cannot read {}", settings.display()))?;
+    let text = fs::read_to_string(settings).with_context(|| format!("cannot read {}", settings.display()))?;
     let settings_file = settings.display();
-    let settings: Settings = serde_json::from_str(&text)
-        .with_context(|| format!("{settings_file} is no settings.json of EZKL"))?;
+    let settings: Settings =
+        serde_json::from_str(&text).with_context(|| format!("{settings_file} is no settings.json of EZKL"))?;
     ensure!(
         settings.run_args.output_visibility == "Public",
         "{settings_file}: the output is not public, so no proof can show it"
@@ -77,17 +76,10 @@ pub fn read_output_form(settings: &Path) -> Result<OutputForm> {
     let [scale] = settings.model_output_scales[..] else {
         bail!("{settings_file}: the circuit has several outputs, the registry keeps one");
     };
-    let sizes: Vec<u64> = settings
-        .model_instance_shapes
-        .iter()
-        .map(|shape| shape.iter().product())
-        .collect();
+    let sizes: Vec<u64> = settings.model_instance_shapes.iter().map(|shape| shape.iter().product()).collect();
     // The output comes after the public inputs.
     let (_, inputs) = sizes.split_last().context("the circuit has no instances")?;
-    Ok(OutputForm {
-        index: inputs.iter().sum(),
-        scale,
-    })
+    Ok(OutputForm { index: inputs.iter().sum(), scale })
 }
 
 impl Network {
@@ -97,14 +89,9 @@ impl Network {
         let compiled = compile(&model_files.join("verifier.sol")).await?;
         let create = Call::create("the EZKL verifier", &compiled.abi, &compiled.bytecode, &[])?;
         let receipt = self.parties.admin.send(create).await?;
-        let verifier = receipt
-            .contract_address
-            .context("the verifier was not created")?;
-        let register = self
-            .proof_registry()
-            .register_verifier(verifier, form.index, form.scale);
-        self.send_as_modeler(signer, Call::new("register the verifier", &register))
-            .await?;
+        let verifier = receipt.contract_address.context("the verifier was not created")?;
+        let register = self.proof_registry().register_verifier(verifier, form.index, form.scale);
+        self.send_as_modeler(signer, Call::new("register the verifier", &register)).await?;
         Ok(verifier)
     }
 
@@ -114,11 +101,7 @@ impl Network {
             return signer.send(call).await.map(drop);
         };
         let wallet = WalletSimple::new(multisig, self.node.clone());
-        let block = self
-            .node
-            .get_block(BlockNumber::Latest)
-            .await?
-            .context("no latest block")?;
+        let block = self.node.get_block(BlockNumber::Latest).await?.context("no latest block")?;
         let sequence_id = wallet.get_next_sequence_id().call().await?;
         let wrapped = wallet.send_multi_sig(
             call.to.context("a MultiSig creates no contracts")?,

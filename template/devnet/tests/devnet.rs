@@ -13,27 +13,13 @@ const SOON: Duration = Duration::from_secs(30);
 #[tokio::test]
 async fn a_request_is_answered_and_found_again() {
     for encoding in [InferenceEncoding::Uint256, InferenceEncoding::String] {
-        let terms = Terms {
-            encoding,
-            ..Terms::default()
-        };
-        let devnet = Devnet::start(Options {
-            terms,
-            ..Options::default()
-        })
-        .await
-        .unwrap();
+        let terms = Terms { encoding, ..Terms::default() };
+        let devnet = Devnet::start(Options { terms, ..Options::default() }).await.unwrap();
         let network = &devnet.network;
         let wallets = network.fresh_wallets(3).await.unwrap();
         let inputs: Vec<_> = wallets.iter().map(|wallet| format!("{wallet:?}")).collect();
         let requests = network.requests(&inputs).await.unwrap();
-        assert_eq!(
-            requests
-                .iter()
-                .map(|it| it.input.clone())
-                .collect::<Vec<_>>(),
-            inputs
-        );
+        assert_eq!(requests.iter().map(|it| it.input.clone()).collect::<Vec<_>>(), inputs);
         assert!(network.answers(&requests).await.unwrap().is_empty());
 
         answer(&devnet, requests[1].id, 0.25).await.unwrap();
@@ -57,9 +43,7 @@ async fn a_challenge_by_ipfs_is_answered_with_a_file() {
     assert_eq!(document["request_ids"][1], format!("{:?}", ids[1]));
 
     let cid = network.upload(b"a proof".to_vec()).await.unwrap();
-    common::respond(&devnet, network.parties.validator.address(), &cid)
-        .await
-        .unwrap();
+    common::respond(&devnet, network.parties.validator.address(), &cid).await.unwrap();
     let response = network.wait_response(&challenge, SOON).await.unwrap();
     assert_eq!(network.download(&response.cid).await.unwrap(), b"a proof");
 }
@@ -67,25 +51,15 @@ async fn a_challenge_by_ipfs_is_answered_with_a_file() {
 #[tokio::test]
 async fn the_chain_checks_a_real_proof_and_keeps_its_output() {
     let model = tiny_model(&["0.5,0.25", "-1.5,-2"]);
-    let options = Options {
-        model_files: Some(model.folder().to_owned()),
-        ..Options::default()
-    };
+    let options = Options { model_files: Some(model.folder().to_owned()), ..Options::default() };
     let devnet = Devnet::start(options).await.unwrap();
     let network = &devnet.network;
     for (number, expected) in [(0, -1.0), (1, 5.5)] {
-        let request = network
-            .request(&format!("{:?}", Address::from_low_u64_be(number)))
-            .await
-            .unwrap();
+        let request = network.request(&format!("{:?}", Address::from_low_u64_be(number))).await.unwrap();
         let proof = model.proof(number);
-        common::commit(&devnet, request.id, &proof.instances)
-            .await
-            .unwrap();
+        common::commit(&devnet, request.id, &proof.instances).await.unwrap();
         network.request_proof(request.id).await.unwrap();
-        common::submit_proof(&devnet, request.id, &proof)
-            .await
-            .unwrap();
+        common::submit_proof(&devnet, request.id, &proof).await.unwrap();
         let proven = network.wait_proof(request.id, SOON).await.unwrap();
         assert_eq!(proven.value, expected);
     }
@@ -95,7 +69,7 @@ async fn the_chain_checks_a_real_proof_and_keeps_its_output() {
 #[tokio::test]
 async fn a_request_that_cannot_be_made_says_why() {
     let devnet = Devnet::start(Options::default()).await.unwrap();
-    common::toggle_window(&devnet, false).await;
+    devnet.network.set_window(false).await.unwrap();
     let error = error_of(devnet.network.request("0x00").await);
     assert!(error.contains("ConsumptionWindowClosed()"), "{error}");
 }

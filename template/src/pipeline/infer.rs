@@ -1,11 +1,12 @@
 //! Requests → answers that are saved, provable, and ready to be sent.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use polars::prelude::DataFrame;
 
-use super::predict::{Circuit, Predictor, Prediction};
+use super::predict::{Circuit, Prediction, Predictor};
 use crate::chain::Chain;
 use crate::config::Config;
 use crate::fault::{Classify as _, Fault, Result};
@@ -42,7 +43,11 @@ impl Inferrer {
         wallets.dedup();
         let rows = if wallets.len() > 1 { self.plumber.features_batch(&wallets).await } else { Ok(HashMap::new()) };
         let rows = rows.unwrap_or_else(|fault| {
-            tracing::warn!(reason = fault.to_string(), wallets = wallets.len(), "cannot get the features of several wallets, asking for each");
+            tracing::warn!(
+                reason = fault.to_string(),
+                wallets = wallets.len(),
+                "cannot get the features of several wallets, asking for each"
+            );
             HashMap::new()
         });
         inputs
@@ -69,14 +74,22 @@ impl Inferrer {
         parse_input(self.config.inference.feature_source, &request.input)
     }
 
-    /// Works on one claimed request and writes down how it ended.
-    pub async fn answer(&self, request: &Request, features: Option<Result<DataFrame>>) -> Result<()> {
+    /// Works on one claimed request and writes down how it ended. `fetched` is how long it took to ask for the features
+    /// of all.
+    pub async fn answer(
+        &self,
+        request: &Request,
+        features: Option<Result<DataFrame>>,
+        fetched: Duration,
+    ) -> Result<()> {
+        let started = Instant::now();
         let features = match features {
             Some(features) => features,
             None => self.own_features(request).await,
         };
+        let fetched = fetched + started.elapsed();
         let outcome = match features {
-            Ok(features) => self.infer(request, features).await,
+            Ok(features) => self.infer(request, features, fetched).await,
             Err(fault) => Err(fault.context("cannot get the features")),
         };
         let Err(fault) = outcome else { return Ok(()) };
@@ -93,7 +106,7 @@ impl Inferrer {
         if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) }
     }
 
-    async fn infer(&self, request: &Request, features: DataFrame) -> Result<()> {
+    async fn infer(&self, request: &Request, features: DataFrame, fetched: Duration) -> Result<()> {
         let mut prediction = self.predictor.predict(&request.id, &request.input, features).await?;
         let circuit = self.predictor.circuit().context("answering needs EZKL's model files").stop()?;
         let manifest = manifest_of(request, &prediction, circuit)?;
@@ -114,7 +127,18 @@ impl Inferrer {
             commitment,
         };
         self.ledger.inferred(&request.key(), &inferred).await?;
-        tracing::info!(request = request.id, value = inferred.submitted_value, %times, "inferred");
+        tracing::info!(
+            request = request.id,
+            value = inferred.submitted_value,
+            features_ms = milliseconds(fetched),
+            pre_process_ms = times.of("pre_process").map(milliseconds),
+            candle_ms = times.of("candle").map(milliseconds),
+            witness_ms = times.of("witness").map(milliseconds),
+            provable_ms = times.of("provable").map(milliseconds),
+            post_process_ms = times.of("post_process").map(milliseconds),
+            save_ms = times.of("save").map(milliseconds),
+            "inferred"
+        );
         Ok(())
     }
 
@@ -141,6 +165,11 @@ fn manifest_of(request: &Request, prediction: &Prediction, circuit: &Circuit) ->
         circuit_value: first(&outputs.values).context("the circuit has no output").fail_row()?,
         submitted_value: prediction.submitted,
     })
+}
+
+/// For the log: two decimals are as fine as these stages repeat.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 1e2
 }
 
 /// The first value of the first output: what `status` shows of a model with several.

@@ -1,6 +1,6 @@
 //! What the commands print: a table for people, JSON for scripts.
 
-use std::fmt::Display;
+use std::{fmt::Display, io::Write as _};
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -24,11 +24,7 @@ pub(super) fn requests(requests: &[Request], json: bool) -> Result<()> {
     }
     let mut table = table(&["request", "input", "block"]);
     for request in requests {
-        table.add_row([
-            format!("{:?}", request.id),
-            request.input.clone(),
-            request.block.to_string(),
-        ]);
+        table.add_row([format!("{:?}", request.id), request.input.clone(), request.block.to_string()]);
     }
     print(&table)
 }
@@ -37,19 +33,9 @@ pub(super) fn answers(requests: &[Request], answers: &[Answer], json: bool) -> R
     if json {
         return print_json(&answers);
     }
-    let mut table = table(&[
-        "request",
-        "input",
-        "answer",
-        "seconds",
-        "blocks",
-        "transaction",
-    ]);
+    let mut table = table(&["request", "input", "answer", "seconds", "blocks", "transaction"]);
     for answer in answers {
-        let input = requests
-            .iter()
-            .find(|it| it.id == answer.request_id)
-            .map(|it| it.input.clone());
+        let input = requests.iter().find(|it| it.id == answer.request_id).map(|it| it.input.clone());
         table.add_row([
             format!("{:?}", answer.request_id),
             input.unwrap_or_default(),
@@ -83,11 +69,7 @@ pub(super) fn response(challenge: &Challenge, response: &Response, json: bool) -
         return print_json(&json!({ "challenge": challenge, "response": response }));
     }
     let mut table = table(&["challenge", "proof (CID)", "transaction"]);
-    table.add_row([
-        challenge.payload.clone(),
-        response.cid.clone(),
-        format!("{:?}", response.transaction),
-    ]);
+    table.add_row([challenge.payload.clone(), response.cid.clone(), format!("{:?}", response.transaction)]);
     print(&table)
 }
 
@@ -97,11 +79,7 @@ pub(super) fn proofs(proofs: &[ProvenOutput], json: bool) -> Result<()> {
     }
     let mut table = table(&["request", "proven output", "transaction"]);
     for proof in proofs {
-        table.add_row([
-            format!("{:?}", proof.request_id),
-            show_proof(proof),
-            format!("{:?}", proof.transaction),
-        ]);
+        table.add_row([format!("{:?}", proof.request_id), show_proof(proof), format!("{:?}", proof.transaction)]);
     }
     print(&table)
 }
@@ -110,8 +88,7 @@ pub(super) fn verifier(verifier: Address, json: bool) -> Result<()> {
     if json {
         return print_json(&json!({ "verifier": verifier }));
     }
-    println!("verifier {verifier:?} is registered");
-    Ok(())
+    print(&format!("verifier {verifier:?} is registered"))
 }
 
 /// The settings that make a daemon use contracts on a public chain.
@@ -119,17 +96,22 @@ pub(super) fn deployment(deployment: &Deployment, json: bool) -> Result<()> {
     if json {
         return print_json(deployment);
     }
-    println!("NOVA_CHAIN_ID={}", deployment.chain_id);
-    println!("NOVA_CHALLENGE_ADDRESS={:?}", deployment.competition);
-    println!(
-        "NOVA_PROOF_REGISTRY_ADDRESS={:?}",
-        deployment.proof_registry
-    );
-    println!("NOVA_INFERENCE_ENCODING={}", deployment.encoding);
+    let mut settings = vec![
+        ("NOVA_CHAIN_ID", deployment.chain_id.to_string()),
+        ("NOVA_CHALLENGE_ADDRESS", format!("{:?}", deployment.competition)),
+        ("NOVA_PROOF_REGISTRY_ADDRESS", format!("{:?}", deployment.proof_registry)),
+        ("NOVA_INFERENCE_ENCODING", deployment.encoding.to_string()),
+    ];
     if let Some(multisig) = deployment.multisig {
-        println!("NOVA_MULTISIG_ADDRESS={multisig:?}");
+        settings.push(("NOVA_MULTISIG_ADDRESS", format!("{multisig:?}")));
     }
-    Ok(())
+    self::settings(&settings)
+}
+
+/// Lines for an `.env`.
+pub(super) fn settings(settings: &[(&str, String)]) -> Result<()> {
+    let lines: Vec<_> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    print(&lines.join("\n"))
 }
 
 pub(super) fn status(status: &Status, json: bool) -> Result<()> {
@@ -137,43 +119,18 @@ pub(super) fn status(status: &Status, json: bool) -> Result<()> {
         return print_json(status);
     }
     let mut facts = table(&[]);
-    let verifiers: Vec<_> = status
-        .verifiers
-        .iter()
-        .map(|it| format!("{it:?}"))
-        .collect();
-    facts.add_row([
-        "chain",
-        &format!("{}, block {}", status.chain_id, status.block),
-    ]);
+    let verifiers: Vec<_> = status.verifiers.iter().map(|it| format!("{it:?}")).collect();
+    facts.add_row(["chain", &format!("{}, block {}", status.chain_id, status.block)]);
     facts.add_row(["window", if status.window_open { "open" } else { "closed" }]);
-    let rank = if status.modeler_is_top_n {
-        "among the top N"
-    } else {
-        "not among the top N"
-    };
+    let rank = if status.modeler_is_top_n { "among the top N" } else { "not among the top N" };
     facts.add_row(["modeler", &format!("{:?}, {rank}", status.modeler)]);
-    facts.add_row([
-        "its key",
-        &format!("{:?}, {} ETH", status.signer, units(status.signer_balance)),
-    ]);
+    facts.add_row(["its key", &format!("{:?}, {} ETH", status.signer, units(status.signer_balance))]);
     facts.add_row(["consumer", &format!("{:?}", status.consumer)]);
-    facts.add_row([
-        "its deposit",
-        &format!("{} tokens", units(status.consumer_deposit)),
-    ]);
+    facts.add_row(["its deposit", &format!("{} tokens", units(status.consumer_deposit))]);
     facts.add_row(["verifiers", &verifiers.join(", ")]);
     print(&facts)?;
 
-    let mut table = table(&[
-        "request",
-        "input",
-        "answer",
-        "seconds",
-        "in time",
-        "transaction",
-        "proof",
-    ]);
+    let mut table = table(&["request", "input", "answer", "seconds", "in time", "transaction", "proof"]);
     for each in &status.requests {
         table.add_row(request_row(each));
     }
@@ -205,7 +162,7 @@ fn units(amount: U256) -> String {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.load_preset(presets::UTF8_FULL_CONDENSED);
     // Ids and addresses are to be copied: a line is never broken to fit.
     table.set_content_arrangement(ContentArrangement::Disabled);
     if !header.is_empty() {
@@ -214,12 +171,11 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn print(text: &impl Display) -> Result<()> {
-    println!("{text}");
-    Ok(())
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
 }
 
-fn print_json(value: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+/// Prints a line. A reader that has seen enough, such as `head`, is an error and no panic.
+pub(super) fn print(text: &impl Display) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
 }

@@ -1,4 +1,4 @@
-//! `devnet up`: the devnet as a process.
+//! `devnet up` and `devnet serve`: the devnet, or its services alone, as a process.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,13 @@ use clap::Args;
 use ethers::types::Address;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::TermsArgs;
+use super::{TermsArgs, report};
 use crate::{
     anvil::AnvilOptions,
     devnet::{Devnet, Options},
     fault::Fault,
+    network::ServicesAt,
+    services::Services,
     state::{self, State},
 };
 
@@ -20,9 +22,6 @@ pub(super) struct UpArgs {
     /// The chain's port; 0 for any free one.
     #[arg(long, value_name = "PORT", default_value_t = 8545)]
     port: u16,
-    /// The port of Plumber, Pulse and the IPFS gateway; 0 for any free one.
-    #[arg(long, value_name = "PORT", default_value_t = 8546)]
-    services_port: u16,
     /// Seconds from block to block.
     #[arg(long, value_name = "SECONDS", default_value_t = 0.25)]
     block_time: f64,
@@ -34,6 +33,25 @@ pub(super) struct UpArgs {
     env_file: PathBuf,
     #[command(flatten)]
     terms: TermsArgs,
+    #[command(flatten)]
+    services: ServicesArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// What `devnet deploy` wrote about the network; where the services are is added to it.
+    #[arg(long, value_name = "FILE", default_value = "devnet.json")]
+    state_file: PathBuf,
+    #[command(flatten)]
+    services: ServicesArgs,
+}
+
+/// How Plumber, Pulse and the gateway are to be.
+#[derive(Debug, Args)]
+struct ServicesArgs {
+    /// The port of Plumber, Pulse and the IPFS gateway; 0 for any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8546)]
+    services_port: u16,
     /// Make Plumber answer badly for a wallet: KIND is unknown, error, html, half-json, nan, string, missing, extra
     /// or out-of-range. May be given more than once.
     #[arg(long, value_name = "WALLET=KIND", value_parser = Fault::parse_assignment)]
@@ -42,28 +60,15 @@ pub(super) struct UpArgs {
 
 impl UpArgs {
     pub(super) async fn run(self) -> Result<()> {
-        // From here on a signal no longer kills us: it ends the wait below, and dropping the devnet ends anvil.
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            result = self.serve() => result,
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
-        }
+        until_signal(self.serve()).await
     }
 
     async fn serve(self) -> Result<()> {
         let mut devnet = Devnet::start(self.options()).await?;
-        let state_file = self
-            .env_file
-            .parent()
-            .unwrap_or(Path::new(""))
-            .join("devnet.json");
+        let state_file = self.env_file.parent().unwrap_or(Path::new("")).join("devnet.json");
         self.write_files(&devnet, &state_file)?;
-        let verifier = devnet
-            .verifier
-            .map_or("none".to_owned(), |verifier| format!("{verifier:?}"));
-        println!(
+        let verifier = devnet.verifier.map_or("none".to_owned(), |verifier| format!("{verifier:?}"));
+        report::print(&format!(
             "devnet ready: chain {} (id {}), services {}, modeler {:?}, verifier {verifier}, settings {}, state {}",
             devnet.rpc_url(),
             devnet.network.deployment.chain_id,
@@ -71,33 +76,26 @@ impl UpArgs {
             devnet.network.deployment.modeler,
             self.env_file.display(),
             state_file.display(),
-        );
+        ))?;
         devnet.chain_stopped().await;
         bail!("anvil stopped by itself")
     }
 
     fn options(&self) -> Options {
-        let anvil = AnvilOptions {
-            port: self.port,
-            block_time: self.block_time,
-            ..AnvilOptions::default()
-        };
+        let anvil = AnvilOptions { port: self.port, block_time: self.block_time, ..AnvilOptions::default() };
         Options {
             anvil,
             terms: self.terms.terms(),
-            services_port: self.services_port,
+            services_port: self.services.services_port,
             model_files: Some(self.model_files.clone()),
-            faults: self.fault.clone(),
+            faults: self.services.fault.clone(),
             ..Options::default()
         }
     }
 
     fn write_files(&self, devnet: &Devnet, state_file: &Path) -> Result<()> {
         let mut settings = devnet.env();
-        settings.push((
-            "NOVA_MODEL_FILES_PATH",
-            self.model_files.display().to_string(),
-        ));
+        settings.push(("NOVA_MODEL_FILES_PATH", self.model_files.display().to_string()));
         state::write_env(&self.env_file, &settings)?;
         let state = State {
             rpc_url: devnet.rpc_url(),
@@ -106,5 +104,41 @@ impl UpArgs {
             deployment: devnet.network.deployment.clone(),
         };
         state.write(state_file)
+    }
+}
+
+impl ServeArgs {
+    pub(super) async fn run(self) -> Result<()> {
+        until_signal(self.serve()).await
+    }
+
+    async fn serve(self) -> Result<()> {
+        let mut state = State::read(&self.state_file)?;
+        let api_key = Options::default().api_key;
+        let services = Services::start(self.services.services_port, &api_key).await?;
+        for (wallet, fault) in &self.services.fault {
+            services.set_fault(*wallet, Some(*fault));
+        }
+        services.set_multisig(state.deployment.signer, state.deployment.multisig);
+        state.services = Some(ServicesAt { url: services.url(), api_key: api_key.clone() });
+        state.write(&self.state_file)?;
+        report::settings(&[
+            ("NOVA_PLUMBER_HOST", services.url()),
+            ("NOVA_PULSE_HOST", services.url()),
+            ("NOVA_IPFS_GATEWAY", services.url()),
+            ("NOVA_SPECTRAL_API_KEY", api_key),
+        ])?;
+        std::future::pending().await
+    }
+}
+
+/// Works until Ctrl-C or SIGTERM, which from here on no longer kill us: what the work holds is dropped in order.
+async fn until_signal(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = work => result,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
     }
 }

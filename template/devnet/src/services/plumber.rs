@@ -1,10 +1,13 @@
 //! Plumber: features of wallets, and uploads to IPFS.
 
 use axum::{
+    Router,
     body::Bytes,
-    extract::{Path, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{Path, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
+    routing::{get, post},
 };
 use ethers::types::Address;
 use serde::Deserialize;
@@ -19,15 +22,26 @@ use crate::{
 /// The most wallets in one batch.
 const MAX_BATCH: usize = 4_000;
 
-/// `GET /api/v1/{wallet}/features`
-pub async fn features(
-    State(shared): State<Shared>,
-    Path(wallet): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    if let Err(refusal) = authorize(&shared, &headers) {
-        return refusal;
+/// Plumber's routes, all of which want the key.
+pub fn routes(shared: &Shared) -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/{wallet}/features", get(features))
+        .route("/api/v1/features_batch", post(features_batch))
+        .route("/api/v1/ipfs", post(upload))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), authorize))
+}
+
+async fn authorize(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let given = request.headers().get(header::AUTHORIZATION);
+    let given = given.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    if given == Some(shared.0.api_key.as_str()) {
+        return next.run(request).await;
     }
+    message(StatusCode::UNAUTHORIZED, "Unauthorized")
+}
+
+/// `GET /api/v1/{wallet}/features`
+async fn features(State(shared): State<Shared>, Path(wallet): Path<String>) -> Response {
     let Ok(address) = wallet.parse::<Address>() else {
         return message(StatusCode::BAD_REQUEST, &format!("`{wallet}` is no wallet"));
     };
@@ -48,23 +62,13 @@ struct Batch {
 /// `POST /api/v1/features_batch`
 ///
 /// Wallets that Plumber does not know are left out; a fault of one wallet's whole answer is one of the whole batch.
-pub async fn features_batch(
-    State(shared): State<Shared>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    if let Err(refusal) = authorize(&shared, &headers) {
-        return refusal;
-    }
+async fn features_batch(State(shared): State<Shared>, body: Bytes) -> Response {
     let batch: Batch = match serde_json::from_slice(&body) {
         Ok(batch) => batch,
         Err(error) => return message(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     if batch.wallet_addresses.len() > MAX_BATCH {
-        return message(
-            StatusCode::BAD_REQUEST,
-            &format!("more than {MAX_BATCH} wallets"),
-        );
+        return message(StatusCode::BAD_REQUEST, &format!("more than {MAX_BATCH} wallets"));
     }
     let mut rows = Vec::with_capacity(batch.wallet_addresses.len());
     let mut whole = None;
@@ -87,12 +91,11 @@ pub async fn features_batch(
 }
 
 /// `POST /api/v1/ipfs`
-pub async fn upload(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
-    match authorize(&shared, &headers) {
-        Ok(()) if body.is_empty() => message(StatusCode::BAD_REQUEST, "the body is empty"),
-        Ok(()) => ipfs::add(&shared, body).into_response(),
-        Err(refusal) => refusal,
+async fn upload(State(shared): State<Shared>, body: Bytes) -> Response {
+    if body.is_empty() {
+        return message(StatusCode::BAD_REQUEST, "the body is empty");
     }
+    ipfs::add(&shared, body).into_response()
 }
 
 /// A wallet's own features, with its address as it was asked for.
@@ -125,16 +128,6 @@ fn answer(fault: Option<Fault>, document: Map<String, Value>) -> Response {
         _ => {}
     }
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
-}
-
-fn authorize(shared: &Shared, headers: &HeaderMap) -> Result<(), Response> {
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    if given.and_then(|value| value.strip_prefix("Bearer ")) == Some(&shared.0.api_key) {
-        return Ok(());
-    }
-    Err(message(StatusCode::UNAUTHORIZED, "Unauthorized"))
 }
 
 fn message(status: StatusCode, text: &str) -> Response {

@@ -5,18 +5,22 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use ethers::{
     abi::{Token, encode},
-    types::{Address, Bytes, H256, U256},
+    providers::Middleware as _,
+    types::{Address, BlockNumber, Bytes, H256, U256},
     utils::{keccak256, parse_units},
 };
 use nova_devnet::{
     Devnet, InferenceEncoding,
     contracts::{Consumption, ConsumptionString, Modeler},
-    sender::Call,
+    keys::anvil_account,
+    network::wait_for,
+    sender::{Call, Sender},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -37,10 +41,7 @@ pub async fn answer(devnet: &Devnet, request_id: H256, value: f64) -> Result<()>
         }
         InferenceEncoding::String => {
             let contract = ConsumptionString::new(deployment.consumption, node);
-            Call::new(
-                "answer",
-                &contract.submit_inference(request_id.0, value.to_string()),
-            )
+            Call::new("answer", &contract.submit_inference(request_id.0, value.to_string()))
         }
     };
     as_modeler(devnet, call).await
@@ -58,18 +59,13 @@ pub async fn respond(devnet: &Devnet, validator: Address, cid: &str) -> Result<(
 pub async fn commit(devnet: &Devnet, request_id: H256, instances: &[U256]) -> Result<()> {
     let verifier = devnet.verifier.context("no verifier is registered")?;
     let hash = instances_hash(instances);
-    let call = devnet
-        .network
-        .proof_registry()
-        .commit(request_id.0, verifier, hash);
+    let call = devnet.network.proof_registry().commit(request_id.0, verifier, hash);
     as_modeler(devnet, Call::new("commit", &call)).await
 }
 
 /// `keccak256(abi.encode(instances))`
 pub fn instances_hash(instances: &[U256]) -> [u8; 32] {
-    keccak256(encode(&[Token::Array(
-        instances.iter().copied().map(Token::Uint).collect(),
-    )]))
+    keccak256(encode(&[Token::Array(instances.iter().copied().map(Token::Uint).collect())]))
 }
 
 pub async fn submit_proof(devnet: &Devnet, request_id: H256, proof: &Proof) -> Result<()> {
@@ -79,21 +75,35 @@ pub async fn submit_proof(devnet: &Devnet, request_id: H256, proof: &Proof) -> R
 }
 
 pub async fn as_modeler(devnet: &Devnet, call: Call) -> Result<()> {
-    devnet
-        .network
-        .send_as_modeler(&devnet.daemon_sender(), call)
-        .await
+    devnet.network.send_as_modeler(&devnet.daemon_sender(), call).await
 }
 
-pub async fn toggle_window(devnet: &Devnet, open: bool) {
-    let call = devnet.network.consumption().toggle_consumption_window(open);
-    devnet
-        .network
-        .parties
-        .admin
-        .send(Call::new("toggle the window", &call))
-        .await
-        .unwrap();
+/// Sends a call with one of anvil's accounts that takes no part otherwise.
+pub async fn as_stranger(devnet: &Devnet, call: Call) -> Result<()> {
+    stranger(devnet).send(call).await.map(drop)
+}
+
+pub fn stranger(devnet: &Devnet) -> Sender {
+    let wallet = anvil_account(9, devnet.network.deployment.chain_id).unwrap();
+    Sender::new(devnet.network.node.clone(), wallet)
+}
+
+/// Moves the chain's clock forward.
+pub async fn pass_time(devnet: &Devnet, seconds: u64) {
+    let node = &devnet.network.node;
+    let before = now(devnet).await;
+    let _: Value = node.request("evm_increaseTime", [seconds]).await.unwrap();
+    wait_for("the time", Duration::from_secs(10), || async {
+        Ok((now(devnet).await >= before + seconds).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// The chain's clock.
+pub async fn now(devnet: &Devnet) -> u64 {
+    let block = devnet.network.node.get_block(BlockNumber::Latest).await.unwrap();
+    block.unwrap().timestamp.as_u64()
 }
 
 /// Model files of EZKL, with proofs.
@@ -111,16 +121,12 @@ pub fn tiny_model(inputs: &[&str]) -> TinyModel {
     let folder = TempDir::new().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture/make_proof.py");
     let python = ezkl_python();
-    let output = Command::new(&python)
-        .arg(script)
-        .arg(folder.path())
-        .args(inputs)
-        .output();
+    let output = Command::new(&python).arg(script).arg(folder.path()).args(inputs).output();
     let output = output.unwrap_or_else(|error| panic!("cannot run {}: {error}", python.display()));
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         output.status.success(),
-        "{} could not make the proofs: {log}",
+        "{} could not make the proofs (NOVA_PYTHON names a Python with EZKL): {log}",
         python.display()
     );
     TinyModel(folder)
@@ -136,16 +142,9 @@ impl TinyModel {
         let proof: Value = serde_json::from_str(&text).unwrap();
         let public = &proof["pretty_public_inputs"];
         let words = [&public["inputs"], &public["outputs"]].into_iter();
-        let words = words
-            .flat_map(|list| list.as_array().unwrap())
-            .flat_map(|row| row.as_array().unwrap());
-        let instances = words
-            .map(|word| word.as_str().unwrap().parse().unwrap())
-            .collect();
-        Proof {
-            bytes: proof["hex_proof"].as_str().unwrap().parse().unwrap(),
-            instances,
-        }
+        let words = words.flat_map(|list| list.as_array().unwrap()).flat_map(|row| row.as_array().unwrap());
+        let instances = words.map(|word| word.as_str().unwrap().parse().unwrap()).collect();
+        Proof { bytes: proof["hex_proof"].as_str().unwrap().parse().unwrap(), instances }
     }
 }
 
