@@ -39,7 +39,8 @@ pub async fn predict(config: Config, options: Options) -> anyhow::Result<()> {
         }
         None => {
             let file = options.features.clone().unwrap_or_else(super::sample);
-            let row = features::row(&features::load(&file)?, options.row)?;
+            let row = features::row(&features::load(&file)?, options.row)
+                .map_err(|fault| fault.context(file.display().to_string()))?;
             (format!("{} row {}", file.display(), options.row), row)
         }
     };

@@ -1,0 +1,162 @@
+//! A running `nova run`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nova_devnet::rpc;
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use super::nova::Nova;
+use super::{SOON, secrets, wait_until};
+
+/// How long the daemon may take to stop.
+pub const STOPS_WITHIN: Duration = Duration::from_secs(30);
+
+/// It is killed when this is dropped; if the test is failing then, its log is shown.
+pub struct Daemon {
+    child: Child,
+    pid: u32,
+    log: PathBuf,
+}
+
+impl Daemon {
+    pub(super) fn start(nova: Nova) -> Self {
+        let log = tempfile::Builder::new().prefix("nova-").suffix(".log").tempfile_in(nova.folder()).unwrap();
+        let (file, log) = log.keep().unwrap();
+        let mut command = nova.command();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        let child = command.spawn().unwrap();
+        let pid = child.id().unwrap();
+        Self { child, pid, log }
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub async fn ready(mut self) -> Self {
+        wait_until("a ready daemon", SOON, async || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the daemon ended with {status}");
+            }
+            match self.readyz().await {
+                Some((200, _)) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        self
+    }
+
+    /// The status and body of `/readyz`; nothing while it does not listen.
+    pub async fn readyz(&self) -> Option<(u16, Value)> {
+        let answer = rpc::http_client().unwrap().get(format!("http://{}/readyz", self.address()?)).send().await.ok()?;
+        let status = answer.status().as_u16();
+        let body = answer.text().await.ok()?;
+        secrets::assert_none("/readyz", &body);
+        Some((status, serde_json::from_str(&body).unwrap()))
+    }
+
+    /// Where it serves HTTP, as the log says.
+    fn address(&self) -> Option<String> {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("serving /healthz"))?;
+        line.split("address=").nth(1)?.split_whitespace().next().map(str::to_owned)
+    }
+
+    pub fn log(&self) -> String {
+        read_lossy(&self.log)
+    }
+
+    /// Waits until the log says this.
+    pub async fn says(&self, what: &str) {
+        wait_until(format!("{what:?} in the log"), SOON, async || {
+            if self.log().contains(what) { Ok(()) } else { Err("the log does not say it".to_owned()) }
+        })
+        .await;
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The command lines of its worker processes, by process id.
+    pub fn workers(&self) -> Vec<(u32, String)> {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        ids.filter(|id| parent_of(*id) == Some(self.pid))
+            .map(|id| (id, read_lossy(Path::new(&format!("/proc/{id}/cmdline"))).replace('\0', " ")))
+            .collect()
+    }
+
+    /// Waits until the prover works on something.
+    pub async fn proves(&self) {
+        wait_until("a running prover", SOON, async || {
+            let workers = self.workers();
+            let prover = workers.iter().any(|(_, command)| command.contains("--nice 10"));
+            if prover { Ok(()) } else { Err(format!("{workers:?}")) }
+        })
+        .await;
+    }
+
+    /// SIGTERM: it must end with exit code 0 in time, and take its workers with it.
+    pub async fn stop(mut self) {
+        let (started, workers) = (Instant::now(), self.workers());
+        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.pid.to_string()]).status().await.unwrap();
+        assert!(sent.success());
+        let status = tokio::time::timeout(STOPS_WITHIN, self.child.wait()).await;
+        let status = status.unwrap_or_else(|_| panic!("it still runs {STOPS_WITHIN:?} after SIGTERM")).unwrap();
+        assert_eq!(status.code(), Some(0), "after SIGTERM it ended with {status}");
+        println!("stopped in {:.1} s", started.elapsed().as_secs_f64());
+        gone(&workers).await;
+    }
+
+    /// SIGKILL.
+    pub async fn kill(mut self) {
+        let workers = self.workers();
+        self.child.kill().await.unwrap();
+        gone(&workers).await;
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let log = self.log();
+        if std::thread::panicking() {
+            println!("--- the daemon's log\n{log}---");
+        } else {
+            secrets::assert_none("the log", &log);
+        }
+    }
+}
+
+/// Workers die with the daemon, however it ends.
+async fn gone(workers: &[(u32, String)]) {
+    wait_until("the workers' end", SOON, async || {
+        let left: Vec<_> = workers.iter().filter(|(id, _)| is_running(*id)).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+}
+
+fn is_running(id: u32) -> bool {
+    stat(id).is_some_and(|fields| fields[0] != "Z")
+}
+
+fn parent_of(id: u32) -> Option<u32> {
+    stat(id)?[1].parse().ok()
+}
+
+/// The fields of `/proc/ID/stat` from the state on.
+fn stat(id: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(") ")?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+fn read_lossy(path: &Path) -> String {
+    let read = File::open(path).and_then(|mut file| {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut bytes).map(|_| bytes)
+    });
+    read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,63 @@
+//! What the tests share.
+
+pub mod daemon;
+pub mod model_files;
+pub mod net;
+pub mod nova;
+pub mod onnx;
+pub mod project;
+pub mod proxy;
+pub mod python;
+pub mod status;
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that usually takes seconds: long enough for a busy machine.
+pub const SOON: Duration = Duration::from_secs(120);
+/// How often what is awaited is looked for.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Looks again and again until there is something. What `look` returns as error says how things are instead.
+pub async fn wait_until<T>(
+    what: impl Display,
+    timeout: Duration,
+    mut look: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(instead) if Instant::now() > deadline => {
+                panic!("{what} did not come within {timeout:?}; instead: {instead}")
+            }
+            Err(_) => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
+/// Asserts that the text says all of this.
+pub fn assert_says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "expected {part:?} in:\n{text}");
+    }
+}
+
+/// What no output may ever show. Every output of the program that a test sees is looked through for them.
+pub mod secrets {
+    /// The key that the devnet's Plumber wants to see.
+    pub const PLUMBER_KEY: &str = "plumber-key-0f3c9a71";
+    /// Part of RPC URLs, as Alchemy has it.
+    pub const RPC_KEY: &str = "rpc-key-77aa02d5";
+    /// S3's secret access key.
+    pub const S3_KEY: &str = "s3-key-4c1de6b8";
+    /// The daemon's private key on a devnet: one of anvil's public test keys.
+    pub const PRIVATE_KEY: &str = "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6";
+
+    pub fn assert_none(whose: &str, text: &str) {
+        let lower = text.to_lowercase();
+        for secret in [PLUMBER_KEY, RPC_KEY, S3_KEY, PRIVATE_KEY] {
+            assert!(!lower.contains(secret), "{whose} shows the secret {secret}:\n{text}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! EZKL's model files, made once by `nova setup` and shared by all tests and test processes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest as _, Sha256};
+
+use super::python;
+
+/// The project under test.
+pub const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// What the model files are made of: if one of these changes, they are made anew.
+const MADE_OF: [&str; 9] = [
+    "assets/sample.parquet",
+    "ezkl/requirements.txt",
+    "ezkl/worker.py",
+    "model_files/model.onnx",
+    "model_files/scaler.json",
+    "model_files/training_cols.json",
+    "src/cli/setup.rs",
+    "src/hooks.rs",
+    "src/scaler.rs",
+];
+
+/// The folder with `model.onnx`, what preprocessing needs, and all that `nova setup --insecure-srs` makes. Not to be
+/// written to.
+pub fn model_files() -> PathBuf {
+    let shared = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    fs::create_dir_all(shared).unwrap();
+    let lock = File::create(shared.join("model-files.lock")).unwrap();
+    lock.lock().unwrap();
+    let folder = shared.join(format!("model-files-{}", &digest()[..16]));
+    if !folder.is_dir() {
+        make(shared, &folder);
+    }
+    folder
+}
+
+fn digest() -> String {
+    let mut hasher = Sha256::new();
+    for name in MADE_OF {
+        let bytes = fs::read(Path::new(PROJECT).join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        hasher.update(format!("{name} {}\n", bytes.len()));
+        hasher.update(bytes);
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Made under another name and renamed, so that a folder that is there is whole.
+fn make(shared: &Path, folder: &Path) {
+    let unfinished = tempfile::tempdir_in(shared).unwrap();
+    let model_files = unfinished.path().join("model_files");
+    copy_folder(&Path::new(PROJECT).join("model_files"), &model_files);
+    let done = Command::new(env!("CARGO_BIN_EXE_nova"))
+        .args(["setup", "--insecure-srs", "--sample"])
+        .arg(Path::new(PROJECT).join("assets/sample.parquet"))
+        .current_dir(unfinished.path())
+        .env_clear()
+        .envs(inherited())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "`nova setup` failed: {said}");
+    fs::rename(model_files, folder).unwrap();
+}
+
+/// The files of the committed folder, without what `setup` may have made there.
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for name in ["model.onnx", "scaler.json", "training_cols.json"] {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+}
+
+/// What every `nova` gets of this process's environment: none of its settings but the Python that has EZKL.
+pub fn inherited() -> BTreeMap<String, String> {
+    let kept = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "RUST_BACKTRACE"];
+    let mut env: BTreeMap<_, _> =
+        kept.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
+    env.insert("NOVA_PYTHON".to_owned(), python::program().display().to_string());
+    env
+}

@@ -1,0 +1,42 @@
+//! Checks from outside: EZKL's own Python package, asked without a line of the daemon's.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::model_files::PROJECT;
+
+/// `NOVA_PYTHON`, else the project's own environment, else `python3`: as the daemon looks for it.
+pub fn program() -> PathBuf {
+    let own = Path::new(PROJECT).join("ezkl/.venv/bin/python");
+    match std::env::var_os("NOVA_PYTHON") {
+        Some(python) => python.into(),
+        None if own.is_file() => own,
+        None => "python3".into(),
+    }
+}
+
+pub fn script(name: &str) -> PathBuf {
+    Path::new(PROJECT).join("tests/daemon/scripts").join(name)
+}
+
+/// What the script printed; it must end well.
+fn run(name: &str, arguments: &[&Path]) -> String {
+    let done =
+        Command::new(program()).arg("-I").arg(script(name)).args(arguments).stdin(Stdio::null()).output().unwrap();
+    assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap().trim().to_owned()
+}
+
+/// The output that a proof shows, if `ezkl.verify` accepts it under the verification key in `model_files`.
+pub fn verify(proof: &Path, model_files: &Path) -> Result<f64, String> {
+    let said = run("verify_proof.py", &[proof, model_files]);
+    said.parse().map_err(|_| said)
+}
+
+/// What `ezkl.mock` says of the witness that `ezkl.gen_witness` makes of this input.
+pub fn mock(input: &Path, model_files: &Path) -> Result<(), String> {
+    match run("mock_witness.py", &[input, model_files]).as_str() {
+        "satisfied" => Ok(()),
+        refusal => Err(refusal.to_owned()),
+    }
+}

@@ -1,0 +1,15 @@
+//! The daemon as its operator has it: the real program, on a real chain with real contracts, with the real EZKL. Only
+//! Spectral's own services are stand-ins. What is asserted is what the chain, the ledger and the operator see.
+
+mod answers;
+mod bad_challenges;
+mod bad_requests;
+mod bad_start;
+mod common;
+mod doctor;
+mod offline;
+mod restart;
+mod rpc;
+mod s3;
+mod secrets;
+mod sending;

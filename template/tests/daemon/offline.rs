@@ -1,0 +1,72 @@
+//! What needs no key and no chain.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::common::project::Project;
+use crate::common::{assert_says, onnx};
+
+#[tokio::test]
+async fn a_fresh_folder_has_an_empty_ledger() {
+    let project = Project::without_setup();
+    assert_eq!(project.nova(&["status"]).succeed().await, "no request has been seen yet\n");
+    let status = project.status().await;
+    assert!(status.requests.is_empty() && status.challenges.is_empty() && status.counts.is_empty(), "{status:?}");
+    let id = format!("0x{}", "5".repeat(64));
+    project.nova(&["retry", &id]).fail(&["nothing that failed has the id", &id]).await;
+    project
+        .nova(&["run"])
+        .fail(&["NOVA_SPECTRAL_API_KEY", "NOVA_CLI_WALLET_PRIVATE_KEY", "NOVA_ALCHEMY_API_KEY"])
+        .await;
+}
+
+#[tokio::test]
+async fn predict_shows_candle_alone_before_setup_and_both_engines_after_it() {
+    let sample = ["predict", "--features", "assets/sample.parquet", "--row", "3", "--json"];
+    let stamped = Project::without_setup();
+    let before: Value = stamped.nova(&sample).json().await;
+    assert_eq!((&before["circuit"], &before["divergence"]), (&Value::Null, &Value::Null));
+    assert_eq!(before["submitted"], before["model"][0][0]);
+
+    let project = Project::new();
+    let after: Value = project.nova(&sample).json().await;
+    assert_eq!(after["model"], before["model"]);
+    assert_eq!(after["submitted"], after["circuit"][0][0], "what is submitted is the circuit's");
+    let (model, circuit) = (after["model"][0][0].as_f64().unwrap(), after["circuit"][0][0].as_f64().unwrap());
+    assert_eq!(after["divergence"], json!((model - circuit).abs()));
+    let table = project.nova(&sample[..5]).succeed().await;
+    assert_says(&table, &["candle's output", "circuit's output", "would be submitted", "times"]);
+
+    let of_the_model = project.nova(&sample).env("NOVA_INFERENCE_SOURCE", "model").json::<Value>().await;
+    assert_eq!(of_the_model["submitted"], of_the_model["model"][0][0]);
+    project.nova(&["predict", "--row", "100000"]).fail(&["assets/sample.parquet", "100000"]).await;
+    project.nova(&["predict", "--features", "absent.parquet"]).fail(&["absent.parquet"]).await;
+    project.remove_model_file("setup.json");
+    project.change_model_file("model.onnx", onnx::with_other_weights);
+    project.nova(&sample).fail(&["candle says", "the circuit is of another model"]).await;
+}
+
+#[tokio::test]
+async fn setup_says_what_it_lacks_and_leaves_what_is_there() {
+    let project = Project::new();
+    let row = json!({ "wallet_age": 1.0 });
+    fs::write(project.path().join("few.json"), json!([row, row, row]).to_string()).unwrap();
+    fs::write(project.path().join("other.json"), Value::from(vec![row; 200]).to_string()).unwrap();
+    let setup = |sample: &str| project.nova(&["setup", "--insecure-srs", "--sample", sample]);
+    let settings = fs::read(project.model_file("settings.json")).unwrap();
+
+    setup("few.json").fail(&["few.json has 3 rows, calibration needs at least 200", "--sample"]).await;
+    setup("absent.parquet").fail(&["absent.parquet"]).await;
+    let says = ["other.json row 0", "pre_process", "features are missing that training_cols.json names"];
+    setup("other.json").fail(&says).await;
+    project.change_model_file("model.onnx", onnx::with_unsupported_op);
+    setup("assets/sample.parquet").fail(&["model.onnx", "uses what candle cannot evaluate: Celu"]).await;
+    project.change_model_file("model.onnx", onnx::truncated);
+    setup("assets/sample.parquet").fail(&["model.onnx", "truncated"]).await;
+    project.remove_model_file("model.onnx");
+    setup("assets/sample.parquet").fail(&["model.onnx is not there: put your model into"]).await;
+    assert_eq!(fs::read(project.model_file("settings.json")).unwrap(), settings);
+    let left: Vec<_> = fs::read_dir(project.model_files()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "unfinished files are left: {left:?}");
+}
