@@ -111,7 +111,10 @@ def main():
     try:
         import ezkl
     except ImportError as error:
-        sys.exit(f"{sys.executable} cannot import ezkl ({error}): install ezkl/requirements.txt, or set NOVA_PYTHON")
+        sys.exit(
+            f"{sys.executable} cannot import ezkl ({error}): set NOVA_PYTHON to a Python that has it, or make one: "
+            "python3 -m venv ezkl/.venv && ezkl/.venv/bin/pip install --require-hashes -r ezkl/requirements.txt"
+        )
     serve(ezkl, sys.stdin, protocol)
 
 

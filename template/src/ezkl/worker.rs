@@ -50,7 +50,10 @@ pub enum Failure {
     TimedOut(Duration, &'static str),
     #[error("the EZKL worker died ({0}): {1}")]
     Died(String, String),
-    #[error("cannot start the EZKL worker with {0}: {1}; install ezkl/requirements.txt, or set NOVA_PYTHON")]
+    #[error(
+        "cannot start the EZKL worker with {0}: {1}; set NOVA_PYTHON to a Python that has EZKL, or make one: \
+         python3 -m venv ezkl/.venv && ezkl/.venv/bin/pip install --require-hashes -r ezkl/requirements.txt"
+    )]
     NotStarted(PathBuf, std::io::Error),
     #[error("the daemon is shutting down")]
     ShutDown,
