@@ -23,7 +23,8 @@ pub async fn serve(address: SocketAddr, health: Arc<Health>, stop: CancellationT
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving /healthz and /readyz");
     }
-    let router = Router::new().route("/healthz", get(async || "alive\n")).route("/readyz", get(ready)).with_state(health);
+    let router =
+        Router::new().route("/healthz", get(async || "alive\n")).route("/readyz", get(ready)).with_state(health);
     tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
         if let Err(error) = served {

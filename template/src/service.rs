@@ -151,7 +151,8 @@ impl Daemon {
 
         let mut outcome = Ok(());
         while let Some(ended) = loops.join_next().await {
-            let ended = ended.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic).context("a part of the daemon panicked"))));
+            let ended =
+                ended.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic).context("a part of the daemon panicked"))));
             if let Err(fault) = ended {
                 outcome = outcome.and(Err(fault));
             }
@@ -250,9 +251,11 @@ impl Daemon {
     }
 
     async fn infer_all(&self, requests: Vec<crate::ledger::Request>) -> Result<()> {
+        let start = Instant::now();
         let features = self.inferrer.features(&requests).await;
+        let fetched = start.elapsed();
         let answers = requests.iter().zip(features).map(async |(request, features)| {
-            let outcome = self.inferrer.answer(request, features).await;
+            let outcome = self.inferrer.answer(request, features, fetched).await;
             self.wake.send.notify_one();
             outcome
         });
@@ -302,7 +305,9 @@ impl Daemon {
                 Err(_) => return Ok(()),
             };
             if last {
-                return outcome.map(drop).or_else(|fault| if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) });
+                return outcome
+                    .map(drop)
+                    .or_else(|fault| if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) });
             }
             let pending = *outcome.as_ref().unwrap_or(&Pending::Nothing);
             let wait = failing.judge(&self.health, "sender", outcome.map(drop))?;

@@ -121,7 +121,10 @@ pub fn answer_calldata(id: H256, value: f64, encoding: InferenceEncoding) -> Res
 
 /// `value` × 10^`decimals`, rounded as decimal text is: exact in the shortest decimal that reads back to `value`.
 fn fixed_point(value: f64, decimals: u8) -> Result<U256> {
-    ensure!(value >= 0.0, "{value} cannot be submitted as uint256: it is negative (NOVA_INFERENCE_ENCODING=string can hold it)");
+    ensure!(
+        value >= 0.0,
+        "{value} cannot be submitted as uint256: it is negative (NOVA_INFERENCE_ENCODING=string can hold it)"
+    );
     let text = format!("{value:.*}", usize::from(decimals));
     // `{:.n}` prints the exact binary value; the shortest decimal is what a person and a proof's reader expect.
     let shortest = value.to_string();
@@ -163,7 +166,9 @@ fn instances_token(instances: &[[u8; 32]]) -> Token {
 /// What a revert says: `Error(string)`, `Panic(uint256)`, or a custom error by its selector.
 pub fn describe_revert(data: &[u8]) -> String {
     match data.get(..4) {
-        Some([0x08, 0xc3, 0x79, 0xa0]) => String::decode(&data[4..]).unwrap_or_else(|_| "an unreadable reason".to_owned()),
+        Some([0x08, 0xc3, 0x79, 0xa0]) => {
+            String::decode(&data[4..]).unwrap_or_else(|_| "an unreadable reason".to_owned())
+        }
         Some([0x4e, 0x48, 0x7b, 0x71]) => format!("panic {}", U256::from_big_endian(&data[4..])),
         Some(selector) => custom_error(selector).unwrap_or_else(|| format!("custom error 0x{}", hex::encode(selector))),
         None => "no reason given".to_owned(),
@@ -212,4 +217,108 @@ fn custom_error(selector: &[u8]) -> Option<String> {
         .iter()
         .find(|signature| keccak256(signature.as_bytes())[..4] == *selector)
         .map(|signature| (*signature).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UINT: InferenceEncoding = InferenceEncoding::Uint256 { decimals: 18 };
+
+    fn id() -> H256 {
+        H256::repeat_byte(0xab)
+    }
+
+    fn flat() -> Vec<u8> {
+        abi::encode(&[
+            Token::FixedBytes(id().as_bytes().to_vec()),
+            Token::Uint(1_700_000_000.into()),
+            Token::Address(Address::repeat_byte(1)),
+            Token::String("0xwallet".to_owned()),
+        ])
+    }
+
+    #[test]
+    fn both_encodings_of_a_request_read_the_same() {
+        let expected = InferenceRequest {
+            requested: 1_700_000_000,
+            consumer: Address::repeat_byte(1),
+            input: "0xwallet".to_owned(),
+        };
+        let mut as_struct = [0; 32].to_vec();
+        as_struct[31] = 32;
+        as_struct.extend(flat());
+        assert_eq!(decode_inference_request(id(), &flat()).unwrap(), Some(expected.clone()));
+        assert_eq!(decode_inference_request(id(), &as_struct).unwrap(), Some(expected));
+    }
+
+    #[test]
+    fn an_unknown_request_is_none_and_another_one_an_error() {
+        let none = abi::encode(&[
+            Token::FixedBytes(vec![0; 32]),
+            Token::Uint(0.into()),
+            Token::Address(Address::zero()),
+            Token::String(String::new()),
+        ]);
+        assert_eq!(decode_inference_request(id(), &none).unwrap(), None);
+        assert!(decode_inference_request(H256::zero(), &flat()).is_err());
+        assert!(decode_inference_request(id(), &flat()[..100]).is_err());
+    }
+
+    #[test]
+    fn values_become_fixed_point_as_their_shortest_decimal() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (0.1, "100000000000000000"),
+            (0.26611328125, "266113281250000000"),
+            (1.0, "1000000000000000000"),
+            (1e-18, "1"),
+            (1e30, "1000000000000000000000000000000000000000000000000"),
+            // More decimals than 18: rounded to the nearest.
+            (1.0000000000000002e-10, "100000000"),
+        ] {
+            assert_eq!(fixed_point(value, 18).unwrap(), U256::from_dec_str(expected).unwrap(), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_encoded_is_refused() {
+        for value in [-0.5, f64::NAN, f64::INFINITY, 1e70] {
+            assert!(answer_calldata(id(), value, UINT).is_err(), "{value}");
+        }
+        assert!(answer_calldata(id(), -0.5, InferenceEncoding::String).is_ok());
+    }
+
+    #[test]
+    fn an_answer_as_text_reads_back_to_the_same_number() {
+        let calldata = answer_calldata(id(), 0.1 + 0.2, InferenceEncoding::String).unwrap();
+        let call = consumption_of_strings::SubmitInferenceCall::decode(&calldata).unwrap();
+        assert_eq!(call.inference.parse::<f64>().unwrap(), 0.1 + 0.2);
+    }
+
+    #[test]
+    fn instances_are_hashed_as_solidity_encodes_them() {
+        let mut one = [0; 32];
+        one[31] = 1;
+        let mut two = [0; 32];
+        two[31] = 2;
+        let encoded = [&word(32)[..], &word(2), &one, &two].concat();
+        assert_eq!(instances_hash(&[one, two]), keccak256(encoded));
+    }
+
+    fn word(value: u8) -> [u8; 32] {
+        let mut word = [0; 32];
+        word[31] = value;
+        word
+    }
+
+    #[test]
+    fn reverts_are_named() {
+        let text = [&[0x08, 0xc3, 0x79, 0xa0][..], &abi::encode(&[Token::String("window closed".to_owned())])].concat();
+        assert_eq!(describe_revert(&text), "window closed");
+        let custom = keccak256("AlreadyResponded(address,bytes32)");
+        assert_eq!(describe_revert(&custom[..4]), "AlreadyResponded(address,bytes32)");
+        assert_eq!(describe_revert(&[1, 2, 3, 4]), "custom error 0x01020304");
+        assert_eq!(describe_revert(&[]), "no reason given");
+    }
 }

@@ -90,9 +90,10 @@ impl Chain {
         let consumption = competition.consumption_contract().call().await.map_err(|error| {
             contract_fault(error, "consumptionContract", "NOVA_CHALLENGE_ADDRESS", competition_address)
         })?;
-        let modeler_contract = competition.modeler_contract().call().await.map_err(|error| {
-            contract_fault(error, "modelerContract", "NOVA_CHALLENGE_ADDRESS", competition_address)
-        })?;
+        let modeler_contract =
+            competition.modeler_contract().call().await.map_err(|error| {
+                contract_fault(error, "modelerContract", "NOVA_CHALLENGE_ADDRESS", competition_address)
+            })?;
         let account = Account::resolve(settings, &client, pulse).await?;
         let sla = match settings.sla {
             Some(sla) => sla,
@@ -200,8 +201,10 @@ impl Chain {
     ) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
         let id = request_id(id)?;
         let answer = contracts::answer_calldata(id, value, encoding).fail_row()?;
-        let commitment =
-            self.registry.as_ref().map(|registry| contracts::commit_calldata(id, registry.verifier, instances).to_vec());
+        let commitment = self
+            .registry
+            .as_ref()
+            .map(|registry| contracts::commit_calldata(id, registry.verifier, instances).to_vec());
         Ok((answer.to_vec(), commitment))
     }
 

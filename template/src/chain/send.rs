@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use ethers::providers::{Middleware as _, ProviderError, RpcError as _};
 use ethers::types::transaction::eip2718::TypedTransaction;
-use ethers::types::{Address, BlockId, BlockNumber, Bytes, Eip1559TransactionRequest, H256, TransactionReceipt, TransactionRequest, U256};
+use ethers::types::{
+    Address, BlockId, BlockNumber, Bytes, Eip1559TransactionRequest, H256, TransactionReceipt, TransactionRequest, U256,
+};
 use ethers::utils::{format_ether, parse_units};
 
 use super::contracts::describe_revert;
@@ -31,7 +33,8 @@ pub struct Sender {
     ledger: Ledger,
     top_n: Option<(Instant, bool)>,
     said_not_top_n: Option<Instant>,
-    rebroadcast: Instant,
+    /// When the node was last handed what it has not mined; `None` at the start, so that a crash costs no time.
+    rebroadcast: Option<Instant>,
     /// Held for as long as we live: no second process on this ledger signs with the same key.
     _lock: File,
 }
@@ -82,7 +85,7 @@ impl Sender {
         .stop()?
         .context("cannot lock the sender's file in the artifacts folder")
         .stop()?;
-        Ok(Self { chain, ledger, top_n: None, said_not_top_n: None, rebroadcast: Instant::now(), _lock: lock })
+        Ok(Self { chain, ledger, top_n: None, said_not_top_n: None, rebroadcast: None, _lock: lock })
     }
 
     /// One pass: looks after what is in flight, queues what is ready, signs and sends what may be.
@@ -95,17 +98,25 @@ impl Sender {
             self.ledger.queue_deliveries(&targets).await?;
         }
         let in_flight = self.reconcile().await?;
-        let room = self.chain.settings.max_in_flight.saturating_sub(in_flight);
-        let sendable = self.ledger.sendable(room).await?;
+        let mut room = self.chain.settings.max_in_flight.saturating_sub(in_flight);
+        let mut sendable = self.ledger.sendable(room).await?;
         if sendable.is_empty() {
             return Ok(if in_flight == 0 { Pending::Nothing } else { Pending::InFlight });
         }
+        let mut terms = self.terms().await?;
         if !self.in_top_n().await? {
+            for tx in &sendable {
+                self.is_in_time(tx, terms.head).await?;
+            }
             return Ok(Pending::InFlight);
         }
-        let mut terms = self.terms().await?;
-        for tx in sendable {
-            self.send(&tx, &mut terms).await?;
+        // A commitment that was just signed frees its answer.
+        while !sendable.is_empty() {
+            for tx in &sendable {
+                self.send(tx, &mut terms).await?;
+            }
+            room = room.saturating_sub(sendable.len());
+            sendable = self.ledger.sendable(room).await?;
         }
         Ok(Pending::InFlight)
     }
@@ -119,9 +130,9 @@ impl Sender {
         let head = self.chain.head().await?;
         let wallet = self.chain.account().wallet_address();
         let spent = self.chain.client.get_transaction_count(wallet, None).await.map_err(unreachable)?.as_u64();
-        let rebroadcast = self.rebroadcast.elapsed() >= REBROADCAST;
+        let rebroadcast = self.rebroadcast.is_none_or(|last| last.elapsed() >= REBROADCAST);
         if rebroadcast {
-            self.rebroadcast = Instant::now();
+            self.rebroadcast = Some(Instant::now());
         }
         let mut waiting = 0;
         for tx in in_flight {
@@ -142,7 +153,7 @@ impl Sender {
                     waiting += 1;
                 }
                 None => {
-                    if tx.state == "signed" || rebroadcast {
+                    if rebroadcast {
                         self.broadcast(&tx, &attempts[0]).await?;
                     }
                     waiting += 1;
@@ -168,13 +179,18 @@ impl Sender {
     async fn mined(&self, tx: &Tx, receipt: &TransactionReceipt, head: Head) -> Result<()> {
         let block = receipt.block_number.unwrap_or_default().as_u64();
         if receipt.status == Some(0.into()) {
+            if tx.purpose() == Purpose::Answer && self.is_answered(tx).await? {
+                return self.ledger.fatal(tx, "answered", "the chain holds our answer already").await;
+            }
             let reason = self.why_reverted(receipt).await;
             tracing::error!(tx = tx.key, hash = text(receipt.transaction_hash), reason, "a transaction was reverted");
             return self.ledger.fatal(tx, "failed", &format!("reverted on chain: {reason}")).await;
         }
         if tx.state != "mined" {
             let header = self.chain.client.get_block(block).await.map_err(unreachable)?;
-            let header = header.with_context(|| format!("the RPC endpoint has a receipt of block {block} but not the block")).retry()?;
+            let header = header
+                .with_context(|| format!("the RPC endpoint has a receipt of block {block} but not the block"))
+                .retry()?;
             let mined = Mined {
                 hash: text(receipt.transaction_hash),
                 block,
@@ -207,13 +223,20 @@ impl Sender {
         match self.chain.client.send_raw_transaction(Bytes::from(attempt.raw.clone())).await {
             Ok(_) => self.ledger.broadcast(&tx.key).await,
             Err(error) => match error.as_error_response() {
-                Some(refusal) if refusal.message.contains("already known") || refusal.message.contains("already imported") => {
+                Some(refusal)
+                    if refusal.message.contains("already known") || refusal.message.contains("already imported") =>
+                {
                     self.ledger.broadcast(&tx.key).await
                 }
                 // Spent by this very transaction or by another: the next pass asks for receipts and decides.
                 Some(refusal) if refusal.message.contains("nonce too low") => Ok(()),
                 Some(refusal) => {
-                    tracing::warn!(tx = tx.key, hash = attempt.hash, reason = refusal.message, "the node refuses a transaction, it is offered again");
+                    tracing::warn!(
+                        tx = tx.key,
+                        hash = attempt.hash,
+                        reason = refusal.message,
+                        "the node refuses a transaction, it is offered again"
+                    );
                     Ok(())
                 }
                 None => Err(unreachable(error).context("cannot send a transaction")),
@@ -232,7 +255,10 @@ impl Sender {
         if answer {
             self.said_not_top_n = None;
         } else if self.said_not_top_n.is_none_or(|said| said.elapsed() >= Duration::from_secs(3600)) {
-            tracing::warn!(modeler = text(self.chain.modeler()), "not among the top N modelers: watching on, sending nothing");
+            tracing::warn!(
+                modeler = text(self.chain.modeler()),
+                "not among the top N modelers: watching on, sending nothing"
+            );
             self.said_not_top_n = Some(Instant::now());
         }
         Ok(answer)
@@ -288,17 +314,16 @@ impl Sender {
         let target = address("the ledger's target", &tx.target)?;
         let account = self.chain.account().clone();
         let wrapped = account.wrap(target, tx.calldata.clone().into(), terms.sequence_id, terms.head.time);
-        let mut transaction = TransactionRequest::new()
-            .from(account.wallet_address())
-            .to(wrapped.to)
-            .data(wrapped.data.clone())
-            .into();
+        let mut transaction =
+            TransactionRequest::new().from(account.wallet_address()).to(wrapped.to).data(wrapped.data.clone()).into();
         let Some(gas) = self.gas(tx, &transaction).await? else { return Ok(()) };
         if !self.is_paid_for(tx, terms, gas).await? {
             return Ok(());
         }
         transaction = self.priced(wrapped.to, wrapped.data, terms, gas);
+        let start = Instant::now();
         let (raw, hash) = account.sign(&transaction)?;
+        let sign_ms = (start.elapsed().as_secs_f64() * 1e5).round() / 1e2;
         let attempt = NewAttempt {
             hash: text(hash),
             sender: text(account.wallet_address()),
@@ -314,29 +339,37 @@ impl Sender {
         terms.sequence_id = terms.sequence_id.map(|id| id + 1);
         terms.balance = terms.balance.saturating_sub(terms.fees.max() * gas);
         let written = Attempt { hash: attempt.hash.clone(), nonce: attempt.nonce as i64, raw: attempt.raw };
-        tracing::info!(tx = tx.key, hash = attempt.hash, nonce = attempt.nonce, "sending");
+        tracing::info!(tx = tx.key, hash = attempt.hash, nonce = attempt.nonce, sign_ms, "sending");
         self.broadcast(tx, &written).await
     }
 
     /// False, and the row ended, if the answer is late or on chain already.
     async fn still_wanted(&self, tx: &Tx, head: Head) -> Result<bool> {
-        if let Some(deadline) = tx.deadline
-            && head.time > deadline as u64
-        {
-            let reason = tx.reason.as_deref().unwrap_or("it was ready too late");
-            self.ledger.fatal(tx, "expired", &format!("the deadline has passed: {reason}")).await?;
+        if !self.is_in_time(tx, head).await? {
             return Ok(false);
         }
-        let (Purpose::Answer | Purpose::Commit, Some(contract), Some(request)) = (tx.purpose(), &tx.contract, &tx.request)
-        else {
-            return Ok(true);
-        };
-        let contract: Address = address("the ledger's contract", contract)?;
-        if self.chain.has_responded(contract, super::request_id(request)?).await? {
+        if self.is_answered(tx).await? {
             self.ledger.fatal(tx, "answered", "the chain holds our answer already").await?;
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// False, and the row ended, if the deadline has passed on the chain's clock.
+    async fn is_in_time(&self, tx: &Tx, head: Head) -> Result<bool> {
+        if tx.deadline.is_none_or(|deadline| head.time <= deadline as u64) {
+            return Ok(true);
+        }
+        let reason = tx.reason.as_deref().unwrap_or("it was ready too late");
+        self.ledger.fatal(tx, "expired", &format!("the deadline has passed: {reason}")).await?;
+        Ok(false)
+    }
+
+    /// True if the transaction is for a request that the chain holds our answer to.
+    async fn is_answered(&self, tx: &Tx) -> Result<bool> {
+        let (Some(contract), Some(request)) = (&tx.contract, &tx.request) else { return Ok(false) };
+        let contract = address("the ledger's contract", contract)?;
+        self.chain.has_responded(contract, super::request_id(request)?).await
     }
 
     /// The gas limit; `None`, and the row put off or ended, if the call would revert.
@@ -416,14 +449,17 @@ impl Sender {
 }
 
 impl Chain {
-    fn explorer(&self, hash: &str) -> String {
-        format!("{}/{hash}", self.settings.tx_explorer_url.trim_end_matches('/'))
+    /// Where a person can look at a transaction; `None` on a network without explorer.
+    fn explorer(&self, hash: &str) -> Option<String> {
+        let explorer = self.settings.tx_explorer_url.trim_end_matches('/');
+        (!explorer.is_empty()).then(|| format!("{explorer}/{hash}"))
     }
 }
 
 /// The call that a mined transaction made.
 fn replayed(transaction: &ethers::types::Transaction) -> TypedTransaction {
-    let mut call = TransactionRequest::new().from(transaction.from).data(transaction.input.clone()).gas(transaction.gas);
+    let mut call =
+        TransactionRequest::new().from(transaction.from).data(transaction.input.clone()).gas(transaction.gas);
     call.to = transaction.to.map(Into::into);
     call.into()
 }

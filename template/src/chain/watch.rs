@@ -7,7 +7,9 @@ use ethers::providers::{Middleware as _, RpcError as _};
 use ethers::types::{Address, Filter, H256, Log, U64};
 use futures::{StreamExt as _, TryStreamExt as _, future, stream};
 
-use super::contracts::{ConsumerRequestMadeFilter, ProofRequestedFilter, ZkmlchallengeGivenFilter, decode_inference_request};
+use super::contracts::{
+    ConsumerRequestMadeFilter, ProofRequestedFilter, ZkmlchallengeGivenFilter, decode_inference_request,
+};
 use super::{Chain, text, unreachable};
 use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{ChallengeKey, Ledger, RequestKey, Route, SeenChallenge, SeenRequest};
@@ -168,7 +170,10 @@ impl Chain {
                 deadline: request.requested + self.sla.as_secs(),
             })),
             // A replica that lags behind the one that gave the log: the range is read again.
-            Ok(None) => Err(Fault::Retry(anyhow::anyhow!("the RPC endpoint has the log of request {} but not the request", text(id)))),
+            Ok(None) => Err(Fault::Retry(anyhow::anyhow!(
+                "the RPC endpoint has the log of request {} but not the request",
+                text(id)
+            ))),
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "a request cannot be read");
                 Ok(None)
@@ -187,10 +192,7 @@ impl Chain {
 }
 
 fn read_challenge(log: Log, route: Route) -> Option<SeenChallenge> {
-    let key = ChallengeKey {
-        transaction_hash: text(log.transaction_hash?),
-        log_index: log.log_index?.as_u64(),
-    };
+    let key = ChallengeKey { transaction_hash: text(log.transaction_hash?), log_index: log.log_index?.as_u64() };
     let block = log.block_number.as_ref().map_or(0, U64::as_u64);
     let registry = log.address;
     let (asker, payload) = match route {

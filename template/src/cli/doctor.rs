@@ -66,7 +66,10 @@ async fn check_model(config: &Config, options: &Options, report: &mut Report) {
         "model files",
         version.as_ref().map(|v| format!("present and of one setup, digest {}", &v.digest[..12])).map_err(describe),
     );
-    report.line("ONNX model", Model::load(&config.model_files.onnx).map(|_| "every op can run".to_owned()).map_err(Into::into));
+    report.line(
+        "ONNX model",
+        Model::load(&config.model_files.onnx).map(|_| "every op can run".to_owned()).map_err(Into::into),
+    );
     if let Ok(version) = version {
         report.line("SRS", check_srs(config, &version));
         report.line("EZKL", check_ezkl(config, &version).await);
@@ -130,10 +133,8 @@ async fn check_chain(config: &Config, report: &mut Report) {
         Err(error) => report.line("chain", Err(error)),
         Ok(chain) => {
             let identity = chain.identity();
-            report.line(
-                "chain",
-                Ok(format!("id {}, Consumption contract {}", identity.chain_id, identity.consumption)),
-            );
+            report
+                .line("chain", Ok(format!("id {}, Consumption contract {}", identity.chain_id, identity.consumption)));
             report.line("modeler", Ok(chain.describe_account()));
             report.line("balance", check_balance(&chain).await);
             report.line("top N", check_top_n(&chain).await);

@@ -14,9 +14,9 @@ pub fn start(log: &Log, is_daemon: bool) {
     let level = if is_daemon || log.level > LevelFilter::INFO { log.level } else { log.level.min(LevelFilter::WARN) };
     // Other crates are heard from WARN on, and no lower: at TRACE some print whole HTTP requests, keys included.
     let others = level.min(LevelFilter::WARN);
-    let filter = EnvFilter::default().add_directive(others.into()).add_directive(
-        format!("nova={level}").parse().unwrap_or_else(|_| level.into()),
-    );
+    let filter = EnvFilter::default()
+        .add_directive(others.into())
+        .add_directive(format!("nova={level}").parse().unwrap_or_else(|_| level.into()));
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
         LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),

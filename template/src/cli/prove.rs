@@ -34,9 +34,14 @@ pub async fn prove(config: Config, options: ProveOptions) -> anyhow::Result<()> 
     let store = Store::open(&config)?;
     let ezkl = Ezkl::new(&config.ezkl)?;
     let proof = Prover { config: Arc::new(config), ezkl, store }.prove(&id).await?;
-    std::fs::write(&options.output, &proof.json).with_context(|| format!("cannot write {}", options.output.display()))?;
+    std::fs::write(&options.output, &proof.json)
+        .with_context(|| format!("cannot write {}", options.output.display()))?;
     let took = proof.seconds.map_or_else(|| "made before".to_owned(), |seconds| format!("proved in {seconds:.1} s"));
-    println!("{}: {took} and verified; the circuit's output is {}", options.output.display(), proof.manifest.circuit_value);
+    println!(
+        "{}: {took} and verified; the circuit's output is {}",
+        options.output.display(),
+        proof.manifest.circuit_value
+    );
     Ok(())
 }
 

@@ -40,7 +40,8 @@ fn show(status: &Status) {
             println!("{kind}s: {}", counts.join(", "));
         }
     }
-    let mut requests = table(["request", "state", "seconds", "candle", "circuit", "submitted", "transaction", "reason"]);
+    let mut requests =
+        table(["request", "state", "seconds", "candle", "circuit", "submitted", "transaction", "reason"]);
     for line in &status.requests {
         requests.add_row([
             line.id.clone(),

@@ -5,8 +5,8 @@ use anyhow::{Context as _, Result, ensure};
 /// The field's order, highest byte first: 21888242871839275222246405745257275088548364400416034343698204186575808495617
 /// (EIP-196).
 const ORDER: [u8; 32] = [
-    0x30, 0x64, 0x4e, 0x72, 0xe1, 0x31, 0xa0, 0x29, 0xb8, 0x50, 0x45, 0xb6, 0x81, 0x81, 0x58, 0x5d, 0x28, 0x33, 0xe8, 0x48,
-    0x79, 0xb9, 0x70, 0x91, 0x43, 0xe1, 0xf5, 0x93, 0xf0, 0x00, 0x00, 0x01,
+    0x30, 0x64, 0x4e, 0x72, 0xe1, 0x31, 0xa0, 0x29, 0xb8, 0x50, 0x45, 0xb6, 0x81, 0x81, 0x58, 0x5d, 0x28, 0x33, 0xe8,
+    0x48, 0x79, 0xb9, 0x70, 0x91, 0x43, 0xe1, 0xf5, 0x93, 0xf0, 0x00, 0x00, 0x01,
 ];
 
 /// A field element, highest byte first.
@@ -20,7 +20,8 @@ impl Felt {
     /// If it is not 64 hex digits, or not below the field's order.
     pub fn from_hex_le(text: &str) -> Result<Self> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).with_context(|| format!("{text:?} is no field element (64 hex digits)"))?;
+        hex::decode_to_slice(text, &mut bytes)
+            .with_context(|| format!("{text:?} is no field element (64 hex digits)"))?;
         bytes.reverse();
         ensure!(bytes < ORDER, "{text:?} is no field element: it is not below the field's order");
         Ok(Self(bytes))
@@ -39,7 +40,11 @@ impl Felt {
         let negated = subtract(&ORDER, &self.0);
         let (magnitude, sign) = if self.0 <= negated { (self.0, 1.0) } else { (negated, -1.0) };
         let (high, low) = magnitude.split_at(16);
-        ensure!(high.iter().all(|byte| *byte == 0), "field element 0x{} is too large for a number", hex::encode(self.0));
+        ensure!(
+            high.iter().all(|byte| *byte == 0),
+            "field element 0x{} is too large for a number",
+            hex::encode(self.0)
+        );
         let low = u128::from_be_bytes(low.try_into().context("16 bytes")?);
         Ok(sign * low as f64 * (-f64::from(scale)).exp2())
     }

@@ -53,10 +53,11 @@ impl Ezkl {
 
     /// The version of the wheel, which also shows that a worker starts.
     pub async fn version(&self) -> Result<String> {
-        let version = self.witnesses.call("version", json!({}), START_TIMEOUT).await.map_err(|failure| match failure {
-            Failure::Refused(reason) => Fault::Stop(anyhow!("EZKL does not tell its version: {reason}")),
-            other => Fault::Stop(other.into()),
-        })?;
+        let version =
+            self.witnesses.call("version", json!({}), START_TIMEOUT).await.map_err(|failure| match failure {
+                Failure::Refused(reason) => Fault::Stop(anyhow!("EZKL does not tell its version: {reason}")),
+                other => Fault::Stop(other.into()),
+            })?;
         version.as_str().map(str::to_owned).context("EZKL's version is no string").stop()
     }
 
@@ -141,7 +142,12 @@ impl Pool {
     }
 
     /// Calls a function on an idle worker, or on a new one. A worker that dies, hangs or talks rubbish is not used again.
-    async fn call(&self, function: &'static str, args: Value, deadline: Duration) -> std::result::Result<Value, Failure> {
+    async fn call(
+        &self,
+        function: &'static str,
+        args: Value,
+        deadline: Duration,
+    ) -> std::result::Result<Value, Failure> {
         let Ok(_permit) = self.permits.acquire().await else { return Err(Failure::ShutDown) };
         let idle = self.idle.lock().await.pop();
         let mut worker = match idle {

@@ -55,8 +55,9 @@ impl Settings {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}: run `nova setup` to make it", path.display()))
             .map_err(Fault::Stop)?;
-        serde_json::from_str(&text)
-            .map_err(|error| Fault::Stop(anyhow!("{} is not a settings file of EZKL: {error}; run `nova setup`", path.display())))
+        serde_json::from_str(&text).map_err(|error| {
+            Fault::Stop(anyhow!("{} is not a settings file of EZKL: {error}; run `nova setup`", path.display()))
+        })
     }
 
     /// One step of the first output: the smallest difference that the circuit can express.

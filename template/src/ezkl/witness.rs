@@ -45,7 +45,12 @@ impl Witness {
     /// The outputs as numbers, one list for each output of the model.
     pub fn outputs(&self, settings: &Settings) -> Result<Vec<Vec<f64>>> {
         let (outputs, scales) = (&self.fields.outputs, &settings.model_output_scales);
-        ensure!(outputs.len() == scales.len(), "the witness has {} outputs, the settings {}", outputs.len(), scales.len());
+        ensure!(
+            outputs.len() == scales.len(),
+            "the witness has {} outputs, the settings {}",
+            outputs.len(),
+            scales.len()
+        );
         outputs
             .iter()
             .zip(scales)
@@ -60,9 +65,19 @@ impl Witness {
     pub fn instances(&self, settings: &Settings) -> Result<Vec<Felt>> {
         let run_args = &settings.run_args;
         let mut instances = Vec::new();
-        instances.extend(public(&run_args.input_visibility.name(), "inputs", &self.fields.inputs, &self.fields.processed_inputs)?);
+        instances.extend(public(
+            &run_args.input_visibility.name(),
+            "inputs",
+            &self.fields.inputs,
+            &self.fields.processed_inputs,
+        )?);
         instances.extend(public(&run_args.param_visibility.name(), "parameters", &[], &self.fields.processed_params)?);
-        instances.extend(public(&run_args.output_visibility.name(), "outputs", &self.fields.outputs, &self.fields.processed_outputs)?);
+        instances.extend(public(
+            &run_args.output_visibility.name(),
+            "outputs",
+            &self.fields.outputs,
+            &self.fields.processed_outputs,
+        )?);
         Ok(instances)
     }
 

@@ -25,7 +25,8 @@ pub struct Script {
 
 impl Script {
     pub fn unpack(python: &Path) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("nova-ezkl-").tempdir().context("cannot make a temporary folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("nova-ezkl-").tempdir().context("cannot make a temporary folder")?;
         let path = folder.path().join("worker.py");
         std::fs::File::create(&path)
             .and_then(|mut file| file.write_all(SCRIPT.as_bytes()))

@@ -8,6 +8,8 @@ mod challenge;
 mod owner;
 mod request;
 mod status;
+#[cfg(test)]
+mod tests;
 mod tx;
 
 use std::path::Path;

@@ -311,7 +311,11 @@ impl Ledger {
     /// `signed | broadcast → queued`: the nonce was spent by another transaction, none of ours can be mined.
     pub async fn nonce_lost(&self, key: &str) -> Result<()> {
         let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-        sqlx::query("UPDATE attempt SET state = 'lost' WHERE tx = ?").bind(key).execute(&mut *db).await.map_err(broken)?;
+        sqlx::query("UPDATE attempt SET state = 'lost' WHERE tx = ?")
+            .bind(key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
         sqlx::query(
             "UPDATE tx SET state = 'queued', reason = 'its nonce was spent by another transaction', changed_at = ?
              WHERE key = ? AND state IN ('signed', 'broadcast')",
@@ -350,6 +354,11 @@ impl Ledger {
         end_what_it_serves(&mut db, tx, end, Some(reason)).await?;
         db.commit().await.map_err(broken)
     }
+}
+
+/// `fatal → queued` for what a person wants tried again; `query` names the rows by `id`.
+pub(super) async fn requeue(db: &mut sqlx::SqliteConnection, query: &'static str, id: &str) -> Result<()> {
+    sqlx::query(query).bind(id).execute(db).await.map(drop).map_err(broken)
 }
 
 /// Ends the request or challenge behind a transaction. A commitment's end decides nothing: its answer does.

@@ -1,11 +1,12 @@
 //! Requests → answers that are saved, provable, and ready to be sent.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use polars::prelude::DataFrame;
 
-use super::predict::{Circuit, Predictor, Prediction};
+use super::predict::{Circuit, Prediction, Predictor};
 use crate::chain::Chain;
 use crate::config::Config;
 use crate::fault::{Classify as _, Fault, Result};
@@ -60,10 +61,10 @@ impl Inferrer {
             .collect()
     }
 
-    /// Works on one claimed request and writes down how it ended.
-    pub async fn answer(&self, request: &Request, features: Result<DataFrame>) -> Result<()> {
+    /// Works on one claimed request and writes down how it ended. `fetched` is how long its features took.
+    pub async fn answer(&self, request: &Request, features: Result<DataFrame>, fetched: Duration) -> Result<()> {
         let outcome = match features {
-            Ok(features) => self.infer(request, features).await,
+            Ok(features) => self.infer(request, features, fetched).await,
             Err(fault) => Err(fault.context("cannot get the features")),
         };
         let Err(fault) = outcome else { return Ok(()) };
@@ -80,7 +81,7 @@ impl Inferrer {
         if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) }
     }
 
-    async fn infer(&self, request: &Request, features: DataFrame) -> Result<()> {
+    async fn infer(&self, request: &Request, features: DataFrame, fetched: Duration) -> Result<()> {
         let mut prediction = self.predictor.predict(&request.id, &request.input, features).await?;
         let circuit = self.predictor.circuit().context("answering needs EZKL's model files").stop()?;
         let manifest = manifest_of(request, &prediction, circuit)?;
@@ -101,7 +102,18 @@ impl Inferrer {
             commitment,
         };
         self.ledger.inferred(&request.key(), &inferred).await?;
-        tracing::info!(request = request.id, value = inferred.submitted_value, %times, "inferred");
+        tracing::info!(
+            request = request.id,
+            value = inferred.submitted_value,
+            features_ms = milliseconds(fetched),
+            pre_process_ms = times.of("pre_process").map(milliseconds),
+            candle_ms = times.of("candle").map(milliseconds),
+            witness_ms = times.of("witness").map(milliseconds),
+            provable_ms = times.of("provable").map(milliseconds),
+            post_process_ms = times.of("post_process").map(milliseconds),
+            save_ms = times.of("save").map(milliseconds),
+            "inferred"
+        );
         Ok(())
     }
 
@@ -128,6 +140,11 @@ fn manifest_of(request: &Request, prediction: &Prediction, circuit: &Circuit) ->
         circuit_value: first(&outputs.values).context("the circuit has no output").fail_row()?,
         submitted_value: prediction.submitted,
     })
+}
+
+/// For the log: two decimals are as fine as these stages repeat.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 1e2
 }
 
 /// The first value of the first output: what `status` shows of a model with several.

@@ -52,6 +52,11 @@ pub struct Prediction {
 pub struct Times(pub Vec<(&'static str, Duration)>);
 
 impl Times {
+    /// The time of a stage that has run.
+    pub fn of(&self, stage: &str) -> Option<Duration> {
+        self.0.iter().find(|(name, _)| *name == stage).map(|(_, time)| *time)
+    }
+
     /// Runs a stage and keeps its time.
     pub async fn stage<T>(&mut self, name: &'static str, work: impl Future<Output = T>) -> T {
         let start = Instant::now();
@@ -91,8 +96,11 @@ impl Predictor {
     /// Runs the owner's `pre_process` and checks its frame against the model's inputs.
     pub async fn model_input(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<ModelInput> {
         let context = self.context(request_id, raw_input);
-        let frame = run_hook("pre_process", self.settings.hook_timeout, move || hooks::pre_process(&context, features)).await?;
-        self.model.tensors(&frame).map_err(|fault| fault.context("pre_process returned a frame that the model cannot take"))
+        let frame =
+            run_hook("pre_process", self.settings.hook_timeout, move || hooks::pre_process(&context, features)).await?;
+        self.model
+            .tensors(&frame)
+            .map_err(|fault| fault.context("pre_process returned a frame that the model cannot take"))
     }
 
     /// One inference. `raw_input` is the request's input as the hooks may see it.
@@ -106,7 +114,8 @@ impl Predictor {
         let circuit = match &self.circuit {
             None => None,
             Some(circuit) => {
-                let witness = times.stage("witness", circuit.ezkl.witness(&circuit.version.files, &input.flat())).await?;
+                let witness =
+                    times.stage("witness", circuit.ezkl.witness(&circuit.version.files, &input.flat())).await?;
                 let outputs = witness.outputs(&circuit.version.settings).fail_row()?;
                 self.check_agreement(&model, &outputs, circuit)?;
                 times.stage("provable", circuit.check_provable(&witness)).await?;
@@ -129,7 +138,8 @@ impl Predictor {
     async fn post_process(&self, request_id: &str, raw_input: &str, output: ModelOutput) -> Result<f64> {
         let context = self.context(request_id, raw_input);
         let value =
-            run_hook("post_process", self.settings.hook_timeout, move || hooks::post_process(&context, &output)).await?;
+            run_hook("post_process", self.settings.hook_timeout, move || hooks::post_process(&context, &output))
+                .await?;
         if !value.is_finite() {
             return Err(Fault::Row(anyhow!("post_process returned {value}, which is not a number to submit")));
         }

@@ -89,7 +89,8 @@ impl Prover {
 
 /// The proof must show the very inputs and outputs that were promised.
 fn check_instances(json: &[u8], manifest: &Manifest) -> anyhow::Result<()> {
-    let file: ProofFile = serde_json::from_slice(json).context("EZKL's proof file has another form than that of EZKL 23")?;
+    let file: ProofFile =
+        serde_json::from_slice(json).context("EZKL's proof file has another form than that of EZKL 23")?;
     let shown = file
         .instances
         .iter()
@@ -119,8 +120,12 @@ impl Responder {
         let Err(fault) = self.respond(challenge).await else { return Ok(()) };
         let asked_in = &challenge.transaction_hash;
         match &fault {
-            Fault::Row(error) => tracing::error!(asked_in, reason = format!("{error:#}"), "this proof request has failed"),
-            Fault::Retry(error) => tracing::warn!(asked_in, reason = format!("{error:#}"), "this proof request is tried again"),
+            Fault::Row(error) => {
+                tracing::error!(asked_in, reason = format!("{error:#}"), "this proof request has failed")
+            }
+            Fault::Retry(error) => {
+                tracing::warn!(asked_in, reason = format!("{error:#}"), "this proof request is tried again")
+            }
             Fault::Stop(_) => {}
         }
         self.ledger.challenge_fault(challenge, &fault).await?;
@@ -130,7 +135,9 @@ impl Responder {
     async fn respond(&self, challenge: &Challenge) -> Result<()> {
         let ids = self.requests_of(challenge).await?;
         let made_today = self.ledger.proofs_since(now() - DAY).await? as usize;
-        if made_today + ids.len() > self.prover.config.chain.as_ref().map_or(0, |chain| chain.max_proofs_per_day as usize) {
+        if made_today + ids.len()
+            > self.prover.config.chain.as_ref().map_or(0, |chain| chain.max_proofs_per_day as usize)
+        {
             let reason = format!("{made_today} proofs were made in 24 hours, which NOVA_MAX_PROOFS_PER_DAY limits");
             tracing::warn!(asked_in = challenge.transaction_hash, reason, "this proof request waits");
             return self.ledger.postpone_challenge(challenge, &reason, now() + PATIENCE).await;
@@ -146,9 +153,11 @@ impl Responder {
     }
 
     async fn prove(&self, id: &str) -> Result<Proof> {
-        let request = self.ledger.request(id).await?.ok_or_else(|| {
-            Fault::Row(anyhow!("request {id} is unknown here: this daemon has never seen it"))
-        })?;
+        let request = self
+            .ledger
+            .request(id)
+            .await?
+            .ok_or_else(|| Fault::Row(anyhow!("request {id} is unknown here: this daemon has never seen it")))?;
         let proof = self.prover.prove(id).await?;
         if let Some(seconds) = proof.seconds {
             self.ledger.proof_made(&request.key(), &proof.vk_digest, seconds).await?;
@@ -243,7 +252,14 @@ mod tests {
 
     #[test]
     fn a_document_that_names_no_requests_is_refused() {
-        for bad in ["", "[]", "{}", r#"{"request_ids": []}"#, r#"{"request_ids": ["0x12"]}"#, r#"{"request_ids": ["../../x"]}"#] {
+        for bad in [
+            "",
+            "[]",
+            "{}",
+            r#"{"request_ids": []}"#,
+            r#"{"request_ids": ["0x12"]}"#,
+            r#"{"request_ids": ["../../x"]}"#,
+        ] {
             assert!(read_document(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -20,7 +20,8 @@ impl Local {
     /// Written to a temporary name, synced, renamed, and the folder synced: whole and for good, or not at all.
     pub async fn put(&self, path: &str, bytes: &[u8]) -> Result<()> {
         let (path, bytes) = (self.folder.join(path), bytes.to_owned());
-        tokio::task::spawn_blocking(move || write_synced(&path, &bytes).with_context(|| path.display().to_string())).await?
+        tokio::task::spawn_blocking(move || write_synced(&path, &bytes).with_context(|| path.display().to_string()))
+            .await?
     }
 
     pub async fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {

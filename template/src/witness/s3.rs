@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
+use object_store::ObjectStoreExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
-use object_store::ObjectStoreExt as _;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -60,7 +60,8 @@ impl S3 {
             if self.bucket.head(&key).await.is_ok() {
                 continue;
             }
-            let bytes = tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display())).retry()?;
+            let bytes =
+                tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display())).retry()?;
             self.bucket.put(&key, bytes.into()).await.with_context(|| format!("cannot save {key} to S3")).retry()?;
         }
         Ok(())

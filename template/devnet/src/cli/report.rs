@@ -162,7 +162,7 @@ fn units(amount: U256) -> String {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.load_preset(presets::UTF8_FULL_CONDENSED);
     // Ids and addresses are to be copied: a line is never broken to fit.
     table.set_content_arrangement(ContentArrangement::Disabled);
     if !header.is_empty() {

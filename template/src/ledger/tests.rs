@@ -1,0 +1,258 @@
+//! The state machines, on a real SQLite file.
+
+use super::*;
+
+const CONTRACT: &str = "0xc0";
+
+fn key(n: u8) -> RequestKey {
+    RequestKey { contract: CONTRACT.to_owned(), id: format!("0x{}", hex::encode([n; 32])) }
+}
+
+fn seen(n: u8, deadline: u64) -> SeenRequest {
+    SeenRequest {
+        key: key(n),
+        input: "0xwallet".to_owned(),
+        consumer: "0xconsumer".to_owned(),
+        block: 7,
+        block_hash: "0xb10c".to_owned(),
+        requested: deadline - 600,
+        deadline,
+    }
+}
+
+fn inferred(commitment: bool) -> Inferred {
+    Inferred {
+        model_value: Some(0.5),
+        circuit_value: 0.5,
+        submitted_value: 0.5,
+        model_digest: "d1".to_owned(),
+        answer: vec![1],
+        commitment: commitment.then(|| vec![2]),
+    }
+}
+
+fn attempt(hash: &str, nonce: u64) -> NewAttempt {
+    NewAttempt {
+        hash: hash.to_owned(),
+        sender: "0xme".to_owned(),
+        nonce,
+        sequence_id: Some(nonce + 10),
+        expires: None,
+        raw: vec![3],
+        max_fee_wei: "1".to_owned(),
+        gas: 21_000,
+    }
+}
+
+fn targets() -> Targets {
+    Targets { modeler_contract: "0x3d".to_owned(), registry: Some("0x4e9".to_owned()) }
+}
+
+async fn ledger() -> (tempfile::TempDir, Ledger) {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(folder.path()).await.unwrap();
+    (folder, ledger)
+}
+
+/// A ledger whose request 1 is inferred and queued.
+async fn answering(commitment: bool) -> (tempfile::TempDir, Ledger) {
+    let (folder, ledger) = ledger().await;
+    ledger.see_requests("requests", &[seen(1, 1000)], 8).await.unwrap();
+    ledger.claim_requests(1).await.unwrap();
+    ledger.inferred(&key(1), &inferred(commitment)).await.unwrap();
+    assert_eq!(ledger.queue_answers(&targets()).await.unwrap(), 1);
+    (folder, ledger)
+}
+
+async fn state(ledger: &Ledger, n: u8) -> String {
+    ledger.request(&key(n).id).await.unwrap().unwrap().state
+}
+
+#[tokio::test]
+async fn reading_a_log_twice_adds_nothing() {
+    let (_folder, ledger) = ledger().await;
+    assert_eq!(ledger.cursor("requests").await.unwrap(), None);
+    assert_eq!(ledger.see_requests("requests", &[seen(1, 1000), seen(2, 1000)], 8).await.unwrap(), 2);
+    assert_eq!(ledger.see_requests("requests", &[seen(2, 1000), seen(3, 1000)], 9).await.unwrap(), 1);
+    assert_eq!(ledger.cursor("requests").await.unwrap(), Some(9));
+}
+
+#[tokio::test]
+async fn a_claimed_request_is_nobody_elses_until_its_owner_dies() {
+    let (folder, ledger) = ledger().await;
+    let other = Ledger::open(folder.path()).await.unwrap();
+    ledger.see_requests("requests", &[seen(1, 1000), seen(2, 2000)], 8).await.unwrap();
+    let first = ledger.claim_requests(1).await.unwrap();
+    assert_eq!(first[0].id, key(2).id, "the newest goes first");
+    assert_eq!(other.claim_requests(9).await.unwrap().len(), 1);
+    assert!(other.inferred(&key(2), &inferred(false)).await.is_err(), "it is not the other's");
+    drop(ledger);
+    let third = Ledger::open(folder.path()).await.unwrap();
+    assert_eq!(third.claim_requests(9).await.unwrap()[0].id, key(2).id);
+}
+
+#[tokio::test]
+async fn a_request_that_may_succeed_later_waits_and_one_that_may_not_fails() {
+    let (_folder, ledger) = ledger().await;
+    ledger.see_requests("requests", &[seen(1, 1000), seen(2, 1000)], 8).await.unwrap();
+    let claimed = ledger.claim_requests(2).await.unwrap();
+    ledger.request_fault(&claimed[0], &Fault::Retry(anyhow!("Plumber is down"))).await.unwrap();
+    ledger.request_fault(&claimed[1], &Fault::Row(anyhow!("no wallet"))).await.unwrap();
+    let (waits, failed) = (&claimed[0].id, &claimed[1].id);
+    let waits = ledger.request(waits).await.unwrap().unwrap();
+    assert_eq!((waits.state.as_str(), waits.reason.as_deref()), ("seen", Some("Plumber is down")));
+    assert!(ledger.claim_requests(2).await.unwrap().is_empty(), "not before its next try");
+    let row = ledger.request(failed).await.unwrap().unwrap();
+    assert_eq!((row.state.as_str(), row.reason.as_deref()), ("failed", Some("no wallet")));
+    assert!(ledger.retry_request(failed).await.unwrap());
+    assert_eq!(ledger.claim_requests(2).await.unwrap()[0].id, *failed);
+}
+
+#[tokio::test]
+async fn requests_expire_on_the_chains_clock_and_answers_under_way_do_not() {
+    let (_folder, ledger) = answering(false).await;
+    ledger.see_requests("requests", &[seen(2, 1000), seen(3, 2000)], 9).await.unwrap();
+    assert_eq!(ledger.expire_requests(1500).await.unwrap(), 1);
+    assert_eq!(state(&ledger, 1).await, "answering");
+    assert_eq!(state(&ledger, 2).await, "expired");
+    assert_eq!(state(&ledger, 3).await, "seen");
+}
+
+#[tokio::test]
+async fn an_answer_is_signed_after_its_commitment_and_queued_once() {
+    let (_folder, ledger) = answering(true).await;
+    assert_eq!(ledger.queue_answers(&targets()).await.unwrap(), 0);
+    let first = ledger.sendable(9).await.unwrap();
+    assert_eq!(first.len(), 1);
+    assert_eq!(first[0].purpose(), Purpose::Commit);
+    assert_eq!(first[0].target, "0x4e9");
+    ledger.signed(&first[0].key, &attempt("0x01", 5)).await.unwrap();
+    let second = ledger.sendable(9).await.unwrap();
+    assert_eq!(second[0].purpose(), Purpose::Answer);
+    assert_eq!(second[0].target, CONTRACT);
+}
+
+#[tokio::test]
+async fn a_transaction_is_signed_once_and_its_bytes_are_kept() {
+    let (_folder, ledger) = answering(false).await;
+    let tx = ledger.sendable(9).await.unwrap().remove(0);
+    ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
+    assert!(ledger.signed(&tx.key, &attempt("0x02", 6)).await.is_err());
+    let kept = ledger.attempts(&tx.key).await.unwrap();
+    assert_eq!(kept.len(), 1, "the refused attempt leaves nothing behind");
+    assert_eq!((kept[0].hash.as_str(), kept[0].raw.as_slice()), ("0x01", &[3][..]));
+    assert_eq!(ledger.next_nonce("0xme").await.unwrap(), Some(6));
+    assert_eq!(ledger.next_sequence_id("0xme").await.unwrap(), Some(16));
+}
+
+#[tokio::test]
+async fn the_request_is_final_when_its_answer_is_deep_enough() {
+    let (_folder, ledger) = answering(false).await;
+    let tx = ledger.sendable(9).await.unwrap().remove(0);
+    ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
+    ledger.broadcast(&tx.key).await.unwrap();
+    let mined = Mined { hash: "0x01".to_owned(), block: 9, time: 990, gas_used: 50_000 };
+    ledger.mined(&tx.key, &mined).await.unwrap();
+    assert_eq!(state(&ledger, 1).await, "answering");
+    ledger.unmined(&tx.key).await.unwrap();
+    assert_eq!(ledger.tx(&tx.key).await.unwrap().unwrap().state, "broadcast");
+    ledger.mined(&tx.key, &mined).await.unwrap();
+    ledger.finalized(&tx).await.unwrap();
+    assert_eq!(state(&ledger, 1).await, "final");
+    assert!(ledger.in_flight().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_nonce_puts_the_transaction_back() {
+    let (_folder, ledger) = answering(false).await;
+    let tx = ledger.sendable(9).await.unwrap().remove(0);
+    ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
+    ledger.nonce_lost(&tx.key).await.unwrap();
+    assert!(ledger.attempts(&tx.key).await.unwrap().is_empty());
+    assert_eq!(ledger.sendable(9).await.unwrap()[0].key, tx.key);
+    assert_eq!(ledger.next_nonce("0xme").await.unwrap(), None);
+    assert_eq!(ledger.next_sequence_id("0xme").await.unwrap(), Some(16), "a sequence id is never used again");
+}
+
+#[tokio::test]
+async fn a_fatal_answer_ends_its_request_with_the_reason() {
+    let (_folder, ledger) = answering(true).await;
+    let commit = ledger.sendable(9).await.unwrap().remove(0);
+    ledger.fatal(&commit, "failed", "AlreadyCommitted").await.unwrap();
+    assert_eq!(state(&ledger, 1).await, "answering", "the answer can still be sent");
+    let answer = ledger.sendable(9).await.unwrap().remove(0);
+    ledger.fatal(&answer, "answered", "the chain holds our answer already").await.unwrap();
+    assert_eq!(state(&ledger, 1).await, "answered");
+}
+
+#[tokio::test]
+async fn retry_brings_back_what_failed_in_sending_too() {
+    let (_folder, ledger) = answering(false).await;
+    assert!(!ledger.retry_request(&key(1).id).await.unwrap(), "it has not failed");
+    let tx = ledger.sendable(9).await.unwrap().remove(0);
+    ledger.fatal(&tx, "failed", "reverted on chain: window closed").await.unwrap();
+    assert_eq!(state(&ledger, 1).await, "failed");
+    assert!(ledger.sendable(9).await.unwrap().is_empty());
+    assert!(ledger.retry_request(&key(1).id).await.unwrap());
+    assert_eq!(state(&ledger, 1).await, "answering");
+    assert_eq!(ledger.sendable(9).await.unwrap()[0].key, tx.key);
+}
+
+#[tokio::test]
+async fn a_challenge_goes_from_asked_to_final() {
+    let (_folder, ledger) = ledger().await;
+    let key = ChallengeKey { transaction_hash: "0xaa".to_owned(), log_index: 3 };
+    let challenge = SeenChallenge {
+        key: key.clone(),
+        route: Route::Ipfs,
+        asker: "0xvalidator".to_owned(),
+        payload: "bafy".to_owned(),
+        block: 9,
+    };
+    assert_eq!(ledger.see_challenges("challenges", &[challenge.clone(), challenge], 10).await.unwrap(), 1);
+    let claimed = ledger.claim_challenge().await.unwrap().unwrap();
+    assert!(ledger.claim_challenge().await.unwrap().is_none());
+    ledger.name_requests(&key, &[super::tests::key(1)]).await.unwrap();
+    ledger.proved(&key, None).await.unwrap();
+    ledger.challenge_fault(&claimed, &Fault::Retry(anyhow!("Plumber is down"))).await.unwrap();
+    assert!(ledger.uploaded(&key, "cid", &[1]).await.is_err(), "it was given back");
+    sqlx::query("UPDATE challenge SET next_try = 0").execute(&ledger.pool).await.unwrap();
+    assert_eq!(ledger.claim_challenge().await.unwrap().unwrap().state, "proved");
+    ledger.uploaded(&key, "cid", &[1]).await.unwrap();
+    assert_eq!(ledger.queue_deliveries(&targets()).await.unwrap(), 1);
+    let tx = ledger.sendable(9).await.unwrap().remove(0);
+    assert_eq!((tx.purpose(), tx.target.as_str()), (Purpose::Respond, "0x3d"));
+    ledger.signed(&tx.key, &attempt("0x01", 1)).await.unwrap();
+    ledger.mined(&tx.key, &Mined { hash: "0x01".to_owned(), block: 9, time: 1, gas_used: 1 }).await.unwrap();
+    ledger.finalized(&tx).await.unwrap();
+    assert_eq!(ledger.status(9).await.unwrap().challenges[0].state, "final");
+}
+
+#[tokio::test]
+async fn the_schema_refuses_states_without_what_they_need() {
+    let (_folder, ledger) = ledger().await;
+    ledger.see_requests("requests", &[seen(1, 1000)], 8).await.unwrap();
+    for update in [
+        "UPDATE request SET state = 'inferred'",
+        "UPDATE request SET state = 'failed'",
+        "UPDATE request SET state = 'lost'",
+    ] {
+        assert!(sqlx::query(update).execute(&ledger.pool).await.is_err(), "{update}");
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_is_of_one_chain_and_one_modeler() {
+    let (_folder, ledger) = ledger().await;
+    let ours = Identity {
+        chain_id: 31337,
+        genesis_hash: "0x01".to_owned(),
+        consumption: CONTRACT.to_owned(),
+        modeler: "0xme".to_owned(),
+    };
+    ledger.identify(&ours).await.unwrap();
+    ledger.identify(&ours).await.unwrap();
+    let other = Identity { modeler: "0xyou".to_owned(), ..ours };
+    let refused = ledger.identify(&other).await.unwrap_err().to_string();
+    assert!(refused.contains("modeler") && refused.contains("NOVA_ARTIFACTS_PATH"), "{refused}");
+}
