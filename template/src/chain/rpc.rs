@@ -6,7 +6,8 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use backon::{ExponentialBuilder, Retryable as _};
@@ -21,6 +22,8 @@ use crate::spectral::http;
 
 /// How long one request to one endpoint may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long after a failover the first endpoint is tried again.
+const HOME_AGAIN: Duration = Duration::from_secs(60);
 /// The largest answer that is read: the logs of a full range of blocks fit many times over.
 const MAX_BODY: usize = 64 << 20;
 
@@ -29,6 +32,8 @@ const MAX_BODY: usize = 64 << 20;
 pub struct Transport {
     client: Client,
     endpoints: Vec<Endpoint>,
+    /// The endpoint that answered last, and since when it is not the first one.
+    in_use: Mutex<(usize, Instant)>,
     next_id: AtomicU64,
 }
 
@@ -124,7 +129,12 @@ impl Transport {
                 Ok(Endpoint { url, name })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(Self { client: http::client(TIMEOUT), endpoints, next_id: AtomicU64::new(1) })
+        Ok(Self {
+            client: http::client(TIMEOUT),
+            endpoints,
+            in_use: Mutex::new((0, Instant::now())),
+            next_id: AtomicU64::new(1),
+        })
     }
 
     /// The hosts that are asked, in order.
@@ -134,14 +144,33 @@ impl Transport {
 
     async fn ask_all(&self, method: &str, body: &[u8]) -> Result<(usize, Vec<u8>), Failure> {
         let mut reasons = Vec::new();
-        for (i, endpoint) in self.endpoints.iter().enumerate() {
+        let first = self.first_to_ask();
+        for i in (0..self.endpoints.len()).map(|i| (first + i) % self.endpoints.len()) {
+            let endpoint = &self.endpoints[i];
             match self.ask(endpoint, method, body).await {
-                Ok(answer) => return Ok((i, answer)),
+                Ok(answer) => {
+                    self.answered(i);
+                    return Ok((i, answer));
+                }
                 Err(Failure::Final(error)) => return Err(Failure::Final(error)),
                 Err(Failure::Passing(reason)) => reasons.push(format!("{}: {reason}", endpoint.name)),
             }
         }
         Err(Failure::Passing(reasons.join("; ")))
+    }
+
+    /// The endpoint that answered last, so that one that hangs costs its time-out once; after a while the first one again.
+    fn first_to_ask(&self) -> usize {
+        let (endpoint, since) = *self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.elapsed() < HOME_AGAIN { endpoint } else { 0 }
+    }
+
+    fn answered(&self, endpoint: usize) {
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_use.0 != endpoint {
+            tracing::warn!(from = self.endpoints[in_use.0].name, to = self.endpoints[endpoint].name, "RPC failover");
+            *in_use = (endpoint, Instant::now());
+        }
     }
 
     async fn ask(&self, endpoint: &Endpoint, method: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {

@@ -48,30 +48,29 @@ pub async fn setup(mut config: Config, options: Options) -> Result<()> {
     config.ezkl.prover_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let ezkl = Ezkl::new(&config.ezkl)?;
     let version = ezkl.version().await?;
-    let steps = Steps::default();
 
     let sample = options.sample.clone().unwrap_or_else(super::sample);
-    let inputs = steps.run("pre_process on the sample", model_inputs(&config, &sample)).await?;
+    let inputs = step("pre_process on the sample", model_inputs(&config, &sample)).await?;
     let folder = tempfile::Builder::new()
         .prefix(".setup-")
         .tempdir_in(&target.folder)
         .with_context(|| format!("cannot write to {}", target.folder.display()))?;
     let made = ModelFiles { onnx: target.onnx.clone(), ..ModelFiles::in_folder(folder.path()) };
 
-    calibrate(&ezkl, &steps, &made, &inputs, folder.path()).await?;
+    calibrate(&ezkl, &made, &inputs, folder.path()).await?;
     let settings = Settings::read(&made.settings)?;
     let compile = json!({ "model": made.onnx, "compiled_circuit": made.compiled, "settings_path": made.settings });
-    steps.run("compiling the circuit", ezkl.call("compile_circuit", compile)).await?;
-    find_srs(&ezkl, &steps, &made, &target.srs, settings.run_args.logrows, options.insecure_srs).await?;
+    step("compiling the circuit", ezkl.call("compile_circuit", compile)).await?;
+    find_srs(&ezkl, &made, &target.srs, settings.run_args.logrows, options.insecure_srs).await?;
     let keys = json!({
         "model": made.compiled, "vk_path": made.verification_key, "pk_path": made.proving_key, "srs_path": made.srs,
     });
-    steps.run("making the proving and verification keys", ezkl.call("setup", keys)).await?;
+    step("making the proving and verification keys", ezkl.call("setup", keys)).await?;
     let verifier = json!({
         "vk_path": made.verification_key, "settings_path": made.settings, "sol_code_path": made.verifier, "srs_path": made.srs,
     });
-    steps.run("writing the Solidity verifier", ezkl.call("create_evm_verifier", verifier)).await?;
-    steps.run("proving and verifying a row of the sample", prove_one(&ezkl, &made, &inputs[0], folder.path())).await?;
+    step("writing the Solidity verifier", ezkl.call("create_evm_verifier", verifier)).await?;
+    step("proving and verifying a row of the sample", prove_one(&ezkl, &made, &inputs[0], folder.path())).await?;
     ezkl.shut_down().await;
 
     keep(&made, &target, version, options.insecure_srs)?;
@@ -108,21 +107,18 @@ async fn model_inputs(config: &Config, sample: &Path) -> Result<Vec<ModelInput>>
     Ok(inputs)
 }
 
-async fn calibrate(ezkl: &Ezkl, steps: &Steps, made: &ModelFiles, inputs: &[ModelInput], folder: &Path) -> Result<()> {
+async fn calibrate(ezkl: &Ezkl, made: &ModelFiles, inputs: &[ModelInput], folder: &Path) -> Result<()> {
     let settings = json!({
         "model": made.onnx, "output": made.settings, "run_args": {
             "input_visibility": "public", "output_visibility": "public", "param_visibility": "fixed",
             "num_inner_cols": INNER_COLUMNS, "decomp_base": DECOMPOSITION_BASE, "decomp_legs": DECOMPOSITION_LEGS,
         },
     });
-    steps.run("writing the circuit's settings", ezkl.call("gen_settings", settings)).await?;
+    step("writing the circuit's settings", ezkl.call("gen_settings", settings)).await?;
     let data = folder.join("calibration.json");
     std::fs::write(&data, calibration_data(inputs).to_string()).context("cannot write the calibration data")?;
     let calibration = json!({ "data": data, "model": made.onnx, "settings": made.settings, "target": "resources" });
-    steps
-        .run(&format!("calibrating on {} rows", inputs.len()), ezkl.call("calibrate_settings", calibration))
-        .await
-        .map(drop)
+    step(&format!("calibrating on {} rows", inputs.len()), ezkl.call("calibrate_settings", calibration)).await.map(drop)
 }
 
 /// EZKL takes one list for each input of the model, with the values of all rows one after the other.
@@ -139,14 +135,7 @@ fn calibration_data(inputs: &[ModelInput]) -> serde_json::Value {
 }
 
 /// The SRS that is in the model files if it is large enough, else a public one, else (if asked for) one made here.
-async fn find_srs(
-    ezkl: &Ezkl,
-    steps: &Steps,
-    made: &ModelFiles,
-    held: &Path,
-    logrows: u32,
-    insecure: bool,
-) -> Result<()> {
+async fn find_srs(ezkl: &Ezkl, made: &ModelFiles, held: &Path, logrows: u32, insecure: bool) -> Result<()> {
     if held.is_file() && rows_of_srs(held)? >= logrows && (insecure || srs::is_public(held)?) {
         std::fs::copy(held, &made.srs).with_context(|| format!("cannot copy {}", held.display()))?;
         return Ok(());
@@ -154,10 +143,10 @@ async fn find_srs(
     if insecure {
         warn_insecure();
         let args = json!({ "srs_path": made.srs, "logrows": logrows });
-        return steps.run("making an INSECURE local SRS", ezkl.call("gen_srs", args)).await.map(drop);
+        return step("making an INSECURE local SRS", ezkl.call("gen_srs", args)).await.map(drop);
     }
     let args = json!({ "settings_path": made.settings, "srs_path": made.srs });
-    let downloaded = steps.run("downloading the public SRS", ezkl.call("get_srs", args)).await;
+    let downloaded = step("downloading the public SRS", ezkl.call("get_srs", args)).await;
     if let Err(error) = downloaded {
         bail!(
             "the public SRS for 2^{logrows} rows cannot be downloaded ({error:#}). Bring kzg{logrows}.srs from another machine to {} \
@@ -221,24 +210,19 @@ fn keep(made: &ModelFiles, target: &ModelFiles, ezkl_version: String, insecure_s
 }
 
 /// Shows which step runs and for how long: a spinner on a terminal, plain lines elsewhere.
-#[derive(Default)]
-struct Steps;
-
-impl Steps {
-    async fn run<T>(&self, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let start = Instant::now();
-        let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
-            spinner.set_style(style);
-        }
-        spinner.enable_steady_tick(Duration::from_millis(120));
-        if spinner.is_hidden() {
-            eprintln!("  {what} …");
-        }
-        let outcome = work.await;
-        spinner.finish_and_clear();
-        let mark = if outcome.is_ok() { "✓" } else { "✗" };
-        eprintln!("{mark} {what}  {:.1} s", start.elapsed().as_secs_f64());
-        outcome
+async fn step<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let start = Instant::now();
+    let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
+        spinner.set_style(style);
     }
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    if spinner.is_hidden() {
+        eprintln!("  {what} …");
+    }
+    let outcome = work.await;
+    spinner.finish_and_clear();
+    let mark = if outcome.is_ok() { "✓" } else { "✗" };
+    eprintln!("{mark} {what}  {:.1} s", start.elapsed().as_secs_f64());
+    outcome
 }

@@ -2,6 +2,7 @@
 
 use sqlx::FromRow;
 
+use super::tx::requeue;
 use super::{Ledger, RequestKey, backoff, broken, move_cursor, now};
 use crate::fault::{Fault, Result};
 
@@ -54,6 +55,7 @@ pub struct Challenge {
     pub reason: Option<String>,
     pub cid: Option<String>,
     pub tries: i64,
+    seen_at: i64,
 }
 
 impl Challenge {
@@ -68,6 +70,11 @@ impl Challenge {
 
 /// Seconds after which a claim by a process that neither works nor dies is free again: longer than any proof takes.
 const LEASE: i64 = 7200;
+
+/// Seconds for which a proof request that cannot be served is tried again.
+const PATIENCE: i64 = 24 * 60 * 60;
+/// Proofs have days where answers have minutes: they are tried again this much more slowly.
+const BACKOFF_FACTOR: i64 = 8;
 
 impl Ledger {
     /// Writes the challenges of a range of blocks and moves the cursor past it, both or neither. Returns how many are new.
@@ -204,16 +211,18 @@ impl Ledger {
         }
     }
 
-    /// Gives a claimed challenge back: it is tried again after a while, or has `failed` for good.
+    /// Gives a claimed challenge back: it is tried again after a while, or has `failed` for good. What could not be done
+    /// in a day (a document that no gateway has) fails too.
     pub async fn challenge_fault(&self, challenge: &Challenge, fault: &Fault) -> Result<()> {
+        let failed = matches!(fault, Fault::Row(_)) || now() - challenge.seen_at > PATIENCE;
         sqlx::query(
             "UPDATE challenge SET state = iif(?1, 'failed', state), reason = ?2, owner = NULL, lease_until = 0,
                  next_try = ?3, changed_at = ?4
              WHERE transaction_hash = ?5 AND log_index = ?6 AND state IN ('asked', 'proved') AND owner = ?7",
         )
-        .bind(matches!(fault, Fault::Row(_)))
+        .bind(failed)
         .bind(fault.to_string())
-        .bind(now() + backoff(challenge.tries))
+        .bind(now() + backoff(challenge.tries) * BACKOFF_FACTOR)
         .bind(now())
         .bind(&challenge.transaction_hash)
         .bind(challenge.log_index)
@@ -252,17 +261,24 @@ impl Ledger {
             .map_err(broken)
     }
 
-    /// `failed → asked`, for the challenge whose log was in this transaction. False if there is none.
+    /// `failed → asked`, or `→ sending` if it was the sending that failed, for the challenges whose logs were in this
+    /// transaction. False if none of them has failed.
     pub async fn retry_challenge(&self, transaction_hash: &str) -> Result<bool> {
-        sqlx::query(
-            "UPDATE challenge SET state = 'asked', reason = NULL, tries = 0, next_try = 0, changed_at = ?
-             WHERE transaction_hash = ? AND state = 'failed'",
+        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+        let retried = sqlx::query(
+            "UPDATE challenge SET state = iif(delivery IS NULL, 'asked', 'sending'), reason = NULL, tries = 0, next_try = 0,
+                 seen_at = ?1, changed_at = ?1
+             WHERE transaction_hash = ?2 AND state = 'failed'",
         )
         .bind(now())
         .bind(transaction_hash)
-        .execute(&self.pool)
+        .execute(&mut *db)
         .await
-        .map(|done| done.rows_affected() > 0)
-        .map_err(broken)
+        .map_err(broken)?;
+        let fatal =
+            "UPDATE tx SET state = 'queued', tries = 0, next_try = 0 WHERE transaction_hash = ? AND state = 'fatal'";
+        requeue(&mut db, fatal, transaction_hash).await?;
+        db.commit().await.map_err(broken)?;
+        Ok(retried.rows_affected() > 0)
     }
 }

@@ -2,6 +2,7 @@
 
 use sqlx::FromRow;
 
+use super::tx::requeue;
 use super::{Ledger, backoff, broken, move_cursor, now};
 use crate::fault::{Fault, Result};
 
@@ -191,17 +192,27 @@ impl Ledger {
         sqlx::query_as("SELECT * FROM request WHERE id = ?").bind(id).fetch_optional(&self.pool).await.map_err(broken)
     }
 
-    /// `failed → seen`: a person has mended what was wrong. False if no failed request has this id.
+    /// `failed → seen`, or `→ answering` if it was the sending that failed: a person has mended what was wrong. False if
+    /// no failed request has this id.
     pub async fn retry_request(&self, id: &str) -> Result<bool> {
-        sqlx::query(
-            "UPDATE request SET state = 'seen', reason = NULL, tries = 0, next_try = 0, changed_at = ?
-             WHERE id = ? AND state = 'failed' AND answer IS NULL",
+        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+        let retried = sqlx::query(
+            "UPDATE request SET state = iif(answer IS NULL, 'seen', 'answering'), reason = NULL, tries = 0, next_try = 0,
+                 changed_at = ?
+             WHERE id = ? AND state = 'failed'",
         )
         .bind(now())
         .bind(id)
-        .execute(&self.pool)
+        .execute(&mut *db)
         .await
-        .map(|done| done.rows_affected() > 0)
-        .map_err(broken)
+        .map_err(broken)?;
+        requeue(
+            &mut db,
+            "UPDATE tx SET state = 'queued', tries = 0, next_try = 0 WHERE request = ? AND state = 'fatal'",
+            id,
+        )
+        .await?;
+        db.commit().await.map_err(broken)?;
+        Ok(retried.rows_affected() > 0)
     }
 }

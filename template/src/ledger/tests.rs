@@ -186,6 +186,19 @@ async fn a_fatal_answer_ends_its_request_with_the_reason() {
 }
 
 #[tokio::test]
+async fn retry_brings_back_what_failed_in_sending_too() {
+    let (_folder, ledger) = answering(false).await;
+    assert!(!ledger.retry_request(&key(1).id).await.unwrap(), "it has not failed");
+    let tx = ledger.sendable(9).await.unwrap().remove(0);
+    ledger.fatal(&tx, "failed", "reverted on chain: window closed").await.unwrap();
+    assert_eq!(state(&ledger, 1).await, "failed");
+    assert!(ledger.sendable(9).await.unwrap().is_empty());
+    assert!(ledger.retry_request(&key(1).id).await.unwrap());
+    assert_eq!(state(&ledger, 1).await, "answering");
+    assert_eq!(ledger.sendable(9).await.unwrap()[0].key, tx.key);
+}
+
+#[tokio::test]
 async fn a_challenge_goes_from_asked_to_final() {
     let (_folder, ledger) = ledger().await;
     let key = ChallengeKey { transaction_hash: "0xaa".to_owned(), log_index: 3 };

@@ -356,6 +356,11 @@ impl Ledger {
     }
 }
 
+/// `fatal → queued` for what a person wants tried again; `query` names the rows by `id`.
+pub(super) async fn requeue(db: &mut sqlx::SqliteConnection, query: &'static str, id: &str) -> Result<()> {
+    sqlx::query(query).bind(id).execute(db).await.map(drop).map_err(broken)
+}
+
 /// Ends the request or challenge behind a transaction. A commitment's end decides nothing: its answer does.
 async fn end_what_it_serves(
     db: &mut sqlx::SqliteConnection,
