@@ -218,9 +218,11 @@ fn unanswered(error: reqwest::Error) -> Failure {
 }
 
 /// Rate limits and internal errors come as JSON-RPC errors too: -32005 (EIP-1474 limit exceeded), 429 (Alchemy),
-/// -32603 (internal error), unless the node explains that the call reverted.
+/// -32603 (internal error), unless the node explains that the call reverted. -32005 also says that too many blocks or
+/// results were asked for, which asking again does not change.
 fn is_passing(error: &JsonRpcError) -> bool {
-    let limit = matches!(error.code, -32005 | 429) && !error.message.contains("block");
+    let too_much = ["block", "result", "range"].iter().any(|word| error.message.contains(word));
+    let limit = matches!(error.code, -32005 | 429) && !too_much;
     let internal = error.code == -32603 && error.data.is_none() && !error.message.contains("revert");
     limit || internal || error.message.contains("header not found")
 }

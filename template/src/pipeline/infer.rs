@@ -1,7 +1,7 @@
 //! Requests → answers that are saved, provable, and ready to be sent.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use polars::prelude::DataFrame;
@@ -27,10 +27,11 @@ pub struct Inferrer {
 }
 
 impl Inferrer {
-    /// Fetches the features of all claimed requests: one call for one wallet, a batch for several.
-    pub async fn features(&self, requests: &[Request]) -> Vec<Result<DataFrame>> {
-        let source = self.config.inference.feature_source;
-        let inputs: Vec<Result<Input>> = requests.iter().map(|request| parse_input(source, &request.input)).collect();
+    /// Fetches the features of all claimed requests in one call where they name several wallets. `None` where that did
+    /// not work, or was not worth it: then each request asks for its own, so that one wallet that Plumber cannot serve
+    /// holds up no other.
+    pub async fn features(&self, requests: &[Request]) -> Vec<Option<Result<DataFrame>>> {
+        let inputs: Vec<Result<Input>> = requests.iter().map(|request| self.input(request)).collect();
         let mut wallets: Vec<String> = inputs
             .iter()
             .filter_map(|input| match input {
@@ -40,29 +41,53 @@ impl Inferrer {
             .collect();
         wallets.sort();
         wallets.dedup();
-        let mut rows = match wallets.as_slice() {
-            [] => HashMap::new(),
-            [wallet] => HashMap::from([(wallet.clone(), self.plumber.features(wallet).await)]),
-            _ => match self.plumber.features_batch(&wallets).await {
-                Ok(rows) => rows,
-                Err(fault) => wallets.iter().map(|wallet| (wallet.clone(), Err(again(&fault)))).collect(),
-            },
-        };
+        let rows = if wallets.len() > 1 { self.plumber.features_batch(&wallets).await } else { Ok(HashMap::new()) };
+        let rows = rows.unwrap_or_else(|fault| {
+            tracing::warn!(
+                reason = fault.to_string(),
+                wallets = wallets.len(),
+                "cannot get the features of several wallets, asking for each"
+            );
+            HashMap::new()
+        });
         inputs
             .into_iter()
-            .map(|input| match input? {
-                Input::Inline(values) => frame(&values),
-                Input::Wallet(wallet) => match rows.get_mut(&wallet) {
-                    Some(Ok(values)) => frame(values),
-                    Some(Err(fault)) => Err(again(fault)),
-                    None => Err(Fault::Row(anyhow!("Plumber left out wallet {wallet}"))),
+            .map(|input| match input {
+                Ok(Input::Wallet(wallet)) => match rows.get(&wallet)? {
+                    Ok(values) => Some(frame(values)),
+                    Err(fault) => Some(Err(again(fault))),
                 },
+                _ => None,
             })
             .collect()
     }
 
-    /// Works on one claimed request and writes down how it ended. `fetched` is how long its features took.
-    pub async fn answer(&self, request: &Request, features: Result<DataFrame>, fetched: Duration) -> Result<()> {
+    /// The features of one request.
+    async fn own_features(&self, request: &Request) -> Result<DataFrame> {
+        match self.input(request)? {
+            Input::Inline(values) => frame(&values),
+            Input::Wallet(wallet) => frame(&self.plumber.features(&wallet).await?),
+        }
+    }
+
+    fn input(&self, request: &Request) -> Result<Input> {
+        parse_input(self.config.inference.feature_source, &request.input)
+    }
+
+    /// Works on one claimed request and writes down how it ended. `fetched` is how long it took to ask for the features
+    /// of all.
+    pub async fn answer(
+        &self,
+        request: &Request,
+        features: Option<Result<DataFrame>>,
+        fetched: Duration,
+    ) -> Result<()> {
+        let started = Instant::now();
+        let features = match features {
+            Some(features) => features,
+            None => self.own_features(request).await,
+        };
+        let fetched = fetched + started.elapsed();
         let outcome = match features {
             Ok(features) => self.infer(request, features, fetched).await,
             Err(fault) => Err(fault.context("cannot get the features")),

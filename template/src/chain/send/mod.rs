@@ -18,8 +18,9 @@ use super::{Chain, Head, text, unreachable};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Attempt, Ledger, Mined, Purpose, Tx};
 
-/// How long the answer to "are we among the top N?" is believed.
+/// How long a yes to "are we among the top N?" is believed, and how long a no: with that the deadlines come closer.
 const TOP_N_LIFETIME: Duration = Duration::from_secs(60);
+const NOT_TOP_N_LIFETIME: Duration = Duration::from_secs(5);
 /// How often a node is handed a transaction that it has not mined.
 const REBROADCAST: Duration = Duration::from_secs(15);
 /// How often a second process looks whether the first has ended.
@@ -226,7 +227,7 @@ impl Sender {
 
     async fn in_top_n(&mut self) -> Result<bool> {
         if let Some((asked, answer)) = self.top_n
-            && asked.elapsed() < TOP_N_LIFETIME
+            && asked.elapsed() < if answer { TOP_N_LIFETIME } else { NOT_TOP_N_LIFETIME }
         {
             return Ok(answer);
         }
