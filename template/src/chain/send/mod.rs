@@ -1,31 +1,29 @@
 //! Rows → transactions. One sender a key owns its nonces; the signed bytes of an attempt are in the ledger before any
 //! node sees them, and after a crash the same bytes go out again.
 
-use std::fs::File;
+mod sign;
+mod terms;
+
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ethers::providers::{Middleware as _, ProviderError, RpcError as _};
 use ethers::types::transaction::eip2718::TypedTransaction;
-use ethers::types::{
-    Address, BlockId, BlockNumber, Bytes, Eip1559TransactionRequest, H256, TransactionReceipt, TransactionRequest, U256,
-};
-use ethers::utils::{format_ether, parse_units};
+use ethers::types::{BlockId, Bytes, H256, TransactionReceipt, TransactionRequest};
 
 use super::contracts::describe_revert;
-use super::{Chain, Head, address, text, unreachable};
+use super::{Chain, Head, text, unreachable};
 use crate::fault::{Classify as _, Result};
-use crate::ledger::{Attempt, Ledger, Mined, NewAttempt, Purpose, Tx};
+use crate::ledger::{Attempt, Ledger, Mined, Purpose, Tx};
 
-/// An estimate of gas is for the state it was made on: what is sent carries a quarter more.
-const GAS_MARGIN: (u64, u64) = (5, 4);
 /// How long the answer to "are we among the top N?" is believed.
 const TOP_N_LIFETIME: Duration = Duration::from_secs(60);
 /// How often a node is handed a transaction that it has not mined.
 const REBROADCAST: Duration = Duration::from_secs(15);
-/// A proof whose delivery would revert this often has failed.
-const MAX_REVERTS: i64 = 8;
+/// How often a second process looks whether the first has ended.
+const PLACE_TAKEN: Duration = Duration::from_secs(2);
 
 /// The one sender of a key.
 pub struct Sender {
@@ -47,44 +45,26 @@ pub enum Pending {
     InFlight,
 }
 
-/// What is the same for all transactions signed in one pass.
-struct Terms {
-    head: Head,
-    fees: Fees,
-    balance: U256,
-    nonce: u64,
-    sequence_id: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Fees {
-    Legacy { gas_price: U256 },
-    Eip1559 { max_fee: U256, priority: U256 },
-}
-
-impl Fees {
-    /// The most that a unit of gas can cost, in wei.
-    fn max(self) -> U256 {
-        match self {
-            Self::Legacy { gas_price } => gas_price,
-            Self::Eip1559 { max_fee, .. } => max_fee,
-        }
-    }
-}
-
 impl Sender {
     /// Waits until no other process sends for this key from this ledger, then takes its place.
     pub async fn take_place(chain: Chain, ledger: Ledger, artifacts: &Path) -> Result<Self> {
         let path = artifacts.join(format!("sender-{}.lock", text(chain.account().wallet_address())));
-        let lock = tokio::task::spawn_blocking(move || {
-            let lock = File::create(&path)?;
-            lock.lock()?;
-            std::io::Result::Ok(lock)
-        })
-        .await
-        .stop()?
-        .context("cannot lock the sender's file in the artifacts folder")
-        .stop()?;
+        let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display())).stop()?;
+        let mut said = false;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::info!("another process sends for this key, this one takes over when it ends");
+                    }
+                    tokio::time::sleep(PLACE_TAKEN).await;
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display())).stop();
+                }
+            }
+        }
         Ok(Self { chain, ledger, top_n: None, said_not_top_n: None, rebroadcast: None, _lock: lock })
     }
 
@@ -263,189 +243,6 @@ impl Sender {
         }
         Ok(answer)
     }
-
-    async fn terms(&self) -> Result<Terms> {
-        let head = self.chain.head().await?;
-        let wallet = self.chain.account().wallet_address();
-        let sender = text(wallet);
-        let pending = self
-            .chain
-            .client
-            .get_transaction_count(wallet, Some(BlockNumber::Pending.into()))
-            .await
-            .map_err(unreachable)?
-            .as_u64();
-        let nonce = pending.max(self.ledger.next_nonce(&sender).await?.unwrap_or(0));
-        let sequence_id = match self.chain.account().next_sequence_id().await? {
-            Some(next) => Some(next.max(self.ledger.next_sequence_id(&sender).await?.unwrap_or(0))),
-            None => None,
-        };
-        Ok(Terms { head, fees: self.fees(head).await?, balance: self.chain.balance().await?, nonce, sequence_id })
-    }
-
-    /// As the settings say, else twice the base fee and the node's priority fee (EIP-1559), never above
-    /// `NOVA_MAX_FEE_GWEI`.
-    async fn fees(&self, head: Head) -> Result<Fees> {
-        let settings = &self.chain.settings;
-        if let Some(gwei) = settings.gas_price_gwei {
-            return Ok(Fees::Legacy { gas_price: gwei_to_wei(gwei)? });
-        }
-        if head.base_fee.is_zero() {
-            return Ok(Fees::Legacy { gas_price: self.chain.client.get_gas_price().await.map_err(unreachable)? });
-        }
-        let asked: std::result::Result<U256, ProviderError> =
-            self.chain.client.request("eth_maxPriorityFeePerGas", ()).await;
-        let priority = match asked {
-            Ok(fee) => fee,
-            // Not every node has the method; Arbitrum's sequencer ignores the fee.
-            Err(error) if error.as_error_response().is_some() => U256::zero(),
-            Err(error) => return Err(unreachable(error)),
-        };
-        let cap = settings.max_fee_gwei.map(gwei_to_wei).transpose()?.unwrap_or(U256::MAX);
-        let max_fee = cap.min(head.base_fee * 2 + priority);
-        Ok(Fees::Eip1559 { max_fee, priority: priority.min(max_fee) })
-    }
-
-    /// Asks whether the work is still wanted, then signs, writes down, and sends.
-    async fn send(&mut self, tx: &Tx, terms: &mut Terms) -> Result<()> {
-        if !self.still_wanted(tx, terms.head).await? {
-            return Ok(());
-        }
-        let target = address("the ledger's target", &tx.target)?;
-        let account = self.chain.account().clone();
-        let wrapped = account.wrap(target, tx.calldata.clone().into(), terms.sequence_id, terms.head.time);
-        let mut transaction =
-            TransactionRequest::new().from(account.wallet_address()).to(wrapped.to).data(wrapped.data.clone()).into();
-        let Some(gas) = self.gas(tx, &transaction).await? else { return Ok(()) };
-        if !self.is_paid_for(tx, terms, gas).await? {
-            return Ok(());
-        }
-        transaction = self.priced(wrapped.to, wrapped.data, terms, gas);
-        let start = Instant::now();
-        let (raw, hash) = account.sign(&transaction)?;
-        let sign_ms = (start.elapsed().as_secs_f64() * 1e5).round() / 1e2;
-        let attempt = NewAttempt {
-            hash: text(hash),
-            sender: text(account.wallet_address()),
-            nonce: terms.nonce,
-            sequence_id: terms.sequence_id,
-            expires: wrapped.expires,
-            raw: raw.to_vec(),
-            max_fee_wei: terms.fees.max().to_string(),
-            gas,
-        };
-        self.ledger.signed(&tx.key, &attempt).await?;
-        terms.nonce += 1;
-        terms.sequence_id = terms.sequence_id.map(|id| id + 1);
-        terms.balance = terms.balance.saturating_sub(terms.fees.max() * gas);
-        let written = Attempt { hash: attempt.hash.clone(), nonce: attempt.nonce as i64, raw: attempt.raw };
-        tracing::info!(tx = tx.key, hash = attempt.hash, nonce = attempt.nonce, sign_ms, "sending");
-        self.broadcast(tx, &written).await
-    }
-
-    /// False, and the row ended, if the answer is late or on chain already.
-    async fn still_wanted(&self, tx: &Tx, head: Head) -> Result<bool> {
-        if !self.is_in_time(tx, head).await? {
-            return Ok(false);
-        }
-        if self.is_answered(tx).await? {
-            self.ledger.fatal(tx, "answered", "the chain holds our answer already").await?;
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    /// False, and the row ended, if the deadline has passed on the chain's clock.
-    async fn is_in_time(&self, tx: &Tx, head: Head) -> Result<bool> {
-        if tx.deadline.is_none_or(|deadline| head.time <= deadline as u64) {
-            return Ok(true);
-        }
-        let reason = tx.reason.as_deref().unwrap_or("it was ready too late");
-        self.ledger.fatal(tx, "expired", &format!("the deadline has passed: {reason}")).await?;
-        Ok(false)
-    }
-
-    /// True if the transaction is for a request that the chain holds our answer to.
-    async fn is_answered(&self, tx: &Tx) -> Result<bool> {
-        let (Some(contract), Some(request)) = (&tx.contract, &tx.request) else { return Ok(false) };
-        let contract = address("the ledger's contract", contract)?;
-        self.chain.has_responded(contract, super::request_id(request)?).await
-    }
-
-    /// The gas limit; `None`, and the row put off or ended, if the call would revert.
-    async fn gas(&self, tx: &Tx, transaction: &TypedTransaction) -> Result<Option<u64>> {
-        if let Some(gas) = self.chain.settings.gas {
-            return Ok(Some(gas));
-        }
-        match self.chain.client.estimate_gas(transaction, None).await {
-            Ok(gas) => Ok(Some(gas.low_u64() * GAS_MARGIN.0 / GAS_MARGIN.1)),
-            Err(error) => match revert_reason(&error) {
-                Some(reason) => self.would_revert(tx, &reason).await.map(|()| None),
-                None => Err(unreachable(error).context("cannot estimate gas")),
-            },
-        }
-    }
-
-    /// An answer waits for better times until its deadline; a commitment must not hold up its answer; a delivery gives
-    /// up after some tries.
-    async fn would_revert(&self, tx: &Tx, reason: &str) -> Result<()> {
-        let reason = format!("the call would revert: {reason}");
-        tracing::warn!(tx = tx.key, reason, "not sent");
-        match tx.purpose() {
-            Purpose::Answer => self.ledger.postpone_tx(&tx.key, &reason, 5).await,
-            Purpose::Commit => self.ledger.fatal(tx, "failed", &reason).await,
-            Purpose::Respond | Purpose::Prove if tx.tries + 1 < MAX_REVERTS => {
-                self.ledger.postpone_tx(&tx.key, &reason, 30).await
-            }
-            Purpose::Respond | Purpose::Prove => self.ledger.fatal(tx, "failed", &reason).await,
-        }
-    }
-
-    /// False, and the row put off, if the wallet cannot pay for it. Proofs leave `NOVA_MIN_BALANCE_ETH` for answers.
-    async fn is_paid_for(&self, tx: &Tx, terms: &Terms, gas: u64) -> Result<bool> {
-        let cost = terms.fees.max() * gas;
-        let floor = match tx.purpose() {
-            Purpose::Commit | Purpose::Answer => U256::zero(),
-            Purpose::Respond | Purpose::Prove => {
-                parse_units(format!("{:.18}", self.chain.settings.min_balance_eth), "ether").stop()?.into()
-            }
-        };
-        if terms.balance >= cost + floor {
-            return Ok(true);
-        }
-        let reason = format!(
-            "wallet {} holds {} ETH, this transaction needs up to {} ETH: send it some",
-            text(self.chain.account().wallet_address()),
-            format_ether(terms.balance),
-            format_ether(cost + floor)
-        );
-        tracing::error!(tx = tx.key, reason, "not sent");
-        self.ledger.postpone_tx(&tx.key, &reason, 10).await?;
-        Ok(false)
-    }
-
-    fn priced(&self, to: Address, data: Bytes, terms: &Terms, gas: u64) -> TypedTransaction {
-        let chain_id = self.chain.settings.chain_id;
-        match terms.fees {
-            Fees::Legacy { gas_price } => TransactionRequest::new()
-                .chain_id(chain_id)
-                .to(to)
-                .data(data)
-                .gas(gas)
-                .gas_price(gas_price)
-                .nonce(terms.nonce)
-                .into(),
-            Fees::Eip1559 { max_fee, priority } => Eip1559TransactionRequest::new()
-                .chain_id(chain_id)
-                .to(to)
-                .data(data)
-                .gas(gas)
-                .max_fee_per_gas(max_fee)
-                .max_priority_fee_per_gas(priority)
-                .nonce(terms.nonce)
-                .into(),
-        }
-    }
 }
 
 impl Chain {
@@ -462,10 +259,6 @@ fn replayed(transaction: &ethers::types::Transaction) -> TypedTransaction {
         TransactionRequest::new().from(transaction.from).data(transaction.input.clone()).gas(transaction.gas);
     call.to = transaction.to.map(Into::into);
     call.into()
-}
-
-fn gwei_to_wei(gwei: f64) -> Result<U256> {
-    Ok(parse_units(format!("{gwei:.9}"), "gwei").with_context(|| format!("{gwei} gwei is no gas price")).stop()?.into())
 }
 
 /// What a node says of a call that reverts; `None` if that is not what it says.
