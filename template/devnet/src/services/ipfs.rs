@@ -31,7 +31,8 @@ pub(super) fn add(shared: &Shared, content: Bytes) -> String {
 /// The CID of a file kept as one raw block: what `ipfs add --cid-version 1` gives up to 256 KiB. (Larger files IPFS
 /// cuts into several blocks, and has another CID for them.)
 pub fn cid(content: &[u8]) -> String {
-    let bytes = [&CID_PREFIX[..], &Sha256::digest(content)[..]].concat();
+    let digest: [u8; 32] = Sha256::digest(content).into();
+    let bytes = [&CID_PREFIX[..], &digest].concat();
     format!("b{}", base32(&bytes))
 }
 
