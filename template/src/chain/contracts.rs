@@ -176,7 +176,8 @@ pub fn describe_revert(data: &[u8]) -> String {
 }
 
 /// The custom errors of the contracts in `devnet/contracts`, so that a revert has a name.
-const CUSTOM_ERRORS: [&str; 33] = [
+const CUSTOM_ERRORS: [&str; 34] = [
+    "AlreadyAnswered(bytes32,address)",
     "AlreadyCommitted(bytes32,address)",
     "AlreadyResponded(address,bytes32)",
     "CallFailed(address)",
