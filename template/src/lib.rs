@@ -23,4 +23,5 @@ pub mod prelude;
 pub mod scaler;
 pub mod service;
 pub mod spectral;
+pub mod supervise;
 pub mod witness;

@@ -137,11 +137,6 @@ impl Transport {
         })
     }
 
-    /// The hosts that are asked, in order.
-    pub fn hosts(&self) -> Vec<&str> {
-        self.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect()
-    }
-
     async fn ask_all(&self, method: &str, body: &[u8]) -> Result<(usize, Vec<u8>), Failure> {
         let mut reasons = Vec::new();
         let first = self.first_to_ask();
@@ -184,8 +179,15 @@ impl Transport {
             .map_err(unanswered)?;
         let status = response.status();
         let answer = body_of(response).await?;
-        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-            return Err(Failure::Passing(format!("HTTP {status}")));
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
+                return Err(Failure::Passing(format!("HTTP {status}: is its key right?")));
+            }
+            StatusCode::NOT_FOUND | StatusCode::TOO_MANY_REQUESTS => {
+                return Err(Failure::Passing(format!("HTTP {status}")));
+            }
+            _ if status.is_server_error() => return Err(Failure::Passing(format!("HTTP {status}"))),
+            _ => {}
         }
         let parsed: Answer = serde_json::from_slice(&answer)
             .map_err(|_| Failure::Passing(format!("HTTP {status}, and the body is no JSON-RPC")))?;

@@ -16,6 +16,9 @@ use crate::fault::{Classify as _, Fault, Result};
 /// What `setup` leaves beside the files it made: which belong together.
 pub const SETUP_MANIFEST: &str = "setup.json";
 
+/// The proof of a row of the sample that `setup` makes: with it a verifier contract can be tried.
+pub const SETUP_PROOF: &str = "setup_proof.json";
+
 /// The model files of one moment, read and checked.
 #[derive(Debug, Clone)]
 pub struct ModelVersion {

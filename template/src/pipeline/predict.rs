@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use polars::prelude::DataFrame;
+use tokio::sync::Semaphore;
 
 use crate::config::{Config, Inference, InferenceSource};
 use crate::context::{Context, ContextFiles};
@@ -26,6 +27,8 @@ pub struct Predictor {
     circuit: Option<Circuit>,
     settings: Inference,
     files: Arc<ContextFiles>,
+    /// A hook's deadline begins when there is a core for it.
+    cores: Arc<Semaphore>,
 }
 
 /// The circuit, as the model files have it.
@@ -86,6 +89,7 @@ impl Predictor {
             circuit,
             settings: config.inference.clone(),
             files: ContextFiles::new(config.model_files.folder.clone()),
+            cores: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
         })
     }
 
@@ -96,6 +100,7 @@ impl Predictor {
     /// Runs the owner's `pre_process` and checks its frame against the model's inputs.
     pub async fn model_input(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<ModelInput> {
         let context = self.context(request_id, raw_input);
+        let _core = self.cores.acquire().await.context("the hooks have ended").stop()?;
         let frame =
             run_hook("pre_process", self.settings.hook_timeout, move || hooks::pre_process(&context, features)).await?;
         self.model
@@ -137,6 +142,7 @@ impl Predictor {
 
     async fn post_process(&self, request_id: &str, raw_input: &str, output: ModelOutput) -> Result<f64> {
         let context = self.context(request_id, raw_input);
+        let _core = self.cores.acquire().await.context("the hooks have ended").stop()?;
         let value =
             run_hook("post_process", self.settings.hook_timeout, move || hooks::post_process(&context, &output))
                 .await?;
