@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::spectral::http;
+use crate::http_client;
 
 /// How long one request to one endpoint may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -130,7 +130,7 @@ impl Transport {
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self {
-            client: http::client(TIMEOUT),
+            client: http_client::client(TIMEOUT),
             endpoints,
             in_use: Mutex::new((0, Instant::now())),
             next_id: AtomicU64::new(1),

@@ -11,7 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::config::{Config, ModelFiles};
-use crate::ezkl::files::{SETUP_MANIFEST, SETUP_PROOF, SetupManifest, sha256};
+use crate::digest;
+use crate::ezkl::files::{SETUP_MANIFEST, SETUP_PROOF, SetupManifest};
 use crate::ezkl::settings::Settings;
 use crate::ezkl::{Ezkl, srs};
 use crate::features;
@@ -182,7 +183,7 @@ fn warn_insecure() {
 fn keep(made: &ModelFiles, target: &ModelFiles, ezkl_version: String, insecure_srs: bool) -> Result<()> {
     let mut digests = BTreeMap::new();
     for (name, path) in made.all() {
-        digests.insert(name.to_owned(), sha256(path)?);
+        digests.insert(name.to_owned(), digest::of_file(path)?);
     }
     // The manifest first: until all files are in place they are refused as not belonging together.
     let manifest = SetupManifest { ezkl_version, insecure_srs, digests };

@@ -1,7 +1,6 @@
 //! One inference, without chain and ledger: features → `pre_process` → candle → circuit → checks → `post_process`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use polars::prelude::DataFrame;
@@ -16,6 +15,7 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::hook_runner::run_hook;
 use crate::hooks;
 use crate::model::{Model, ModelInput, ModelOutput};
+use crate::times::Times;
 
 /// The default of `NOVA_MAX_DIVERGENCE_ABS`, in steps of the circuit's output: what rounding at both ends explains.
 const STEPS_OF_DIVERGENCE: f64 = 2.0;
@@ -48,35 +48,6 @@ pub struct Prediction {
     /// What `post_process` made of it.
     pub submitted: f64,
     pub times: Times,
-}
-
-/// How long each stage took, in the order in which they ran.
-#[derive(Debug, Clone, Default)]
-pub struct Times(pub Vec<(&'static str, Duration)>);
-
-impl Times {
-    /// The time of a stage that has run.
-    pub fn of(&self, stage: &str) -> Option<Duration> {
-        self.0.iter().find(|(name, _)| *name == stage).map(|(_, time)| *time)
-    }
-
-    /// Runs a stage and keeps its time.
-    pub async fn stage<T>(&mut self, name: &'static str, work: impl Future<Output = T>) -> T {
-        let start = Instant::now();
-        let result = work.await;
-        self.0.push((name, start.elapsed()));
-        result
-    }
-}
-
-impl std::fmt::Display for Times {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (i, (name, time)) in self.0.iter().enumerate() {
-            let comma = if i == 0 { "" } else { ", " };
-            write!(f, "{comma}{name} {:.1} ms", time.as_secs_f64() * 1000.0)?;
-        }
-        Ok(())
-    }
 }
 
 impl Predictor {

@@ -12,6 +12,7 @@ use super::{Sender, revert_reason};
 use crate::chain::{Head, address, request_id, text, unreachable};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Attempt, NewAttempt, Purpose, Tx};
+use crate::times::milliseconds;
 
 /// An estimate of gas is for the state it was made on: what is sent carries a quarter more.
 const GAS_MARGIN: (u64, u64) = (5, 4);
@@ -48,7 +49,7 @@ impl Sender {
         transaction = self.priced(wrapped.to, wrapped.data, terms, gas);
         let start = Instant::now();
         let (raw, hash) = account.sign(&transaction)?;
-        let sign_ms = (start.elapsed().as_secs_f64() * 1e5).round() / 1e2;
+        let sign_ms = milliseconds(start.elapsed());
         let attempt = NewAttempt {
             hash: text(hash),
             sender: text(account.wallet_address()),
