@@ -1,7 +1,7 @@
 """EZKL in a process of its own: one JSON object a line in, one out.
 
     {"id": 1, "call": "gen_witness", "args": {"data": "...", "model": "model.ezkl"}}
-    {"id": 1, "value": {...}}            or            {"id": 1, "error": "..."}
+    {"id": 1, "value": {...}}     or     {"id": 1, "error": "...", "passing": false}
 
 The daemon starts it with `--nice N`, and EZKL's thread count in RAYON_NUM_THREADS. It dies with the daemon.
 """
@@ -9,10 +9,11 @@ The daemon starts it with `--nice N`, and EZKL's thread count in RAYON_NUM_THREA
 import argparse
 import asyncio
 import ctypes
+import errno
 import inspect
 import json
 import os
-import resource
+import re
 import signal
 import sys
 
@@ -29,6 +30,7 @@ CALLS = {
     "verify",
 }
 PR_SET_PDEATHSIG = 1
+MACHINE_ERRORS = {errno.EIO, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC, errno.EDQUOT}
 
 
 def die_with_parent():
@@ -70,8 +72,6 @@ async def create_evm_verifier(ezkl, sol_code_path, **arguments):
 def begin(ezkl, call, args):
     if call == "version":
         return ezkl.__version__
-    if call == "peak_memory":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if call == "gen_settings":
         return gen_settings(ezkl, **args)
     if call == "create_evm_verifier":
@@ -87,6 +87,12 @@ async def answer(ezkl, call, args):
     return await value if inspect.isawaitable(value) else value
 
 
+def is_passing(error):
+    """Whether the machine said no, and not EZKL: out of memory, too many open files, an I/O error, a full disk."""
+    code = re.search(r"\(os error (\d+)\)", f"{error}")
+    return isinstance(error, MemoryError) or bool(code and int(code[1]) in MACHINE_ERRORS)
+
+
 def serve(ezkl, requests, protocol):
     for line in requests:
         request = json.loads(line)
@@ -95,7 +101,7 @@ def serve(ezkl, requests, protocol):
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a Rust panic arrives as a BaseException
-            reply = {"id": request["id"], "error": f"{error}" or type(error).__name__}
+            reply = {"id": request["id"], "error": f"{error}" or type(error).__name__, "passing": is_passing(error)}
         protocol.write(json.dumps(reply) + "\n")
         protocol.flush()
 
@@ -111,7 +117,10 @@ def main():
     try:
         import ezkl
     except ImportError as error:
-        sys.exit(f"{sys.executable} cannot import ezkl ({error}): install ezkl/requirements.txt, or set NOVA_PYTHON")
+        sys.exit(
+            f"{sys.executable} cannot import ezkl ({error}): set NOVA_PYTHON to a Python that has it, or make one: "
+            "python3 -m venv ezkl/.venv && ezkl/.venv/bin/pip install --require-hashes -r ezkl/requirements.txt"
+        )
     serve(ezkl, sys.stdin, protocol)
 
 

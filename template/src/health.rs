@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use crate::ezkl::Ezkl;
 use crate::ledger::Ledger;
 
 /// What has to work before the daemon is of use.
@@ -13,6 +14,7 @@ const NEEDED: [&str; 3] = ["model", "rpc", "worker"];
 pub struct Health {
     parts: Mutex<BTreeMap<&'static str, Result<(), String>>>,
     ledger: OnceLock<Ledger>,
+    ezkl: OnceLock<Ezkl>,
 }
 
 impl Health {
@@ -26,6 +28,12 @@ impl Health {
         let _ = self.ledger.set(ledger);
     }
 
+    /// From now on the EZKL workers tell how they are.
+    pub fn watch_ezkl(&self, ezkl: Ezkl) {
+        // As above.
+        let _ = self.ezkl.set(ezkl);
+    }
+
     /// Every part with its state: `ok`, or what is wrong.
     pub async fn report(&self) -> BTreeMap<&'static str, Result<(), String>> {
         let mut report = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -37,6 +45,9 @@ impl Health {
             None => Err("not started yet".to_owned()),
         };
         report.insert("ledger", ledger);
+        if let Some(ezkl) = self.ezkl.get() {
+            report.insert("worker", ezkl.trouble().map_or(Ok(()), Err));
+        }
         report
     }
 }

@@ -1,8 +1,18 @@
 //! The daemon's binary: everything is in the library.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    nova::cli::main().await
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("nova: cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(nova::cli::main());
+    // Whatever still blocks a thread has been told to stop, and is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
 }

@@ -1,6 +1,7 @@
 //! `nova run`: starts the loops, supervises them, and shuts them down in order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -11,32 +12,34 @@ use tokio_util::sync::CancellationToken;
 use crate::chain::Chain;
 use crate::chain::send::{Pending, Sender};
 use crate::config::{Config, Network};
-use crate::ezkl::files::ModelVersion;
+use crate::ezkl::felt::Felt;
+use crate::ezkl::files::{ModelVersion, SETUP_PROOF};
+use crate::ezkl::proof::ProofFile;
 use crate::ezkl::{Ezkl, srs};
-use crate::fault::{Fault, Result};
+use crate::fault::{Classify as _, Fault, Result};
 use crate::health::Health;
 use crate::http;
-use crate::ledger::Ledger;
+use crate::ledger::{Allowed, Ledger, Request};
 use crate::pipeline::infer::Inferrer;
 use crate::pipeline::predict::{Circuit, Predictor};
 use crate::pipeline::prove::{Prover, Responder};
 use crate::spectral::plumber::Plumber;
 use crate::spectral::pulse::Pulse;
+use crate::supervise::{Failing, persistently};
 use crate::witness::Store;
 
 /// Requests worked on at once: while one waits for its features, others are computed.
 const REQUESTS_AT_ONCE: usize = 64;
 /// How long finishing what is in hand may take; the rest is found in the ledger after the next start.
 const GRACE: Duration = Duration::from_secs(20);
+/// How long the sender has, once the last inference is done, to send its answer.
+const LAST_PASS: Duration = Duration::from_secs(4);
+/// How often the claims on what is in hand are renewed.
+const RENEW: Duration = Duration::from_secs(60);
 /// How often a stage looks into the ledger without being woken: for rows whose next try has come.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the sender looks at the chain while transactions are in flight.
 const IN_FLIGHT_LOOK: Duration = Duration::from_millis(500);
-/// The longest wait after a failed pass.
-const MAX_WAIT: Duration = Duration::from_secs(30);
-/// How often a failure that lasts is logged.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
-
 /// Wakes a stage that has work. Only saves waiting: the work itself is in the ledger.
 #[derive(Default)]
 struct WakeUps {
@@ -83,15 +86,17 @@ impl Daemon {
         let health = Arc::new(Health::default());
         http::serve(config.http_address, health.clone(), stop.clone()).await?;
         let config = Arc::new(config);
-        let version = ModelVersion::read(&config.model_files)?;
+        let files = config.model_files.clone();
+        let version = blocking(move || ModelVersion::read(&files)).await?;
         if config.network == Network::ArbitrumOne {
             srs::require_public(&version.files.srs)?;
         }
         let ezkl = Ezkl::new(&config.ezkl)?;
         version.settings.check_version(&ezkl.version().await?, &version.files.settings)?;
-        health.set("worker", Ok(()));
+        health.watch_ezkl(ezkl.clone());
         let ledger = Ledger::open(&config.artifacts).await?;
-        let version = version.keep(&config.artifacts)?;
+        let artifacts = config.artifacts.clone();
+        let version = blocking(move || version.keep(&artifacts)).await?;
         let store = Store::open(&config)?;
         persistently("the witness store", &health, "store", || store.keep_model(&version)).await?;
         let circuit = Circuit { ezkl: ezkl.clone(), version };
@@ -102,6 +107,7 @@ impl Daemon {
         let chain_settings = config.chain.as_ref().ok_or_else(|| Fault::Stop(anyhow!("no chain is configured")))?;
         let chain = persistently("the chain", &health, "rpc", || Chain::connect(chain_settings, &pulse)).await?;
         ledger.identify(&chain.identity()).await?;
+        persistently("the verifier contract", &health, "rpc", || check_verifier(&chain, &config)).await?;
         health.watch_ledger(ledger.clone());
         tracing::info!(
             modeler = chain.identity().modeler,
@@ -173,8 +179,8 @@ impl Daemon {
         if expired > 0 {
             tracing::warn!(expired, "requests ran out of time before they were answered");
         }
-        if seen.new > 0 {
-            tracing::info!(new = seen.new, "requests seen");
+        if seen > 0 {
+            tracing::info!(new = seen, "requests seen");
             self.wake.infer.notify_one();
         }
         Ok(())
@@ -183,13 +189,13 @@ impl Daemon {
     async fn watch_challenges(self: Arc<Self>) -> Result<()> {
         let every = self.config.polling.proof;
         let daemon = self.clone();
-        self.repeat("rpc", every, move || daemon.clone().see_challenges()).await
+        self.repeat("challenges", every, move || daemon.clone().see_challenges()).await
     }
 
     async fn see_challenges(self: Arc<Self>) -> Result<()> {
         let seen = self.chain.watch_challenges(&self.ledger).await?;
-        if seen.new > 0 {
-            tracing::info!(new = seen.new, "proof requests seen");
+        if seen > 0 {
+            tracing::info!(new = seen, "proof requests seen");
             self.wake.prove.notify_one();
         }
         Ok(())
@@ -219,44 +225,55 @@ impl Daemon {
 
     /// Claims requests and works on them, many at once, until the stop; then finishes those it has.
     async fn infer(self: Arc<Self>) -> Result<()> {
+        let in_hand = Arc::new(AtomicUsize::new(0));
         let mut running: JoinSet<Result<()>> = JoinSet::new();
         let mut failing = Failing::default();
+        let mut renewed = Instant::now();
         while !self.stop.is_cancelled() {
             while let Some(ended) = running.try_join_next() {
                 ended.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic))))?;
             }
-            let claimed = self.ledger.claim_requests(REQUESTS_AT_ONCE.saturating_sub(running.len())).await;
-            let claimed = match claimed {
-                Ok(claimed) => claimed,
-                Err(fault) => {
-                    let wait = failing.judge(&self.health, "ledger", Err(fault))?.unwrap_or(LOOK);
-                    tokio::time::sleep(wait).await;
-                    continue;
-                }
+            let claimed =
+                self.claim(REQUESTS_AT_ONCE.saturating_sub(in_hand.load(Ordering::Relaxed)), &mut renewed).await;
+            let (claimed, outcome) = match claimed {
+                Ok(claimed) => (claimed, Ok(())),
+                Err(fault) => (Vec::new(), Err(fault)),
             };
+            let wait = failing.judge(&self.health, "ledger", outcome)?.unwrap_or(LOOK);
             if claimed.is_empty() {
                 tokio::select! {
                     () = self.wake.infer.notified() => {}
-                    () = tokio::time::sleep(LOOK) => {}
+                    () = tokio::time::sleep(wait) => {}
                     Some(ended) = running.join_next() => ended.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic))))?,
                     () = self.stop.cancelled() => {}
                 }
                 continue;
             }
-            let daemon = self.clone();
-            running.spawn(async move { daemon.infer_all(claimed).await });
+            in_hand.fetch_add(claimed.len(), Ordering::Relaxed);
+            running.spawn(self.clone().infer_all(claimed, in_hand.clone()));
         }
         let finished = tokio::time::timeout(GRACE, running.join_all()).await;
         finished.map_or(Ok(()), |outcomes| outcomes.into_iter().collect())
     }
 
-    async fn infer_all(&self, requests: Vec<crate::ledger::Request>) -> Result<()> {
+    /// Takes requests to work on, and keeps the claims on those in hand.
+    async fn claim(&self, limit: usize, renewed: &mut Instant) -> Result<Vec<Request>> {
+        if renewed.elapsed() >= RENEW {
+            self.ledger.renew_claims().await?;
+            *renewed = Instant::now();
+        }
+        if limit == 0 { Ok(Vec::new()) } else { self.ledger.claim_requests(limit).await }
+    }
+
+    async fn infer_all(self: Arc<Self>, requests: Vec<Request>, in_hand: Arc<AtomicUsize>) -> Result<()> {
         let start = Instant::now();
         let features = self.inferrer.features(&requests).await;
         let fetched = start.elapsed();
         let answers = requests.iter().zip(features).map(async |(request, features)| {
             let outcome = self.inferrer.answer(request, features, fetched).await;
+            in_hand.fetch_sub(1, Ordering::Relaxed);
             self.wake.send.notify_one();
+            self.wake.infer.notify_one();
             outcome
         });
         futures::future::join_all(answers).await.into_iter().collect()
@@ -296,19 +313,14 @@ impl Daemon {
             sender = taking => sender?,
             () = self.stop.cancelled() => return Ok(()),
         };
+        let allowed = Allowed { answers: self.config.submit_inferences, proofs: self.config.submit_proofs };
         let mut failing = Failing::default();
-        loop {
-            let last = finished_inferring.is_cancelled();
-            let pass = sender.pass(self.config.submit_inferences, self.config.submit_proofs);
-            let outcome = match tokio::time::timeout(if last { GRACE / 4 } else { Duration::MAX }, pass).await {
-                Ok(outcome) => outcome,
-                Err(_) => return Ok(()),
+        while !finished_inferring.is_cancelled() {
+            let outcome = tokio::select! {
+                outcome = sender.pass(allowed) => outcome,
+                // A pass that hangs must not hold up the stop; one that is interrupted goes on in the next.
+                () = cancelled_since(&finished_inferring, LAST_PASS) => return Ok(()),
             };
-            if last {
-                return outcome
-                    .map(drop)
-                    .or_else(|fault| if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) });
-            }
             let pending = *outcome.as_ref().unwrap_or(&Pending::Nothing);
             let wait = failing.judge(&self.health, "sender", outcome.map(drop))?;
             let wait = wait.unwrap_or(if pending == Pending::Nothing { LOOK } else { IN_FLIGHT_LOOK });
@@ -318,7 +330,33 @@ impl Daemon {
                 () = finished_inferring.cancelled() => {}
             }
         }
+        match tokio::time::timeout(LAST_PASS, sender.pass(allowed)).await {
+            Ok(Err(fault @ Fault::Stop(_))) => Err(fault),
+            _ => Ok(()),
+        }
     }
+}
+
+/// Returns once `token` has been cancelled for so long.
+async fn cancelled_since(token: &CancellationToken, long: Duration) {
+    token.cancelled().await;
+    tokio::time::sleep(long).await;
+}
+
+/// The registered verifier must accept the proof that `setup` made. Files that were made elsewhere have none.
+pub async fn check_verifier(chain: &Chain, config: &Config) -> Result<()> {
+    let path = config.model_files.folder.join(SETUP_PROOF);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let proof = ProofFile::open(&path).stop()?;
+    let instances: Vec<_> = proof.instances().stop()?.into_iter().map(Felt::to_be_bytes).collect();
+    chain.check_verifier(proof.bytes().stop()?, &instances).await
+}
+
+/// Runs what reads large files where it holds up nothing else.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic))))
 }
 
 /// Plumber and Pulse, as the settings name them.
@@ -326,60 +364,4 @@ pub fn spectral(config: &Config) -> (Plumber, Pulse) {
     // Without a key, which inline features allow, Plumber refuses uploads and its error says so.
     let key = config.spectral_api_key.clone().unwrap_or_default();
     (Plumber::new(&config.plumber_host, key), Pulse::new(&config.pulse_host))
-}
-
-/// What a part of the daemon does about its failures.
-#[derive(Default)]
-struct Failing {
-    times: u32,
-    said: Option<Instant>,
-}
-
-impl Failing {
-    /// After success nothing; after a failure that may pass the time to wait; a failure that may not is handed on.
-    fn judge(&mut self, health: &Health, part: &'static str, outcome: Result<()>) -> Result<Option<Duration>> {
-        match outcome {
-            Ok(()) => {
-                if self.said.take().is_some() {
-                    tracing::info!(part, "works again");
-                }
-                self.times = 0;
-                health.set(part, Ok(()));
-                Ok(None)
-            }
-            Err(fault @ Fault::Stop(_)) => Err(fault),
-            Err(fault) => {
-                let reason = fault.to_string();
-                if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-                    tracing::error!(part, reason, "does not work, trying on");
-                    self.said = Some(Instant::now());
-                }
-                health.set(part, Err(reason));
-                self.times += 1;
-                Ok(Some(Duration::from_secs(1 << self.times.min(5)).min(MAX_WAIT)))
-            }
-        }
-    }
-}
-
-/// Tries until it works or a person is needed: at start, everything outside may be down.
-async fn persistently<T, F: Future<Output = Result<T>>>(
-    what: &'static str,
-    health: &Health,
-    part: &'static str,
-    attempt: impl Fn() -> F,
-) -> Result<T> {
-    let mut failing = Failing::default();
-    loop {
-        let outcome = match attempt().await {
-            Ok(value) => {
-                failing.judge(health, part, Ok(()))?;
-                return Ok(value);
-            }
-            Err(fault) => Err(fault.context(format!("{what} cannot be reached"))),
-        };
-        if let Some(wait) = failing.judge(health, part, outcome)? {
-            tokio::time::sleep(wait).await;
-        }
-    }
 }

@@ -13,8 +13,9 @@ use serde_json::json;
 
 use crate::{
     contracts::{DrandProof, Modeler, ProofRegistry, modeler, proof_registry},
-    network::{Network, wait_for},
+    network::Network,
     sender::Call,
+    wait::wait_for,
 };
 
 /// When drand's first beacon began, and how long its rounds are.
@@ -87,7 +88,7 @@ impl Network {
     /// Waits for the answer to a challenge by IPFS.
     pub async fn wait_response(&self, challenge: &Challenge, timeout: Duration) -> Result<Response> {
         let what = format!("the answer to the challenge `{}`", challenge.payload);
-        wait_for(&what, timeout, || async {
+        wait_for(&self.node, &what, timeout, || async {
             let filter = Filter::new()
                 .address(self.deployment.modeler_contract)
                 .topic0(modeler::ZkmlchallengeResponseFilter::signature())
@@ -122,7 +123,7 @@ impl Network {
     /// Waits until the chain has checked the proof of a request.
     pub async fn wait_proof(&self, request_id: H256, timeout: Duration) -> Result<ProvenOutput> {
         let filter = self.proofs_filter().topic1(request_id);
-        wait_for(&format!("the proof of {request_id:?}"), timeout, || async {
+        wait_for(&self.node, &format!("the proof of {request_id:?}"), timeout, || async {
             self.logs(&filter, 0).await?.pop().map(read_proof).transpose()
         })
         .await

@@ -26,6 +26,7 @@ pub mod services;
 pub mod state;
 pub mod status;
 pub mod verifier;
+pub mod wait;
 
 pub use deploy::{Deployment, InferenceEncoding, Terms};
 pub use devnet::{Devnet, Options};

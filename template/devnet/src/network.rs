@@ -1,6 +1,6 @@
 //! The deployed contracts and those who use them: what can be done on a devnet and on a Testnet alike.
 
-use std::{collections::HashMap, future::Future, time::Duration};
+use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail};
 use ethers::{
@@ -9,12 +9,9 @@ use ethers::{
 };
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use crate::{contracts::Competition, deploy::Deployment, keys::Parties, rpc, rpc::Node, sender::Call};
 
-/// How often what is awaited is looked for.
-const POLL: Duration = Duration::from_millis(50);
 /// How many blocks are searched for logs at once, where the node allows it.
 const LOG_RANGE: u64 = 50_000;
 
@@ -113,24 +110,5 @@ impl Network {
 
     fn services(&self) -> Result<&ServicesAt> {
         self.services.as_ref().context("no Plumber is known for this network: it has no services")
-    }
-}
-
-/// Looks again and again until there is something, or gives up.
-pub async fn wait_for<T, F, Fut>(what: &str, timeout: Duration, mut look: F) -> Result<T>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<Option<T>>>,
-{
-    let deadline = Instant::now() + timeout;
-    let mut ticks = tokio::time::interval(POLL);
-    loop {
-        ticks.tick().await;
-        if let Some(found) = look().await? {
-            return Ok(found);
-        }
-        if Instant::now() > deadline {
-            bail!("{what} did not come within {} s", timeout.as_secs());
-        }
     }
 }

@@ -1,6 +1,9 @@
 //! Making inference requests and reading the answers.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use ethers::{
@@ -13,8 +16,9 @@ use serde::Serialize;
 use crate::{
     contracts::{Consumption, ConsumptionString, consumption, consumption_string},
     deploy::InferenceEncoding,
-    network::{Network, wait_for},
+    network::Network,
     sender::Call,
+    wait::wait_for,
 };
 
 /// What a `uint256` answer is scaled by.
@@ -89,22 +93,8 @@ impl Network {
 
     /// Our modeler's answers to some requests, in the order in which they were mined.
     pub async fn answers(&self, requests: &[Request]) -> Result<Vec<Answer>> {
-        let Some(first) = requests.iter().map(|request| request.block).min() else {
-            return Ok(Vec::new());
-        };
-        let asked: HashMap<_, _> = requests.iter().map(|request| (request.id, request)).collect();
-        let filter = Filter::new()
-            .address(self.deployment.consumption)
-            .topic0(vec![
-                consumption::InferenceSubmittedFilter::signature(),
-                consumption_string::InferenceSubmittedFilter::signature(),
-            ])
-            .topic1(H256::from(self.deployment.modeler));
-        let logs = self.logs(&filter, first).await?;
-        let logs = logs.iter().filter_map(|log| Some((*asked.get(log.topics.get(2)?)?, log)));
-        let logs: Vec<_> = logs.collect();
-        let times = self.block_times(logs.iter().filter_map(|(_, log)| block_of(log))).await?;
-        logs.iter().map(|(request, log)| read_answer(request, log, &times)).collect()
+        let logs = self.answer_logs(requests).await?;
+        self.read_answers(requests, &logs).await
     }
 
     /// Waits for our modeler's answer to a request.
@@ -115,20 +105,44 @@ impl Network {
 
     /// Waits until our modeler has answered every request.
     pub async fn wait_answers(&self, requests: &[Request], timeout: Duration) -> Result<Vec<Answer>> {
-        let all = wait_for("an answer to each request", timeout, || async {
-            let answers = self.answers(requests).await?;
-            Ok((answers.len() >= requests.len()).then_some(answers))
+        let all = wait_for(&self.node, "an answer to each request", timeout, || async {
+            let logs = self.answer_logs(requests).await?;
+            Ok((logs.len() >= requests.len()).then_some(logs))
         });
         match all.await {
-            Ok(answers) => Ok(answers),
+            Ok(logs) => self.read_answers(requests, &logs).await,
             Err(error) => {
-                let answers = self.answers(requests).await?;
-                let answered = |id| answers.iter().any(|answer| answer.request_id == id);
+                let logs = self.answer_logs(requests).await?;
+                let answered = |id| logs.iter().any(|log| log.topics.get(2) == Some(&id));
                 let open = requests.iter().map(|request| request.id).filter(|id| !answered(*id));
                 let open: Vec<_> = open.map(|id| format!("{id:?}")).collect();
                 Err(error.context(format!("not answered: {}", open.join(", "))))
             }
         }
+    }
+
+    /// The logs of our modeler's answers to some requests.
+    async fn answer_logs(&self, requests: &[Request]) -> Result<Vec<Log>> {
+        let Some(first) = requests.iter().map(|request| request.block).min() else {
+            return Ok(Vec::new());
+        };
+        let filter = Filter::new()
+            .address(self.deployment.consumption)
+            .topic0(vec![
+                consumption::InferenceSubmittedFilter::signature(),
+                consumption_string::InferenceSubmittedFilter::signature(),
+            ])
+            .topic1(H256::from(self.deployment.modeler));
+        let asked: HashSet<_> = requests.iter().map(|request| request.id).collect();
+        let mut logs = self.logs(&filter, first).await?;
+        logs.retain(|log| log.topics.get(2).is_some_and(|id| asked.contains(id)));
+        Ok(logs)
+    }
+
+    async fn read_answers(&self, requests: &[Request], logs: &[Log]) -> Result<Vec<Answer>> {
+        let asked: HashMap<_, _> = requests.iter().map(|request| (request.id, request)).collect();
+        let times = self.block_times(logs.iter().filter_map(block_of)).await?;
+        logs.iter().map(|log| read_answer(asked[&log.topics[2]], log, &times)).collect()
     }
 
     /// The Consumption contract, as far as its two forms are the same.

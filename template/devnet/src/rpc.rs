@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -41,18 +42,23 @@ pub enum RpcFailure {
     Result { method: String, error: serde_json::Error },
 }
 
+/// How often a node of our own is asked for what is awaited, and one of others, which counts our calls.
+const POLL_LOCAL: Duration = Duration::from_millis(50);
+const POLL_REMOTE: Duration = Duration::from_secs(1);
+
 /// Connects to the node at `url`; nothing is sent yet.
 pub fn connect(url: &str) -> Result<Node> {
     let url: Url = url.parse().with_context(|| format!("`{url}` is not a URL"))?;
+    let local = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
     let rpc = Rpc { http: http_client()?, url, next_id: Arc::default() };
-    Ok(Arc::new(Provider::new(rpc)))
+    Ok(Arc::new(Provider::new(rpc).interval(if local { POLL_LOCAL } else { POLL_REMOTE })))
 }
 
 /// An HTTP client, for http:// and https://.
 pub fn http_client() -> Result<reqwest::Client> {
     // An error means that the process has a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let timeout = std::time::Duration::from_secs(60);
+    let timeout = Duration::from_secs(60);
     reqwest::Client::builder().timeout(timeout).build().context("cannot set up HTTP")
 }
 

@@ -13,17 +13,16 @@ use ethers::{
         transaction::eip2718::TypedTransaction,
     },
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::sync::Mutex;
 
 use crate::{
     contracts,
     rpc::{Node, Rpc},
+    wait::wait_for,
 };
 
 /// How long a transaction may take to be mined.
 const MINED_WITHIN: Duration = Duration::from_secs(180);
-/// How often the node is asked whether it was.
-const POLL: Duration = Duration::from_millis(50);
 
 /// Something to be done on chain.
 #[derive(Clone, Debug)]
@@ -151,20 +150,12 @@ impl Sender {
     }
 
     async fn mined(&self, call: &Call, hash: H256) -> Result<TransactionReceipt> {
-        let deadline = Instant::now() + MINED_WITHIN;
-        let mut ticks = tokio::time::interval(POLL);
-        loop {
-            ticks.tick().await;
-            let Some(receipt) = self.node.get_transaction_receipt(hash).await? else {
-                if Instant::now() > deadline {
-                    bail!("{hash:?} ({}) was not mined within {MINED_WITHIN:?}", call.what);
-                }
-                continue;
-            };
-            if receipt.status != Some(1.into()) {
-                bail!("{hash:?} ({}) was mined but reverted", call.what);
-            }
-            return Ok(receipt);
+        let what = format!("the receipt of {hash:?} ({})", call.what);
+        let look = || async { Ok(self.node.get_transaction_receipt(hash).await?) };
+        let receipt = wait_for(&self.node, &what, MINED_WITHIN, look).await?;
+        if receipt.status != Some(1.into()) {
+            bail!("{hash:?} ({}) was mined but reverted", call.what);
         }
+        Ok(receipt)
     }
 }

@@ -5,8 +5,11 @@ mod common;
 use std::time::Duration;
 
 use common::{answer, error_of, tiny_model};
-use ethers::types::{Address, H256};
-use nova_devnet::{Devnet, InferenceEncoding, Options, Terms};
+use ethers::{
+    providers::Middleware as _,
+    types::{Address, BlockNumber, H256},
+};
+use nova_devnet::{Devnet, InferenceEncoding, Options, Terms, wait::wait_for};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -64,6 +67,16 @@ async fn the_chain_checks_a_real_proof_and_keeps_its_output() {
         assert_eq!(proven.value, expected);
     }
     assert_eq!(network.proofs().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn blocks_come_by_themselves_and_become_final() {
+    let devnet = Devnet::start(Options::default()).await.unwrap();
+    let node = &devnet.network.node;
+    let number = |tag: BlockNumber| async move { node.get_block(tag).await.unwrap().unwrap().number.unwrap() };
+    let head = number(BlockNumber::Latest).await;
+    let look = || async { Ok((number(BlockNumber::Finalized).await >= head).then_some(())) };
+    wait_for(node, "finality of the head", SOON, look).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Proof, TinyModel, as_modeler, as_stranger, commit, error_of, instances_hash, submit_proof, tiny_model};
+use common::{
+    Proof, TinyModel, answer, as_modeler, as_stranger, commit, error_of, instances_hash, submit_proof, tiny_model,
+};
 use ethers::types::{Address, Bytes, H256, U256};
 use nova_devnet::{Devnet, InferenceEncoding, Options, Terms, sender::Call};
 
@@ -52,6 +54,16 @@ async fn a_commitment_is_made_once_for_a_known_request_with_a_registered_verifie
         let error = error_of(commit(&devnet, id, &instances).await);
         assert!(error.contains("AlreadyCommitted("), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_commitment_comes_before_the_answer_or_not_at_all() {
+    let model = tiny_model(&["1,1"]);
+    let devnet = devnet(&model, InferenceEncoding::Uint256).await;
+    let id = devnet.network.request("0x01").await.unwrap().id;
+    answer(&devnet, id, 0.5).await.unwrap();
+    let error = error_of(commit(&devnet, id, &model.proof(0).instances).await);
+    assert!(error.contains("AlreadyAnswered("), "{error}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use ethers::utils::keccak256;
 use secrecy::ExposeSecret as _;
 
 use super::contracts::{MultiSig, SendMultiSigCall};
-use super::{Client, contract_fault, text};
+use super::{Client, call_fault, contract_fault, text};
 use crate::config;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::spectral::pulse::Pulse;
@@ -85,8 +85,10 @@ impl Account {
                     .get_next_sequence_id()
                     .call()
                     .await
-                    .map_err(|error| contract_fault(error, "getNextSequenceId", "MultiSig", multisig.address()))?;
-                Ok(Some(next.low_u64()))
+                    .map_err(|error| call_fault(error, "getNextSequenceId"))?;
+                u64::try_from(next)
+                    .map(Some)
+                    .map_err(|_| Fault::Row(anyhow!("the MultiSig names {next} as its next sequence id")))
             }
         }
     }

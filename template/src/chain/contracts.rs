@@ -64,6 +64,13 @@ abigen!(
     ]"#
 );
 
+abigen!(
+    Verifier,
+    r#"[
+        function verifyProof(bytes proof, uint256[] instances) external returns (bool)
+    ]"#
+);
+
 /// The input and time of a request, as the Consumption contract holds them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InferenceRequest {
@@ -121,6 +128,8 @@ pub fn answer_calldata(id: H256, value: f64, encoding: InferenceEncoding) -> Res
 
 /// `value` × 10^`decimals`, rounded as decimal text is: exact in the shortest decimal that reads back to `value`.
 fn fixed_point(value: f64, decimals: u8) -> Result<U256> {
+    // -0.0 is zero too, but prints with its sign.
+    let value = value + 0.0;
     ensure!(
         value >= 0.0,
         "{value} cannot be submitted as uint256: it is negative (NOVA_INFERENCE_ENCODING=string can hold it)"
@@ -176,7 +185,8 @@ pub fn describe_revert(data: &[u8]) -> String {
 }
 
 /// The custom errors of the contracts in `devnet/contracts`, so that a revert has a name.
-const CUSTOM_ERRORS: [&str; 33] = [
+const CUSTOM_ERRORS: [&str; 34] = [
+    "AlreadyAnswered(bytes32,address)",
     "AlreadyCommitted(bytes32,address)",
     "AlreadyResponded(address,bytes32)",
     "CallFailed(address)",
@@ -269,6 +279,7 @@ mod tests {
     fn values_become_fixed_point_as_their_shortest_decimal() {
         for (value, expected) in [
             (0.0, "0"),
+            (-0.0, "0"),
             (0.1, "100000000000000000"),
             (0.26611328125, "266113281250000000"),
             (1.0, "1000000000000000000"),

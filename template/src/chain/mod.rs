@@ -8,6 +8,7 @@ pub mod send;
 pub mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -19,11 +20,13 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Identity, Targets};
 use crate::spectral::pulse::Pulse;
 use account::Account;
-use contracts::{Competition, Consumption, Modeler, ProofRegistry};
+use contracts::{Competition, Consumption, Modeler, ProofRegistry, Verifier};
 use rpc::Transport;
 
 /// SLA where `getSAParams` says none: PROTOCOL of the network, 600 s from request to answer.
 const DEFAULT_SLA: Duration = Duration::from_secs(600);
+/// No contract means a longer one, so that times can be added without overflow.
+const MAX_SLA: u64 = 365 * 24 * 60 * 60;
 
 pub type Client = Arc<Provider<Transport>>;
 
@@ -39,6 +42,8 @@ pub struct Chain {
     registry: Option<Registry>,
     account: Account,
     sla: Duration,
+    /// Blocks that the provider was last content to serve in one `eth_getLogs`.
+    log_range: Arc<AtomicU64>,
 }
 
 /// Where proofs are checked on chain, and by which verifier.
@@ -75,13 +80,7 @@ impl Chain {
     /// Connects, and checks the chain id, the contracts and the account.
     pub async fn connect(settings: &config::Chain, pulse: &Pulse) -> Result<Self> {
         let client = client(settings)?;
-        let chain_id = client.get_chainid().await.map_err(unreachable)?;
-        if chain_id != U256::from(settings.chain_id) {
-            return Err(Fault::Stop(anyhow!(
-                "the RPC endpoint serves chain {chain_id}, NOVA_CHAIN_ID is {}: one of them is wrong",
-                settings.chain_id
-            )));
-        }
+        check_id(&client, settings.chain_id).await?;
         let genesis = client.get_block(BlockNumber::Earliest).await.map_err(unreachable)?;
         let genesis = genesis.and_then(|block| block.hash).context("the RPC endpoint has no first block").stop()?;
 
@@ -105,6 +104,7 @@ impl Chain {
         };
         Ok(Self {
             settings: settings.clone(),
+            log_range: Arc::new(AtomicU64::new(settings.log_range)),
             genesis,
             consumption: Consumption::new(consumption, client.clone()),
             modeler_contract: Modeler::new(modeler_contract, client.clone()),
@@ -185,9 +185,11 @@ impl Chain {
 
     /// True if our answers are still wanted.
     pub async fn in_top_n(&self) -> Result<bool> {
-        self.competition.is_top_n_modeler(self.modeler()).call().await.map_err(|error| {
-            contract_fault(error, "isTopNModeler", "NOVA_CHALLENGE_ADDRESS", self.competition.address())
-        })
+        self.competition
+            .is_top_n_modeler(self.modeler())
+            .call()
+            .await
+            .map_err(|error| call_fault(error, "isTopNModeler"))
     }
 
     /// The calls that answer request `id` with `value`: the answer, and the commitment that goes before it where a proof
@@ -206,6 +208,26 @@ impl Chain {
             .as_ref()
             .map(|registry| contracts::commit_calldata(id, registry.verifier, instances).to_vec());
         Ok((answer.to_vec(), commitment))
+    }
+
+    /// Has the registered verifier check a proof, without a transaction: it must be the one of our verification key,
+    /// because commitments name it for ever. Nothing to check without a registry.
+    ///
+    /// # Errors
+    /// `Stop` if it refuses a proof that our own verification key accepts.
+    pub async fn check_verifier(&self, proof: Vec<u8>, instances: &[[u8; 32]]) -> Result<()> {
+        let Some(registry) = &self.registry else { return Ok(()) };
+        let verifier = Verifier::new(registry.verifier, self.client.clone());
+        let instances = instances.iter().map(|felt| U256::from_big_endian(felt)).collect();
+        match verifier.verify_proof(proof.into(), instances).call().await {
+            Ok(true) => Ok(()),
+            Err(error) if !is_refusal(&error) => Err(call_fault(error, "verifyProof")),
+            _ => Err(Fault::Stop(anyhow!(
+                "the verifier {} that is registered at the proof registry is not the one of these model files: register \
+                 verifier.sol of the model folder, or set NOVA_VERIFIER_ADDRESS",
+                text(registry.verifier)
+            ))),
+        }
     }
 
     /// The call that has the registry check a proof of request `id`.
@@ -254,11 +276,23 @@ pub fn client(settings: &config::Chain) -> Result<Client> {
     Ok(Arc::new(Provider::new(transport)))
 }
 
+/// # Errors
+/// `Stop` if the endpoint serves another chain.
+pub async fn check_id(client: &Client, expected: u64) -> Result<()> {
+    let chain_id = client.get_chainid().await.map_err(unreachable)?;
+    if chain_id == U256::from(expected) {
+        return Ok(());
+    }
+    Err(Fault::Stop(anyhow!(
+        "the RPC endpoint serves chain {chain_id}, NOVA_CHAIN_ID is {expected}: one of them is wrong"
+    )))
+}
+
 async fn sla_of(competition: &Competition<Provider<Transport>>) -> Result<Duration> {
     match competition.get_sa_params().call().await {
         // The struct's third field is `requestExpirationTime`.
         Ok((_, _, expiration, ..)) if expiration.is_zero() => Ok(DEFAULT_SLA),
-        Ok((_, _, expiration, ..)) => Ok(Duration::from_secs(expiration.low_u64())),
+        Ok((_, _, expiration, ..)) => Ok(Duration::from_secs(expiration.min(MAX_SLA.into()).as_u64())),
         Err(error) if is_refusal(&error) => Ok(DEFAULT_SLA),
         Err(error) => Err(Fault::Retry(anyhow!("{error}").context("cannot read getSAParams"))),
     }
@@ -278,6 +312,11 @@ fn contract_fault(error: CallError, method: &str, variable: &str, at: Address) -
     } else {
         Fault::Retry(anyhow!("{error}").context(format!("cannot call {method}")))
     }
+}
+
+/// A call that worked when we connected and does not now: a node that is not in sync, most likely.
+fn call_fault(error: CallError, method: &str) -> Fault {
+    Fault::Retry(anyhow!("{error}").context(format!("cannot call {method}")))
 }
 
 fn unreachable(error: ethers::providers::ProviderError) -> Fault {

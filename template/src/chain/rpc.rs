@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::spectral::http;
+use crate::http_client;
 
 /// How long one request to one endpoint may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -130,16 +130,11 @@ impl Transport {
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self {
-            client: http::client(TIMEOUT),
+            client: http_client::client(TIMEOUT),
             endpoints,
             in_use: Mutex::new((0, Instant::now())),
             next_id: AtomicU64::new(1),
         })
-    }
-
-    /// The hosts that are asked, in order.
-    pub fn hosts(&self) -> Vec<&str> {
-        self.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect()
     }
 
     async fn ask_all(&self, method: &str, body: &[u8]) -> Result<(usize, Vec<u8>), Failure> {
@@ -184,8 +179,15 @@ impl Transport {
             .map_err(unanswered)?;
         let status = response.status();
         let answer = body_of(response).await?;
-        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-            return Err(Failure::Passing(format!("HTTP {status}")));
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
+                return Err(Failure::Passing(format!("HTTP {status}: is its key right?")));
+            }
+            StatusCode::NOT_FOUND | StatusCode::TOO_MANY_REQUESTS => {
+                return Err(Failure::Passing(format!("HTTP {status}")));
+            }
+            _ if status.is_server_error() => return Err(Failure::Passing(format!("HTTP {status}"))),
+            _ => {}
         }
         let parsed: Answer = serde_json::from_slice(&answer)
             .map_err(|_| Failure::Passing(format!("HTTP {status}, and the body is no JSON-RPC")))?;

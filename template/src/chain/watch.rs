@@ -1,6 +1,8 @@
 //! Logs → rows. One stream for requests, one for challenges, one for proofs asked for on chain, each with a cursor of its
 //! own in the ledger: rows and cursor are written together, so no log is read for nothing and none is missed.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::Context as _;
 use ethers::contract::EthEvent as _;
 use ethers::providers::{Middleware as _, RpcError as _};
@@ -17,14 +19,8 @@ use crate::ledger::{ChallengeKey, Ledger, RequestKey, Route, SeenChallenge, Seen
 /// Requests whose input is read at once, in one range of blocks.
 const READS_AT_ONCE: usize = 8;
 
-/// What a pass over the new blocks found.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Seen {
-    /// Rows that are new in the ledger.
-    pub new: u64,
-    /// The highest block that was read, if any was.
-    pub up_to: Option<u64>,
-}
+/// A request that the contract does not know this many blocks after its log never comes: no replica lags so far.
+const SETTLED: u64 = 64;
 
 /// A walk over the blocks that a stream has not read yet, range by range.
 struct Walk<'a> {
@@ -33,7 +29,6 @@ struct Walk<'a> {
     filter: Filter,
     from: u64,
     end: u64,
-    range: u64,
 }
 
 /// The logs of a range of blocks.
@@ -44,23 +39,27 @@ struct Range {
 
 impl Walk<'_> {
     /// The next range, `None` at the newest block that is deep enough. A provider that refuses a range is asked for half
-    /// of it.
+    /// of it at once, one that does not answer in the next pass; after each success a little more is asked for again.
     async fn next(&mut self) -> Result<Option<Range>> {
+        let range = &self.chain.log_range;
         while self.from <= self.end {
-            let last = self.end.min(self.from + self.range - 1);
+            let blocks = range.load(Ordering::Relaxed).max(1);
+            let last = self.end.min(self.from + blocks - 1);
             let wanted = self.filter.clone().from_block(self.from).to_block(last);
             match self.chain.client.get_logs(&wanted).await {
                 Ok(logs) => {
+                    let more = (blocks + blocks.div_ceil(8)).min(self.chain.settings.log_range);
+                    range.store(more, Ordering::Relaxed);
                     self.from = last + 1;
                     return Ok(Some(Range { logs, last }));
                 }
-                Err(error) if error.as_error_response().is_some() && self.range > 1 => {
-                    self.range /= 2;
-                    tracing::debug!(stream = self.stream, blocks = self.range, %error, "asking for half of the blocks");
-                }
                 Err(error) => {
-                    let doing = format!("cannot read the logs of blocks {} to {last}", self.from);
-                    return Err(unreachable(error).context(doing));
+                    range.store((blocks / 2).max(1), Ordering::Relaxed);
+                    if blocks == 1 || error.as_error_response().is_none() {
+                        let doing = format!("cannot read the logs of blocks {} to {last}", self.from);
+                        return Err(unreachable(error).context(doing));
+                    }
+                    tracing::debug!(stream = self.stream, blocks, %error, "asking for half of the blocks");
                 }
             }
         }
@@ -69,28 +68,28 @@ impl Walk<'_> {
 }
 
 impl Chain {
-    /// Reads all new blocks for inference requests.
-    pub async fn watch_requests(&self, ledger: &Ledger) -> Result<Seen> {
+    /// Reads all new blocks for inference requests. Returns how many are new in the ledger.
+    pub async fn watch_requests(&self, ledger: &Ledger) -> Result<u64> {
         let at = self.consumption.address();
         let stream = format!("requests:{}", text(at));
         let filter = Filter::new().address(at).topic0(ConsumerRequestMadeFilter::signature());
         let mut walk = self.walk(ledger, &stream, filter).await?;
-        let mut seen = Seen::default();
+        let chain_time = self.head().await?.time;
+        let mut seen = 0;
         while let Some(Range { logs, last }) = walk.next().await? {
-            let reads: Vec<_> = logs.into_iter().map(|log| self.read_request(log)).collect();
+            let reads: Vec<_> = logs.into_iter().map(|log| self.read_request(log, walk.end)).collect();
             let requests: Vec<SeenRequest> = stream::iter(reads)
                 .buffered(READS_AT_ONCE)
                 .try_filter_map(|request| future::ready(Ok(request)))
                 .try_collect()
                 .await?;
-            seen.new += ledger.see_requests(&stream, &requests, last + 1).await?;
-            seen.up_to = Some(last);
+            seen += ledger.see_requests(&stream, &requests, last + 1, chain_time).await?;
         }
         Ok(seen)
     }
 
-    /// Reads all new blocks for challenges to us, by validators and on the proof registry.
-    pub async fn watch_challenges(&self, ledger: &Ledger) -> Result<Seen> {
+    /// Reads all new blocks for challenges to us, by validators and on the proof registry. Returns how many are new.
+    pub async fn watch_challenges(&self, ledger: &Ledger) -> Result<u64> {
         let ours = H256::from(self.modeler());
         let at = self.modeler_contract.address();
         let given = Filter::new().address(at).topic0(ZkmlchallengeGivenFilter::signature()).topic2(ours);
@@ -98,19 +97,17 @@ impl Chain {
         if let Some(registry) = &self.registry {
             let at = registry.contract.address();
             let asked = Filter::new().address(at).topic0(ProofRequestedFilter::signature()).topic2(ours);
-            let more = self.watch_route(ledger, &format!("proofs:{}", text(at)), asked, Route::Chain).await?;
-            seen = Seen { new: seen.new + more.new, up_to: seen.up_to.max(more.up_to) };
+            seen += self.watch_route(ledger, &format!("proofs:{}", text(at)), asked, Route::Chain).await?;
         }
         Ok(seen)
     }
 
-    async fn watch_route(&self, ledger: &Ledger, stream: &str, filter: Filter, route: Route) -> Result<Seen> {
+    async fn watch_route(&self, ledger: &Ledger, stream: &str, filter: Filter, route: Route) -> Result<u64> {
         let mut walk = self.walk(ledger, stream, filter).await?;
-        let mut seen = Seen::default();
+        let mut seen = 0;
         while let Some(Range { logs, last }) = walk.next().await? {
-            let challenges: Vec<_> = logs.into_iter().filter_map(|log| read_challenge(log, route)).collect();
-            seen.new += ledger.see_challenges(stream, &challenges, last + 1).await?;
-            seen.up_to = Some(last);
+            let challenges: Vec<_> = logs.into_iter().filter_map(|log| self.read_challenge(log, route)).collect();
+            seen += ledger.see_challenges(stream, &challenges, last + 1).await?;
         }
         Ok(seen)
     }
@@ -125,7 +122,7 @@ impl Chain {
         // A chain younger than the confirmations has nothing to read yet.
         let end = newest.checked_sub(self.settings.confirmations);
         let (from, end) = end.map_or((1, 0), |end| (from, end));
-        Ok(Walk { chain: self, stream, filter, from, end, range: self.settings.log_range.max(1) })
+        Ok(Walk { chain: self, stream, filter, from, end })
     }
 
     /// Where a ledger without cursor begins: as far back as the SLA reaches, found by halving on block times.
@@ -148,10 +145,11 @@ impl Chain {
         Ok(young_enough)
     }
 
-    /// A request as its log and the contract tell it; `None` for a log that is no request of the contract.
-    async fn read_request(&self, log: Log) -> Result<Option<SeenRequest>> {
+    /// A request as its log and the contract tell it; `None` for a log that is no request of the contract. `newest` is the
+    /// last block of this pass.
+    async fn read_request(&self, log: Log, newest: u64) -> Result<Option<SeenRequest>> {
         let block = log.block_number.unwrap_or_default().as_u64();
-        let block_hash = log.block_hash.unwrap_or_default();
+        let block_hash = text(log.block_hash.unwrap_or_default());
         let Ok(event) = ConsumerRequestMadeFilter::decode_log(&log.into()) else {
             tracing::warn!(block, "a ConsumerRequestMade log cannot be decoded");
             return Ok(None);
@@ -159,26 +157,38 @@ impl Chain {
         let id = H256(event.request_id);
         let call = self.consumption.inference_requests(event.request_id).tx;
         let answer = self.client.call(&call, None).await.map_err(unreachable)?;
-        match decode_inference_request(id, &answer).with_context(|| format!("request {}", text(id))) {
-            Ok(Some(request)) => Ok(Some(SeenRequest {
-                key: RequestKey { contract: text(self.consumption.address()), id: text(id) },
-                input: request.input,
-                consumer: text(request.consumer),
-                block,
-                block_hash: text(block_hash),
-                requested: request.requested,
-                deadline: request.requested + self.sla.as_secs(),
-            })),
-            // A replica that lags behind the one that gave the log: the range is read again.
-            Ok(None) => Err(Fault::Retry(anyhow::anyhow!(
-                "the RPC endpoint has the log of request {} but not the request",
-                text(id)
-            ))),
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "a request cannot be read");
-                Ok(None)
+        let read = decode_inference_request(id, &answer)
+            .and_then(|request| request.context("the contract does not know the request that its log names"));
+        let unreadable = match read {
+            Ok(request) => {
+                return Ok(Some(SeenRequest {
+                    key: RequestKey { contract: text(self.consumption.address()), id: text(id) },
+                    input: request.input,
+                    consumer: text(request.consumer),
+                    block,
+                    block_hash,
+                    requested: request.requested,
+                    deadline: request.requested.saturating_add(self.sla.as_secs()),
+                    unreadable: None,
+                }));
             }
+            Err(error) => error.context(format!("request {}", text(id))),
+        };
+        // A replica that lags behind the one that gave the log: the range is read again.
+        if block + SETTLED > newest {
+            return Err(Fault::Retry(unreadable));
         }
+        tracing::error!(reason = format!("{unreadable:#}"), "a request cannot be read");
+        Ok(Some(SeenRequest {
+            key: RequestKey { contract: text(self.consumption.address()), id: text(id) },
+            input: String::new(),
+            consumer: text(event.consumer),
+            block,
+            block_hash,
+            requested: 0,
+            deadline: 0,
+            unreadable: Some(format!("{unreadable:#}")),
+        }))
     }
 
     /// True if the chain holds our answer to this request already.
@@ -187,23 +197,45 @@ impl Chain {
             .modeler_has_responded(self.modeler(), id.into())
             .call()
             .await
-            .map_err(|error| super::contract_fault(error, "modelerHasResponded", "Consumption contract", contract))
+            .map_err(|error| super::call_fault(error, "modelerHasResponded"))
+    }
+
+    /// A challenge as its log tells it; `None`, and a line in the log, for one that cannot be read or is not to us.
+    fn read_challenge(&self, log: Log, route: Route) -> Option<SeenChallenge> {
+        let asked_in = log.transaction_hash.map(text).unwrap_or_default();
+        let read = read_challenge(log, route);
+        match read {
+            Some((challenge, modeler)) if modeler == self.modeler() => Some(challenge),
+            Some((_, modeler)) => {
+                tracing::warn!(
+                    asked_in,
+                    modeler = text(modeler),
+                    "the RPC endpoint gave us a challenge to somebody else"
+                );
+                None
+            }
+            None => {
+                tracing::warn!(asked_in, "a challenge cannot be decoded");
+                None
+            }
+        }
     }
 }
 
-fn read_challenge(log: Log, route: Route) -> Option<SeenChallenge> {
+/// The challenge, and the modeler whom it is for.
+fn read_challenge(log: Log, route: Route) -> Option<(SeenChallenge, Address)> {
     let key = ChallengeKey { transaction_hash: text(log.transaction_hash?), log_index: log.log_index?.as_u64() };
     let block = log.block_number.as_ref().map_or(0, U64::as_u64);
     let registry = log.address;
-    let (asker, payload) = match route {
+    let (asker, payload, modeler) = match route {
         Route::Ipfs => {
             let event = ZkmlchallengeGivenFilter::decode_log(&log.into()).ok()?;
-            (event.validator, event.ipfs_challenge)
+            (event.validator, event.ipfs_challenge, event.modeler)
         }
         Route::Chain => {
             let event = ProofRequestedFilter::decode_log(&log.into()).ok()?;
-            (registry, text(H256(event.request_id)))
+            (registry, text(H256(event.request_id)), event.modeler)
         }
     };
-    Some(SeenChallenge { key, route, asker: text(asker), payload, block })
+    Some((SeenChallenge { key, route, asker: text(asker), payload, block }, modeler))
 }

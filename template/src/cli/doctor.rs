@@ -1,17 +1,19 @@
 //! `nova doctor`: every check that can be made before money is at stake.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
-use crate::chain::Chain;
-use crate::config::{Config, Network};
-use crate::ezkl::files::ModelVersion;
+use crate::chain::{self, Chain};
+use crate::config::{Config, FeatureSource, Mistakes, Network};
+use crate::ezkl::files::{ModelVersion, SETUP_PROOF};
 use crate::ezkl::{Ezkl, srs};
 use crate::fault::Fault;
 use crate::features;
 use crate::model::Model;
+use crate::pipeline::predict::Circuit;
 use crate::service;
 use crate::witness::Store;
 
@@ -25,17 +27,22 @@ pub struct Options {
     sample: Option<PathBuf>,
 }
 
-/// One line a check.
+/// One line a check. With `mistakes` in the settings, only what can be checked without them.
 ///
 /// # Errors
 /// How many checks have failed.
-pub async fn doctor(config: Config, options: Options) -> Result<()> {
+pub async fn doctor(config: Config, mistakes: Option<Mistakes>, options: Options) -> Result<()> {
     let mut report = Report::default();
-    report.line("settings", Ok("complete".to_owned()));
+    report.line("settings", mistakes.as_ref().map_or(Ok("complete".to_owned()), |mistakes| bail!("{mistakes}")));
     check_model(&config, &options, &mut report).await;
     report.line("artifacts folder", check_artifacts(&config).await);
-    report.line("Plumber", check_plumber(&config).await);
-    check_chain(&config, &mut report).await;
+    // What lies outside needs the settings.
+    if mistakes.is_none() {
+        if config.inference.feature_source == FeatureSource::Plumber {
+            report.line("Plumber", check_plumber(&config).await);
+        }
+        check_chain(&config, &mut report).await;
+    }
     ensure!(report.failed == 0, "{} of {} checks failed", report.failed, report.checks);
     println!("all {} checks passed", report.checks);
     Ok(())
@@ -75,6 +82,19 @@ async fn check_model(config: &Config, options: &Options, report: &mut Report) {
         report.line("EZKL", check_ezkl(config, &version).await);
     }
     report.line("hooks and circuit", check_path(config, options).await);
+    report.line("prover", check_prover(config, options).await);
+}
+
+/// Proves the first row of the sample: only a proof shows that circuit, keys and SRS belong together.
+async fn check_prover(config: &Config, options: &Options) -> Result<String> {
+    let sample = options.sample.clone().unwrap_or_else(super::sample);
+    let predictor = super::predict::with_circuit(config).await?;
+    let Circuit { ezkl, version } = predictor.circuit().context("EZKL's model files are missing")?;
+    let input = predictor.model_input("sample", "", features::row(&features::load(&sample)?, 0)?).await?;
+    let folder = tempfile::tempdir()?;
+    let start = Instant::now();
+    ezkl.prove_input(&version.files, &input.flat(), folder.path()).await?;
+    Ok(format!("a row of the sample was proved and verified in {:.1} s", start.elapsed().as_secs_f64()))
 }
 
 fn check_srs(config: &Config, version: &ModelVersion) -> Result<String> {
@@ -129,17 +149,39 @@ async fn check_plumber(config: &Config) -> Result<String> {
 }
 
 async fn check_chain(config: &Config, report: &mut Report) {
+    report.line("RPC", check_rpc(config).await);
     match connect(config).await {
-        Err(error) => report.line("chain", Err(error)),
+        Err(error) => report.line("contracts and modeler", Err(error)),
         Ok(chain) => {
-            let identity = chain.identity();
-            report
-                .line("chain", Ok(format!("id {}, Consumption contract {}", identity.chain_id, identity.consumption)));
+            let consumption = chain.identity().consumption;
+            report.line("contracts", Ok(format!("they answer, Consumption is {consumption}")));
             report.line("modeler", Ok(chain.describe_account()));
             report.line("balance", check_balance(&chain).await);
             report.line("top N", check_top_n(&chain).await);
+            if config.chain.as_ref().is_some_and(|chain| chain.proof_registry_address.is_some()) {
+                report.line("verifier on chain", check_verifier(&chain, config).await);
+            }
         }
     }
+}
+
+/// Every endpoint by itself: one that fails over silently is one less than you think.
+async fn check_rpc(config: &Config) -> Result<String> {
+    let settings = config.chain.as_ref().context("no chain is configured")?;
+    for url in &settings.rpc_urls {
+        let alone = crate::config::Chain { rpc_urls: vec![url.clone()], ..settings.clone() };
+        chain::check_id(&chain::client(&alone)?, alone.chain_id).await?;
+    }
+    Ok(format!("all {} endpoints serve chain {}", settings.rpc_urls.len(), settings.chain_id))
+}
+
+async fn check_verifier(chain: &Chain, config: &Config) -> Result<String> {
+    ensure!(
+        config.model_files.folder.join(SETUP_PROOF).is_file(),
+        "there is no {SETUP_PROOF} to try it with: run `nova setup`"
+    );
+    service::check_verifier(chain, config).await?;
+    Ok("it accepts the proof that `setup` made".to_owned())
 }
 
 async fn connect(config: &Config) -> Result<Chain> {

@@ -95,12 +95,17 @@ impl Command {
 /// Runs the command line. Errors go to stderr, in one line for each cause.
 pub async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let config = match Config::load(&Sources::standard(cli.flags.as_variables()), cli.command.need()) {
-        Ok(config) => config,
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            return ExitCode::FAILURE;
-        }
+    let sources = Sources::standard(cli.flags.as_variables());
+    let (config, mistakes) = match Config::load(&sources, cli.command.need()) {
+        Ok(config) => (config, None),
+        // The doctor goes on with what can be checked all the same.
+        Err(mistakes) => match Config::load(&sources, Need::Offline) {
+            Ok(config) if matches!(cli.command, Command::Doctor(_)) => (config, Some(mistakes)),
+            _ => {
+                eprintln!("{mistakes}");
+                return ExitCode::FAILURE;
+            }
+        },
     };
     log::start(&config.log, matches!(cli.command, Command::Run));
     for warning in &config.warnings {
@@ -108,7 +113,7 @@ pub async fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Run => run::run(config).await,
-        Command::Doctor(options) => doctor::doctor(config, options).await,
+        Command::Doctor(options) => doctor::doctor(config, mistakes, options).await,
         Command::Setup(options) => setup::setup(config, options).await,
         Command::Predict(options) => predict::predict(config, options).await,
         Command::Prove(options) => prove::prove(config, options).await,

@@ -113,6 +113,6 @@ fn numbers(outputs: &[Vec<f64>]) -> String {
 /// A predictor with its circuit, for commands that cannot do without.
 pub async fn with_circuit(config: &Config) -> anyhow::Result<Predictor> {
     config.model_files.check_present()?;
-    let circuit = circuit(config).await?.context("EZKL's model files are missing")?;
+    let circuit = circuit(config).await?.context("EZKL's model files went missing")?;
     Ok(Predictor::new(config, Some(circuit))?)
 }

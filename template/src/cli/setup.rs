@@ -11,7 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::config::{Config, ModelFiles};
-use crate::ezkl::files::{SETUP_MANIFEST, SetupManifest, sha256};
+use crate::digest;
+use crate::ezkl::files::{SETUP_MANIFEST, SETUP_PROOF, SetupManifest};
 use crate::ezkl::settings::Settings;
 use crate::ezkl::{Ezkl, srs};
 use crate::features;
@@ -70,7 +71,8 @@ pub async fn setup(mut config: Config, options: Options) -> Result<()> {
         "vk_path": made.verification_key, "settings_path": made.settings, "sol_code_path": made.verifier, "srs_path": made.srs,
     });
     step("writing the Solidity verifier", ezkl.call("create_evm_verifier", verifier)).await?;
-    step("proving and verifying a row of the sample", prove_one(&ezkl, &made, &inputs[0], folder.path())).await?;
+    let proving = async { Ok(ezkl.prove_input(&made, &inputs[0].flat(), folder.path()).await?) };
+    step("proving and verifying a row of the sample", proving).await?;
     ezkl.shut_down().await;
 
     keep(&made, &target, version, options.insecure_srs)?;
@@ -177,36 +179,29 @@ fn warn_insecure() {
     );
 }
 
-async fn prove_one(ezkl: &Ezkl, made: &ModelFiles, input: &ModelInput, folder: &Path) -> Result<()> {
-    let (witness, proof) = (folder.join("witness.json"), folder.join("proof.json"));
-    let computed = ezkl.witness(made, &input.flat()).await?;
-    std::fs::write(&witness, computed.json).context("cannot write the witness")?;
-    ezkl.prove(made, &witness, &proof).await?;
-    ensure!(ezkl.verify(made, &proof).await?, "EZKL's own proof of a row of the sample does not verify");
-    Ok(())
-}
-
 /// Moves everything into place, and writes down what belongs together.
 fn keep(made: &ModelFiles, target: &ModelFiles, ezkl_version: String, insecure_srs: bool) -> Result<()> {
     let mut digests = BTreeMap::new();
     for (name, path) in made.all() {
-        digests.insert(name.to_owned(), sha256(path)?);
+        digests.insert(name.to_owned(), digest::of_file(path)?);
     }
-    let manifest_path = target.folder.join(SETUP_MANIFEST);
-    // Without manifest the files are not held against each other: none may lie there while they are replaced.
-    if manifest_path.exists() {
-        std::fs::remove_file(&manifest_path).with_context(|| format!("cannot replace {}", manifest_path.display()))?;
-    }
-    for ((_, from), (_, to)) in
-        made.all().into_iter().zip(target.all()).chain([(("", &made.verifier), ("", &target.verifier))])
-    {
+    // The manifest first: until all files are in place they are refused as not belonging together.
+    let manifest = SetupManifest { ezkl_version, insecure_srs, digests };
+    let written = made.folder.join(SETUP_MANIFEST);
+    std::fs::write(&written, serde_json::to_vec_pretty(&manifest)?).context("cannot write the manifest")?;
+    move_into_place(&written, &target.folder.join(SETUP_MANIFEST))?;
+    move_into_place(&made.folder.join(SETUP_PROOF), &target.folder.join(SETUP_PROOF))?;
+    move_into_place(&made.verifier, &target.verifier)?;
+    for ((_, from), (_, to)) in made.all().into_iter().zip(target.all()) {
         if from != to {
-            std::fs::rename(from, to).with_context(|| format!("cannot move {} into place", to.display()))?;
+            move_into_place(from, to)?;
         }
     }
-    let manifest = SetupManifest { ezkl_version, insecure_srs, digests };
-    std::fs::write(&manifest_path, serde_json::to_vec_pretty(&manifest)?)
-        .with_context(|| format!("cannot write {}", manifest_path.display()))
+    Ok(())
+}
+
+fn move_into_place(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).with_context(|| format!("cannot move {} into place", to.display()))
 }
 
 /// Shows which step runs and for how long: a spinner on a terminal, plain lines elsewhere.

@@ -14,7 +14,7 @@ use super::mistakes::Mistake;
 use super::variables::{self, IfUnset, VARIABLES, Variable};
 
 /// What `Config::load` reads.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Sources {
     /// `nova.toml`: keys are the variables' names in lower case without `NOVA_`. May be absent.
     pub toml: PathBuf,

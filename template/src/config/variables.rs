@@ -251,7 +251,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("NOVA_IPFS_GATEWAY", Is("https://ipfs.io"), URL,
         "Where the documents of proof requests are read: GATEWAY/ipfs/CID."),
     variable("NOVA_HTTP_ADDRESS", Is("127.0.0.1:9464"), "address and port, such as 127.0.0.1:9464",
-        "Where health and metrics are served. The image sets `0.0.0.0:9464`."),
+        "Where `/healthz` and `/readyz` are served. The image sets `0.0.0.0:9464`."),
     variable("NOVA_LOG_LEVEL", Is("INFO"), "DEBUG, INFO, WARNING, ERROR or CRITICAL (TRACE and OFF too)",
         "Least severe message that is logged. `CRITICAL` counts as `ERROR`."),
     variable("NOVA_LOG_FORMAT", Is("human"), "human or json",

@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::settings::Settings;
 use crate::config::ModelFiles;
+use crate::digest;
 use crate::fault::{Classify as _, Fault, Result};
 
 /// What `setup` leaves beside the files it made: which belong together.
 pub const SETUP_MANIFEST: &str = "setup.json";
+
+/// The proof of a row of the sample that `setup` makes: with it a verifier contract can be tried.
+pub const SETUP_PROOF: &str = "setup_proof.json";
 
 /// The model files of one moment, read and checked.
 #[derive(Debug, Clone)]
@@ -90,7 +93,7 @@ impl ModelVersion {
         files.check_present()?;
         let mut digests = BTreeMap::new();
         for (name, path) in files.all() {
-            digests.insert(name.to_owned(), sha256(path).stop()?);
+            digests.insert(name.to_owned(), digest::of_file(path).stop()?);
         }
         check_setup(&files.folder, &digests)?;
         let settings = Settings::read(&files.settings)?;
@@ -183,17 +186,6 @@ fn check_setup(folder: &Path, digests: &BTreeMap<String, String>) -> Result<()> 
 }
 
 fn digest_of(digests: &BTreeMap<String, String>) -> String {
-    let mut hasher = Sha256::new();
-    for (name, digest) in digests {
-        hasher.update(format!("{digest}  {name}\n"));
-    }
-    hex::encode(hasher.finalize())
-}
-
-/// SHA-256 of a file, in hex, read in pieces: proving keys are large.
-pub fn sha256(path: &Path) -> anyhow::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    io::copy(&mut file, &mut hasher).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(hex::encode(hasher.finalize()))
+    let lines: Vec<String> = digests.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
+    digest::of_bytes(lines.concat().as_bytes())
 }

@@ -3,21 +3,23 @@
 
 pub mod felt;
 pub mod files;
+pub mod proof;
 pub mod settings;
 pub mod srs;
 pub mod witness;
 mod worker;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OnceCell, Semaphore};
 
 use crate::config::{self, ModelFiles};
 use crate::fault::{Classify as _, Fault, Result};
+use files::SETUP_PROOF;
 use witness::Witness;
 use worker::{Failure, Script, Worker};
 
@@ -31,6 +33,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Ezkl {
     witnesses: Arc<Pool>,
     prover: Arc<Pool>,
+    version: Arc<OnceCell<String>>,
     witness_timeout: Duration,
     prove_timeout: Duration,
 }
@@ -46,19 +49,24 @@ impl Ezkl {
         Ok(Self {
             witnesses: Arc::new(witnesses),
             prover: Arc::new(prover),
+            version: Arc::default(),
             witness_timeout: settings.witness_timeout,
             prove_timeout: settings.prove_timeout,
         })
     }
 
-    /// The version of the wheel, which also shows that a worker starts.
+    /// The version of the wheel, asked once: that also shows that a worker starts.
     pub async fn version(&self) -> Result<String> {
-        let version =
-            self.witnesses.call("version", json!({}), START_TIMEOUT).await.map_err(|failure| match failure {
-                Failure::Refused(reason) => Fault::Stop(anyhow!("EZKL does not tell its version: {reason}")),
-                other => Fault::Stop(other.into()),
-            })?;
-        version.as_str().map(str::to_owned).context("EZKL's version is no string").stop()
+        let ask = async || {
+            let version = self.witnesses.call("version", json!({}), START_TIMEOUT).await.retry()?;
+            version.as_str().map(str::to_owned).context("EZKL's version is no string").stop()
+        };
+        self.version.get_or_try_init(ask).await.cloned()
+    }
+
+    /// What is wrong with the workers, if their last call failed for another reason than EZKL's own.
+    pub fn trouble(&self) -> Option<String> {
+        self.witnesses.trouble().or_else(|| self.prover.trouble())
     }
 
     /// Runs the circuit on `input_data` (one list of values for each model input) and returns its witness.
@@ -93,6 +101,24 @@ impl Ezkl {
         // The proving key stays in the worker's memory until it ends: give it back.
         self.prover.retire().await;
         proved.map(drop).map_err(Failure::of_this_row)
+    }
+
+    /// Proves and verifies one input, and leaves the proof in `folder` as `setup_proof.json`.
+    ///
+    /// # Errors
+    /// If circuit, keys and SRS do not belong together.
+    pub async fn prove_input(&self, files: &ModelFiles, input_data: &[Vec<f64>], folder: &Path) -> Result<()> {
+        let (witness, proof) = (folder.join("witness.json"), folder.join(SETUP_PROOF));
+        let computed = self.witness(files, input_data).await?;
+        std::fs::write(&witness, computed.json).context("cannot write the witness").retry()?;
+        self.prove(files, &witness, &proof).await?;
+        if self.verify(files, &proof).await? {
+            return Ok(());
+        }
+        let folder = files.folder.display();
+        Err(Fault::Row(anyhow!(
+            "EZKL's own proof does not verify: circuit, keys and SRS in {folder} do not belong together"
+        )))
     }
 
     /// True if the proof is valid for the verification key.
@@ -134,11 +160,20 @@ struct Pool {
     idle: Mutex<Vec<Worker>>,
     niceness: u8,
     threads: usize,
+    /// Calls in a row that failed for another reason than EZKL's own, and the last reason.
+    failures: std::sync::Mutex<(u32, Option<String>)>,
 }
 
 impl Pool {
     fn new(script: Arc<Script>, size: usize, niceness: u8, threads: usize) -> Self {
-        Self { script, permits: Semaphore::new(size), idle: Mutex::default(), niceness, threads }
+        Self {
+            script,
+            permits: Semaphore::new(size),
+            idle: Mutex::default(),
+            niceness,
+            threads,
+            failures: Default::default(),
+        }
     }
 
     /// Calls a function on an idle worker, or on a new one. A worker that dies, hangs or talks rubbish is not used again.
@@ -150,15 +185,47 @@ impl Pool {
     ) -> std::result::Result<Value, Failure> {
         let Ok(_permit) = self.permits.acquire().await else { return Err(Failure::ShutDown) };
         let idle = self.idle.lock().await.pop();
-        let mut worker = match idle {
-            Some(worker) => worker,
-            None => Worker::start(&self.script, self.niceness, self.threads)?,
+        let started = match idle {
+            Some(worker) => Ok(worker),
+            None => self.start().await,
         };
-        let outcome = worker.call(function, args, deadline).await;
-        if matches!(outcome, Ok(_) | Err(Failure::Refused(_))) {
-            self.idle.lock().await.push(worker);
-        }
+        let outcome = match started {
+            Ok(mut worker) => {
+                let outcome = worker.call(function, args, deadline).await;
+                if matches!(outcome, Ok(_) | Err(Failure::Refused(_))) {
+                    self.idle.lock().await.push(worker);
+                }
+                outcome
+            }
+            Err(failure) => Err(failure),
+        };
+        self.remember(&outcome);
         outcome
+    }
+
+    /// A new worker; after failures in a row only after a while, so that a broken Python is not started all the time.
+    async fn start(&self) -> std::result::Result<Worker, Failure> {
+        let failures = self.failures().0;
+        if failures > 0 {
+            tokio::time::sleep(Duration::from_millis(100 << failures.min(7))).await;
+        }
+        Worker::start(&self.script, self.niceness, self.threads)
+    }
+
+    fn remember(&self, outcome: &std::result::Result<Value, Failure>) {
+        let mut failures = self.failures();
+        *failures = match outcome {
+            Ok(_) | Err(Failure::Refused(_) | Failure::ShutDown) => (0, None),
+            Err(failure) => (failures.0.saturating_add(1), Some(failure.to_string())),
+        };
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.failures().1.clone()
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, (u32, Option<String>)> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the idle workers: the next call starts a new one.

@@ -14,9 +14,6 @@ pub struct Settings {
     #[serde(default)]
     pub required_range_checks: Vec<(i128, i128)>,
     pub model_output_scales: Vec<i32>,
-    /// Shapes of the public instances.
-    #[serde(default)]
-    pub model_instance_shapes: Vec<Vec<usize>>,
     /// The version of EZKL that made the file.
     pub version: String,
 }
@@ -58,11 +55,6 @@ impl Settings {
         serde_json::from_str(&text).map_err(|error| {
             Fault::Stop(anyhow!("{} is not a settings file of EZKL: {error}; run `nova setup`", path.display()))
         })
-    }
-
-    /// One step of the first output: the smallest difference that the circuit can express.
-    pub fn output_step(&self) -> f64 {
-        self.model_output_scales.first().map_or(0.0, |scale| (-f64::from(*scale)).exp2())
     }
 
     /// The largest range that a range check of the circuit covers.

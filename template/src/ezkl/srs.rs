@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::anyhow;
 
-use super::files::sha256;
+use crate::digest;
 use crate::fault::{Classify as _, Fault, Result};
 
 /// SHA-256 of `kzg<k>.srs`, for k = 1 to 26: the perpetual powers of tau in the form that EZKL distributes, as listed in
@@ -41,7 +41,7 @@ const PUBLIC: [&str; 26] = [
 
 /// True if the file is a public SRS, of whatever size.
 pub fn is_public(path: &Path) -> Result<bool> {
-    let digest = sha256(path).stop()?;
+    let digest = digest::of_file(path).stop()?;
     Ok(PUBLIC.contains(&digest.as_str()))
 }
 

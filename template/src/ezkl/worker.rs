@@ -1,6 +1,5 @@
 //! One worker process: `ezkl/worker.py` under the configured Python.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -27,11 +26,19 @@ impl Script {
     pub fn unpack(python: &Path) -> anyhow::Result<Self> {
         let folder =
             tempfile::Builder::new().prefix("nova-ezkl-").tempdir().context("cannot make a temporary folder")?;
-        let path = folder.path().join("worker.py");
-        std::fs::File::create(&path)
-            .and_then(|mut file| file.write_all(SCRIPT.as_bytes()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { python: python.to_owned(), folder })
+        let script = Self { python: python.to_owned(), folder };
+        script.path().with_context(|| format!("cannot write to {}", script.folder.path().display()))?;
+        Ok(script)
+    }
+
+    /// The script's file, written again if somebody tidied the temporary folder.
+    fn path(&self) -> std::io::Result<PathBuf> {
+        let path = self.folder.path().join("worker.py");
+        if !path.exists() {
+            std::fs::create_dir_all(self.folder.path())?;
+            std::fs::write(&path, SCRIPT)?;
+        }
+        Ok(path)
     }
 
     /// A file for a worker's output, removed when dropped.
@@ -46,11 +53,17 @@ pub enum Failure {
     /// EZKL's own word: it will say the same again.
     #[error("EZKL: {0}")]
     Refused(String),
+    /// The machine's word (disk full, out of memory, too many files): it may say otherwise later.
+    #[error("the EZKL worker: {0}")]
+    Hindered(String),
     #[error("the EZKL worker took longer than {0:?} for {1} and was ended")]
     TimedOut(Duration, &'static str),
     #[error("the EZKL worker died ({0}): {1}")]
     Died(String, String),
-    #[error("cannot start the EZKL worker with {0}: {1}; install ezkl/requirements.txt, or set NOVA_PYTHON")]
+    #[error(
+        "cannot start the EZKL worker with {0}: {1}; set NOVA_PYTHON to a Python that has EZKL, or make one: \
+         python3 -m venv ezkl/.venv && ezkl/.venv/bin/pip install --require-hashes -r ezkl/requirements.txt"
+    )]
     NotStarted(PathBuf, std::io::Error),
     #[error("the daemon is shutting down")]
     ShutDown,
@@ -80,6 +93,9 @@ struct Reply {
     id: u64,
     value: Option<Value>,
     error: Option<String>,
+    /// True if the error is the machine's.
+    #[serde(default)]
+    passing: bool,
 }
 
 impl Worker {
@@ -89,7 +105,7 @@ impl Worker {
         let mut command = Command::new(&script.python);
         command
             .arg("-I")
-            .arg(script.folder.path().join("worker.py"))
+            .arg(script.path().map_err(not_started)?)
             .args(["--nice", &niceness.to_string()])
             .env_clear()
             .env("RAYON_NUM_THREADS", threads.to_string())
@@ -128,6 +144,9 @@ impl Worker {
             Ok(Ok(None) | Err(_)) => return Err(self.died().await),
         };
         match serde_json::from_str::<Reply>(&line) {
+            Ok(Reply { id, error: Some(error), passing: true, .. }) if id == self.calls => {
+                Err(Failure::Hindered(error))
+            }
             Ok(Reply { id, error: Some(error), .. }) if id == self.calls => Err(Failure::Refused(error)),
             Ok(Reply { id, value, .. }) if id == self.calls => Ok(value.unwrap_or(Value::Null)),
             _ => Err(Failure::Died("it was ended".to_owned(), format!("it answered {function} with rubbish"))),

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::tx::requeue;
-use super::{Ledger, RequestKey, backoff, broken, move_cursor, now};
+use super::{LEASE, Ledger, RequestKey, backoff, broken, move_cursor, now};
 use crate::fault::{Fault, Result};
 
 /// The log that asked, which no other log shares.
@@ -67,9 +67,6 @@ impl Challenge {
         if self.route == "ipfs" { Route::Ipfs } else { Route::Chain }
     }
 }
-
-/// Seconds after which a claim by a process that neither works nor dies is free again: longer than any proof takes.
-const LEASE: i64 = 7200;
 
 /// Seconds for which a proof request that cannot be served is tried again.
 const PATIENCE: i64 = 24 * 60 * 60;
@@ -136,6 +133,36 @@ impl Ledger {
                 .map_err(broken)?;
         }
         db.commit().await.map_err(broken)
+    }
+
+    /// The requests that a challenge asks about, if they were kept.
+    pub async fn named_requests(&self, key: &ChallengeKey) -> Result<Vec<String>> {
+        sqlx::query_scalar(
+            "SELECT request FROM challenge_request WHERE transaction_hash = ? AND log_index = ? ORDER BY position",
+        )
+        .bind(&key.transaction_hash)
+        .bind(key.log_index as i64)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(broken)
+    }
+
+    /// True if a proof of this request was made before.
+    pub async fn is_proven(&self, request: &str) -> Result<bool> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM proof WHERE request = ?)")
+            .bind(request)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(broken)
+    }
+
+    /// Deliveries queued since `since`, in unix seconds: each costs gas.
+    pub async fn deliveries_since(&self, since: i64) -> Result<u32> {
+        sqlx::query_scalar("SELECT count(*) FROM tx WHERE purpose IN ('respond', 'prove') AND queued_at >= ?")
+            .bind(since)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(broken)
     }
 
     /// Keeps that a proof was made and verified.
@@ -275,10 +302,11 @@ impl Ledger {
         .execute(&mut *db)
         .await
         .map_err(broken)?;
-        let fatal =
-            "UPDATE tx SET state = 'queued', tries = 0, next_try = 0 WHERE transaction_hash = ? AND state = 'fatal'";
-        requeue(&mut db, fatal, transaction_hash).await?;
+        if retried.rows_affected() == 0 {
+            return Ok(false);
+        }
+        requeue(&mut db, transaction_hash).await?;
         db.commit().await.map_err(broken)?;
-        Ok(retried.rows_affected() > 0)
+        Ok(true)
     }
 }

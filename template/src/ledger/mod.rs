@@ -22,10 +22,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 pub use challenge::{Challenge, ChallengeKey, Route, SeenChallenge};
 pub use request::{Inferred, Request, RequestKey, SeenRequest};
 pub use status::{Counts, Status};
-pub use tx::{Attempt, Mined, NewAttempt, Purpose, Targets, Tx};
+pub use tx::{Allowed, Attempt, Mined, NewAttempt, Purpose, Targets, Tx};
 
 use crate::fault::{Classify as _, Fault, Result};
 use owner::Owner;
+
+/// Seconds after which a claim that nobody renews is free again. Workers renew theirs each minute.
+const LEASE: i64 = 300;
 
 /// The ledger of one modeler on one chain, kept in SQLite.
 #[derive(Clone)]

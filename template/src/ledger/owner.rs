@@ -29,16 +29,22 @@ impl Owner {
         fs::create_dir_all(folder)?;
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
+            if is_being_made(&path) {
+                continue;
+            }
             if let Ok(file) = OpenOptions::new().write(true).open(&path)
                 && file.try_lock().is_ok()
             {
                 fs::remove_file(&path)?;
             }
         }
-        let file = tempfile::Builder::new().prefix("").rand_bytes(12).tempfile_in(folder)?;
-        let (file, path) = file.keep().map_err(|error| error.error)?;
-        file.lock()?;
-        Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), file))
+        // Locked before it has its name: under that name it is never seen unlocked.
+        let file = tempfile::Builder::new().prefix(".").rand_bytes(12).tempfile_in(folder)?;
+        file.as_file().lock()?;
+        let hidden = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = hidden.trim_start_matches('.').to_owned();
+        let file = file.persist(folder.join(&name)).map_err(|error| error.error)?;
+        Ok((name, file))
     }
 
     pub fn name(&self) -> &str {
@@ -51,6 +57,10 @@ impl Owner {
             || File::open(self.folder.join(name))
                 .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }
+}
+
+fn is_being_made(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
 impl Drop for Owner {

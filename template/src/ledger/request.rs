@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::tx::requeue;
-use super::{Ledger, backoff, broken, move_cursor, now};
+use super::{LEASE, Ledger, backoff, broken, move_cursor, now};
 use crate::fault::{Fault, Result};
 
 /// What identifies a request on one chain.
@@ -27,6 +27,8 @@ pub struct SeenRequest {
     pub requested: u64,
     /// Until when an answer counts, on the chain's clock.
     pub deadline: u64,
+    /// Why it cannot be answered, if the contract does not tell what was asked.
+    pub unreadable: Option<String>,
 }
 
 /// A request as the ledger holds it.
@@ -65,18 +67,26 @@ pub struct Inferred {
     pub commitment: Option<Vec<u8>>,
 }
 
-/// Seconds after which a claim by a process that neither works nor dies is free again.
-const LEASE: i64 = 300;
-
 impl Ledger {
     /// Writes the requests of a range of blocks and moves the cursor past it, both or neither. Returns how many are new.
-    pub async fn see_requests(&self, stream: &str, requests: &[SeenRequest], next_block: u64) -> Result<u64> {
+    /// A request whose deadline has passed at `chain_time` is `expired` from the start, one that cannot be read `failed`.
+    pub async fn see_requests(
+        &self,
+        stream: &str,
+        requests: &[SeenRequest],
+        next_block: u64,
+        chain_time: u64,
+    ) -> Result<u64> {
         let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
         let mut new = 0;
         for request in requests {
             new += sqlx::query(
-                "INSERT INTO request (contract, id, input, consumer, block, block_hash, requested, deadline, seen_at, changed_at)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?9, ?9) ON CONFLICT DO NOTHING",
+                "INSERT INTO request
+                     (contract, id, input, consumer, block, block_hash, requested, deadline, seen_at, changed_at, reason, state)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?9, ?9,
+                     coalesce(?10, iif(?8 < ?11, 'it was first seen after its deadline', NULL)),
+                     iif(?10 IS NOT NULL, 'failed', iif(?8 < ?11, 'expired', 'seen')))
+                 ON CONFLICT DO NOTHING",
             )
             .bind(&request.key.contract)
             .bind(&request.key.id)
@@ -87,6 +97,8 @@ impl Ledger {
             .bind(request.requested as i64)
             .bind(request.deadline as i64)
             .bind(now())
+            .bind(&request.unreadable)
+            .bind(chain_time as i64)
             .execute(&mut *db)
             .await
             .map_err(broken)?
@@ -177,6 +189,17 @@ impl Ledger {
         .map_err(broken)
     }
 
+    /// Keeps the claims of a process that works on them.
+    pub async fn renew_claims(&self) -> Result<()> {
+        for renew in [
+            "UPDATE request SET lease_until = ? WHERE owner = ?",
+            "UPDATE challenge SET lease_until = ? WHERE owner = ?",
+        ] {
+            sqlx::query(renew).bind(now() + LEASE).bind(self.owner()).execute(&self.pool).await.map_err(broken)?;
+        }
+        Ok(())
+    }
+
     /// Gives claimed requests back untouched: their turn comes again after a restart.
     pub async fn release_requests(&self) -> Result<()> {
         sqlx::query("UPDATE request SET owner = NULL, lease_until = 0 WHERE owner = ?")
@@ -206,13 +229,11 @@ impl Ledger {
         .execute(&mut *db)
         .await
         .map_err(broken)?;
-        requeue(
-            &mut db,
-            "UPDATE tx SET state = 'queued', tries = 0, next_try = 0 WHERE request = ? AND state = 'fatal'",
-            id,
-        )
-        .await?;
+        if retried.rows_affected() == 0 {
+            return Ok(false);
+        }
+        requeue(&mut db, id).await?;
         db.commit().await.map_err(broken)?;
-        Ok(retried.rows_affected() > 0)
+        Ok(true)
     }
 }

@@ -1,4 +1,4 @@
-//! What the ledger holds, for people: `nova status` and the operator's page.
+//! What the ledger holds, for people: `nova status`.
 
 use serde::Serialize;
 use sqlx::FromRow;

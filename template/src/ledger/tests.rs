@@ -2,6 +2,7 @@
 
 use super::*;
 
+const ALL: Allowed = Allowed { answers: true, proofs: true };
 const CONTRACT: &str = "0xc0";
 
 fn key(n: u8) -> RequestKey {
@@ -17,6 +18,7 @@ fn seen(n: u8, deadline: u64) -> SeenRequest {
         block_hash: "0xb10c".to_owned(),
         requested: deadline - 600,
         deadline,
+        unreadable: None,
     }
 }
 
@@ -57,7 +59,7 @@ async fn ledger() -> (tempfile::TempDir, Ledger) {
 /// A ledger whose request 1 is inferred and queued.
 async fn answering(commitment: bool) -> (tempfile::TempDir, Ledger) {
     let (folder, ledger) = ledger().await;
-    ledger.see_requests("requests", &[seen(1, 1000)], 8).await.unwrap();
+    ledger.see_requests("requests", &[seen(1, 1000)], 8, 0).await.unwrap();
     ledger.claim_requests(1).await.unwrap();
     ledger.inferred(&key(1), &inferred(commitment)).await.unwrap();
     assert_eq!(ledger.queue_answers(&targets()).await.unwrap(), 1);
@@ -72,8 +74,8 @@ async fn state(ledger: &Ledger, n: u8) -> String {
 async fn reading_a_log_twice_adds_nothing() {
     let (_folder, ledger) = ledger().await;
     assert_eq!(ledger.cursor("requests").await.unwrap(), None);
-    assert_eq!(ledger.see_requests("requests", &[seen(1, 1000), seen(2, 1000)], 8).await.unwrap(), 2);
-    assert_eq!(ledger.see_requests("requests", &[seen(2, 1000), seen(3, 1000)], 9).await.unwrap(), 1);
+    assert_eq!(ledger.see_requests("requests", &[seen(1, 1000), seen(2, 1000)], 8, 0).await.unwrap(), 2);
+    assert_eq!(ledger.see_requests("requests", &[seen(2, 1000), seen(3, 1000)], 9, 0).await.unwrap(), 1);
     assert_eq!(ledger.cursor("requests").await.unwrap(), Some(9));
 }
 
@@ -81,7 +83,7 @@ async fn reading_a_log_twice_adds_nothing() {
 async fn a_claimed_request_is_nobody_elses_until_its_owner_dies() {
     let (folder, ledger) = ledger().await;
     let other = Ledger::open(folder.path()).await.unwrap();
-    ledger.see_requests("requests", &[seen(1, 1000), seen(2, 2000)], 8).await.unwrap();
+    ledger.see_requests("requests", &[seen(1, 1000), seen(2, 2000)], 8, 0).await.unwrap();
     let first = ledger.claim_requests(1).await.unwrap();
     assert_eq!(first[0].id, key(2).id, "the newest goes first");
     assert_eq!(other.claim_requests(9).await.unwrap().len(), 1);
@@ -94,7 +96,7 @@ async fn a_claimed_request_is_nobody_elses_until_its_owner_dies() {
 #[tokio::test]
 async fn a_request_that_may_succeed_later_waits_and_one_that_may_not_fails() {
     let (_folder, ledger) = ledger().await;
-    ledger.see_requests("requests", &[seen(1, 1000), seen(2, 1000)], 8).await.unwrap();
+    ledger.see_requests("requests", &[seen(1, 1000), seen(2, 1000)], 8, 0).await.unwrap();
     let claimed = ledger.claim_requests(2).await.unwrap();
     ledger.request_fault(&claimed[0], &Fault::Retry(anyhow!("Plumber is down"))).await.unwrap();
     ledger.request_fault(&claimed[1], &Fault::Row(anyhow!("no wallet"))).await.unwrap();
@@ -111,7 +113,7 @@ async fn a_request_that_may_succeed_later_waits_and_one_that_may_not_fails() {
 #[tokio::test]
 async fn requests_expire_on_the_chains_clock_and_answers_under_way_do_not() {
     let (_folder, ledger) = answering(false).await;
-    ledger.see_requests("requests", &[seen(2, 1000), seen(3, 2000)], 9).await.unwrap();
+    ledger.see_requests("requests", &[seen(2, 1000), seen(3, 2000)], 9, 0).await.unwrap();
     assert_eq!(ledger.expire_requests(1500).await.unwrap(), 1);
     assert_eq!(state(&ledger, 1).await, "answering");
     assert_eq!(state(&ledger, 2).await, "expired");
@@ -122,12 +124,12 @@ async fn requests_expire_on_the_chains_clock_and_answers_under_way_do_not() {
 async fn an_answer_is_signed_after_its_commitment_and_queued_once() {
     let (_folder, ledger) = answering(true).await;
     assert_eq!(ledger.queue_answers(&targets()).await.unwrap(), 0);
-    let first = ledger.sendable(9).await.unwrap();
+    let first = ledger.sendable(9, ALL).await.unwrap();
     assert_eq!(first.len(), 1);
     assert_eq!(first[0].purpose(), Purpose::Commit);
     assert_eq!(first[0].target, "0x4e9");
     ledger.signed(&first[0].key, &attempt("0x01", 5)).await.unwrap();
-    let second = ledger.sendable(9).await.unwrap();
+    let second = ledger.sendable(9, ALL).await.unwrap();
     assert_eq!(second[0].purpose(), Purpose::Answer);
     assert_eq!(second[0].target, CONTRACT);
 }
@@ -135,7 +137,7 @@ async fn an_answer_is_signed_after_its_commitment_and_queued_once() {
 #[tokio::test]
 async fn a_transaction_is_signed_once_and_its_bytes_are_kept() {
     let (_folder, ledger) = answering(false).await;
-    let tx = ledger.sendable(9).await.unwrap().remove(0);
+    let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
     assert!(ledger.signed(&tx.key, &attempt("0x02", 6)).await.is_err());
     let kept = ledger.attempts(&tx.key).await.unwrap();
@@ -148,7 +150,7 @@ async fn a_transaction_is_signed_once_and_its_bytes_are_kept() {
 #[tokio::test]
 async fn the_request_is_final_when_its_answer_is_deep_enough() {
     let (_folder, ledger) = answering(false).await;
-    let tx = ledger.sendable(9).await.unwrap().remove(0);
+    let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
     ledger.broadcast(&tx.key).await.unwrap();
     let mined = Mined { hash: "0x01".to_owned(), block: 9, time: 990, gas_used: 50_000 };
@@ -165,11 +167,11 @@ async fn the_request_is_final_when_its_answer_is_deep_enough() {
 #[tokio::test]
 async fn a_lost_nonce_puts_the_transaction_back() {
     let (_folder, ledger) = answering(false).await;
-    let tx = ledger.sendable(9).await.unwrap().remove(0);
+    let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
-    ledger.nonce_lost(&tx.key).await.unwrap();
+    ledger.sign_anew(&tx.key, "its nonce was spent by another transaction").await.unwrap();
     assert!(ledger.attempts(&tx.key).await.unwrap().is_empty());
-    assert_eq!(ledger.sendable(9).await.unwrap()[0].key, tx.key);
+    assert_eq!(ledger.sendable(9, ALL).await.unwrap()[0].key, tx.key);
     assert_eq!(ledger.next_nonce("0xme").await.unwrap(), None);
     assert_eq!(ledger.next_sequence_id("0xme").await.unwrap(), Some(16), "a sequence id is never used again");
 }
@@ -177,10 +179,10 @@ async fn a_lost_nonce_puts_the_transaction_back() {
 #[tokio::test]
 async fn a_fatal_answer_ends_its_request_with_the_reason() {
     let (_folder, ledger) = answering(true).await;
-    let commit = ledger.sendable(9).await.unwrap().remove(0);
+    let commit = ledger.sendable(9, ALL).await.unwrap().remove(0);
     ledger.fatal(&commit, "failed", "AlreadyCommitted").await.unwrap();
     assert_eq!(state(&ledger, 1).await, "answering", "the answer can still be sent");
-    let answer = ledger.sendable(9).await.unwrap().remove(0);
+    let answer = ledger.sendable(9, ALL).await.unwrap().remove(0);
     ledger.fatal(&answer, "answered", "the chain holds our answer already").await.unwrap();
     assert_eq!(state(&ledger, 1).await, "answered");
 }
@@ -189,13 +191,13 @@ async fn a_fatal_answer_ends_its_request_with_the_reason() {
 async fn retry_brings_back_what_failed_in_sending_too() {
     let (_folder, ledger) = answering(false).await;
     assert!(!ledger.retry_request(&key(1).id).await.unwrap(), "it has not failed");
-    let tx = ledger.sendable(9).await.unwrap().remove(0);
+    let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     ledger.fatal(&tx, "failed", "reverted on chain: window closed").await.unwrap();
     assert_eq!(state(&ledger, 1).await, "failed");
-    assert!(ledger.sendable(9).await.unwrap().is_empty());
+    assert!(ledger.sendable(9, ALL).await.unwrap().is_empty());
     assert!(ledger.retry_request(&key(1).id).await.unwrap());
     assert_eq!(state(&ledger, 1).await, "answering");
-    assert_eq!(ledger.sendable(9).await.unwrap()[0].key, tx.key);
+    assert_eq!(ledger.sendable(9, ALL).await.unwrap()[0].key, tx.key);
 }
 
 #[tokio::test]
@@ -220,7 +222,7 @@ async fn a_challenge_goes_from_asked_to_final() {
     assert_eq!(ledger.claim_challenge().await.unwrap().unwrap().state, "proved");
     ledger.uploaded(&key, "cid", &[1]).await.unwrap();
     assert_eq!(ledger.queue_deliveries(&targets()).await.unwrap(), 1);
-    let tx = ledger.sendable(9).await.unwrap().remove(0);
+    let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     assert_eq!((tx.purpose(), tx.target.as_str()), (Purpose::Respond, "0x3d"));
     ledger.signed(&tx.key, &attempt("0x01", 1)).await.unwrap();
     ledger.mined(&tx.key, &Mined { hash: "0x01".to_owned(), block: 9, time: 1, gas_used: 1 }).await.unwrap();
@@ -231,7 +233,7 @@ async fn a_challenge_goes_from_asked_to_final() {
 #[tokio::test]
 async fn the_schema_refuses_states_without_what_they_need() {
     let (_folder, ledger) = ledger().await;
-    ledger.see_requests("requests", &[seen(1, 1000)], 8).await.unwrap();
+    ledger.see_requests("requests", &[seen(1, 1000)], 8, 0).await.unwrap();
     for update in [
         "UPDATE request SET state = 'inferred'",
         "UPDATE request SET state = 'failed'",

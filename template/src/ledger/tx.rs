@@ -1,7 +1,6 @@
 //! What must happen on chain: `queued → signed → broadcast → mined → final`, or `fatal` with the reason.
 //!
-//! An attempt's signed bytes are here before any node sees them, and every hash ever sent is kept: whichever is mined
-//! counts.
+//! An attempt's signed bytes are here before any node sees them, and every hash ever signed is kept.
 
 use sqlx::FromRow;
 
@@ -19,6 +18,13 @@ pub enum Purpose {
     Respond,
     /// `ProofRegistry.submitProof`.
     Prove,
+}
+
+/// What the owner lets us send.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed {
+    pub answers: bool,
+    pub proofs: bool,
 }
 
 /// Where calls go that are not the request's own contract.
@@ -78,6 +84,8 @@ pub struct NewAttempt {
 pub struct Attempt {
     pub hash: String,
     pub nonce: i64,
+    /// When the MultiSig refuses it, on the chain's clock.
+    pub expires: Option<i64>,
     pub raw: Vec<u8>,
 }
 
@@ -153,13 +161,16 @@ impl Ledger {
     }
 
     /// Transactions whose turn it is to be signed: answers by deadline, then proofs.
-    pub async fn sendable(&self, limit: usize) -> Result<Vec<Tx>> {
+    pub async fn sendable(&self, limit: usize, allowed: Allowed) -> Result<Vec<Tx>> {
         sqlx::query_as(
             "SELECT * FROM tx WHERE state = 'queued' AND next_try <= ?
+                 AND iif(purpose IN ('commit', 'answer'), ?, ?)
                  AND (after IS NULL OR (SELECT state FROM tx AS earlier WHERE earlier.key = tx.after) <> 'queued')
              ORDER BY deadline IS NULL, deadline, queued_at, key LIMIT ?",
         )
         .bind(now())
+        .bind(allowed.answers)
+        .bind(allowed.proofs)
         .bind(limit as i64)
         .fetch_all(&self.pool)
         .await
@@ -308,8 +319,8 @@ impl Ledger {
         db.commit().await.map_err(broken)
     }
 
-    /// `signed | broadcast → queued`: the nonce was spent by another transaction, none of ours can be mined.
-    pub async fn nonce_lost(&self, key: &str) -> Result<()> {
+    /// `signed | broadcast → queued`: what was signed cannot be mined any more, or was mined for nothing.
+    pub async fn sign_anew(&self, key: &str, reason: &str) -> Result<()> {
         let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
         sqlx::query("UPDATE attempt SET state = 'lost' WHERE tx = ?")
             .bind(key)
@@ -317,9 +328,9 @@ impl Ledger {
             .await
             .map_err(broken)?;
         sqlx::query(
-            "UPDATE tx SET state = 'queued', reason = 'its nonce was spent by another transaction', changed_at = ?
-             WHERE key = ? AND state IN ('signed', 'broadcast')",
+            "UPDATE tx SET state = 'queued', reason = ?, changed_at = ? WHERE key = ? AND state IN ('signed', 'broadcast')",
         )
+        .bind(reason)
         .bind(now())
         .bind(key)
         .execute(&mut *db)
@@ -356,9 +367,26 @@ impl Ledger {
     }
 }
 
-/// `fatal → queued` for what a person wants tried again; `query` names the rows by `id`.
-pub(super) async fn requeue(db: &mut sqlx::SqliteConnection, query: &'static str, id: &str) -> Result<()> {
-    sqlx::query(query).bind(id).execute(db).await.map(drop).map_err(broken)
+/// `fatal → queued` for what a person wants tried again: the transactions of a request id, or of a challenge's
+/// transaction. What was signed for them is spent.
+pub(super) async fn requeue(db: &mut sqlx::SqliteConnection, id: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE attempt SET state = 'lost'
+         WHERE tx IN (SELECT key FROM tx WHERE (request = ?1 OR transaction_hash = ?1) AND state = 'fatal')",
+    )
+    .bind(id)
+    .execute(&mut *db)
+    .await
+    .map_err(broken)?;
+    sqlx::query(
+        "UPDATE tx SET state = 'queued', tries = 0, next_try = 0
+         WHERE (request = ?1 OR transaction_hash = ?1) AND state = 'fatal'",
+    )
+    .bind(id)
+    .execute(&mut *db)
+    .await
+    .map(drop)
+    .map_err(broken)
 }
 
 /// Ends the request or challenge behind a transaction. A commitment's end decides nothing: its answer does.

@@ -9,11 +9,13 @@ use polars::prelude::DataFrame;
 use super::predict::{Circuit, Prediction, Predictor};
 use crate::chain::Chain;
 use crate::config::Config;
+use crate::digest;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::features::{Input, frame, parse_input};
 use crate::ledger::{Inferred, Ledger, Request};
 use crate::spectral::plumber::Plumber;
-use crate::witness::{Manifest, Store, sha256};
+use crate::times::milliseconds;
+use crate::witness::{Manifest, Store};
 
 /// Answers requests.
 #[derive(Clone)]
@@ -159,17 +161,12 @@ fn manifest_of(request: &Request, prediction: &Prediction, circuit: &Circuit) ->
         model_digest: circuit.version.digest.clone(),
         model_files: circuit.version.digests.clone(),
         ezkl_version: settings.version.clone(),
-        witness_sha256: sha256(&witness.json),
+        witness_sha256: digest::of_bytes(&witness.json),
         instances: Manifest::write_instances(&witness.instances(settings).fail_row()?),
         model_value: first(&prediction.model.values),
         circuit_value: first(&outputs.values).context("the circuit has no output").fail_row()?,
         submitted_value: prediction.submitted,
     })
-}
-
-/// For the log: two decimals are as fine as these stages repeat.
-fn milliseconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e5).round() / 1e2
 }
 
 /// The first value of the first output: what `status` shows of a model with several.

@@ -1,10 +1,10 @@
 //! One inference, without chain and ledger: features → `pre_process` → candle → circuit → checks → `post_process`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use polars::prelude::DataFrame;
+use tokio::sync::Semaphore;
 
 use crate::config::{Config, Inference, InferenceSource};
 use crate::context::{Context, ContextFiles};
@@ -15,6 +15,7 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::hook_runner::run_hook;
 use crate::hooks;
 use crate::model::{Model, ModelInput, ModelOutput};
+use crate::times::Times;
 
 /// The default of `NOVA_MAX_DIVERGENCE_ABS`, in steps of the circuit's output: what rounding at both ends explains.
 const STEPS_OF_DIVERGENCE: f64 = 2.0;
@@ -26,6 +27,8 @@ pub struct Predictor {
     circuit: Option<Circuit>,
     settings: Inference,
     files: Arc<ContextFiles>,
+    /// A hook's deadline begins when there is a core for it.
+    cores: Arc<Semaphore>,
 }
 
 /// The circuit, as the model files have it.
@@ -47,35 +50,6 @@ pub struct Prediction {
     pub times: Times,
 }
 
-/// How long each stage took, in the order in which they ran.
-#[derive(Debug, Clone, Default)]
-pub struct Times(pub Vec<(&'static str, Duration)>);
-
-impl Times {
-    /// The time of a stage that has run.
-    pub fn of(&self, stage: &str) -> Option<Duration> {
-        self.0.iter().find(|(name, _)| *name == stage).map(|(_, time)| *time)
-    }
-
-    /// Runs a stage and keeps its time.
-    pub async fn stage<T>(&mut self, name: &'static str, work: impl Future<Output = T>) -> T {
-        let start = Instant::now();
-        let result = work.await;
-        self.0.push((name, start.elapsed()));
-        result
-    }
-}
-
-impl std::fmt::Display for Times {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (i, (name, time)) in self.0.iter().enumerate() {
-            let comma = if i == 0 { "" } else { ", " };
-            write!(f, "{comma}{name} {:.1} ms", time.as_secs_f64() * 1000.0)?;
-        }
-        Ok(())
-    }
-}
-
 impl Predictor {
     /// # Errors
     /// `Stop`: an ONNX file that is absent, damaged, or uses an op that cannot run.
@@ -86,6 +60,7 @@ impl Predictor {
             circuit,
             settings: config.inference.clone(),
             files: ContextFiles::new(config.model_files.folder.clone()),
+            cores: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
         })
     }
 
@@ -96,6 +71,7 @@ impl Predictor {
     /// Runs the owner's `pre_process` and checks its frame against the model's inputs.
     pub async fn model_input(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<ModelInput> {
         let context = self.context(request_id, raw_input);
+        let _core = self.cores.acquire().await.context("the hooks have ended").stop()?;
         let frame =
             run_hook("pre_process", self.settings.hook_timeout, move || hooks::pre_process(&context, features)).await?;
         self.model
@@ -137,6 +113,7 @@ impl Predictor {
 
     async fn post_process(&self, request_id: &str, raw_input: &str, output: ModelOutput) -> Result<f64> {
         let context = self.context(request_id, raw_input);
+        let _core = self.cores.acquire().await.context("the hooks have ended").stop()?;
         let value =
             run_hook("post_process", self.settings.hook_timeout, move || hooks::post_process(&context, &output))
                 .await?;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::chain::Chain;
 use crate::config::Config;
 use crate::ezkl::Ezkl;
+use crate::ezkl::proof::ProofFile;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Challenge, Ledger, RequestKey, Route, now};
 use crate::spectral::gateway;
@@ -20,7 +21,7 @@ use crate::witness::{Manifest, Store};
 const MAX_REQUESTS: usize = 100;
 const DAY: i64 = 24 * 60 * 60;
 /// When to look again once the day's proofs are used up.
-const PATIENCE: i64 = 600;
+const LOOK_AGAIN: i64 = 600;
 
 /// Makes proofs from saved witnesses. Knows neither chain nor network.
 #[derive(Clone)]
@@ -41,33 +42,24 @@ pub struct Proof {
     pub vk_digest: String,
 }
 
-/// What the daemon reads of EZKL's proof file.
-#[derive(Deserialize)]
-struct ProofFile {
-    instances: Vec<Vec<String>>,
-    hex_proof: String,
-}
-
-impl Proof {
-    /// The bytes that a Solidity verifier takes.
-    pub fn bytes(&self) -> Result<Vec<u8>> {
-        let file: ProofFile = serde_json::from_slice(&self.json).context("the proof file is damaged").fail_row()?;
-        hex::decode(file.hex_proof.trim_start_matches("0x")).context("the proof file holds no proof").fail_row()
-    }
-}
-
 impl Prover {
-    /// The proof of what was answered to a request: the one in the store, or a new one, verified.
+    /// The proof of what was answered to a request: the one in the store if it holds, else a new one. Verified either way.
     pub async fn prove(&self, request_id: &str) -> Result<Proof> {
         let manifest = self.store.manifest(request_id).await?;
         let version = self.store.model(&self.config.artifacts, &manifest.model_digest).await?;
-        let vk_digest = version.vk_digest().to_owned();
-        if let Some(json) = self.store.proof(request_id).await? {
-            return Ok(Proof { manifest, json, seconds: None, vk_digest });
-        }
-        version.settings.check_version(&self.ezkl.version().await?, &version.files.settings)?;
+        let wheel = self.ezkl.version().await?;
+        // Another model's version concerns this request, not the daemon.
+        version.settings.check_version(&wheel, &version.files.settings).map_err(|fault| Fault::Row(fault.into()))?;
         let folder = tempfile::tempdir().context("cannot make a temporary folder").retry()?;
         let (witness, proof) = (folder.path().join("witness.json"), folder.path().join("proof.json"));
+        let vk_digest = version.vk_digest().to_owned();
+        if let Some(json) = self.store.proof(request_id).await? {
+            tokio::fs::write(&proof, &json).await.context("cannot write a temporary file").retry()?;
+            if check_instances(&json, &manifest).is_ok() && self.ezkl.verify(&version.files, &proof).await? {
+                return Ok(Proof { manifest, json, seconds: None, vk_digest });
+            }
+            tracing::warn!(request = request_id, "the proof in the store does not hold, it is made anew");
+        }
         self.store.fetch_witness(&manifest, &witness).await?;
         let start = Instant::now();
         self.ezkl.prove(&version.files, &witness, &proof).await?;
@@ -89,16 +81,8 @@ impl Prover {
 
 /// The proof must show the very inputs and outputs that were promised.
 fn check_instances(json: &[u8], manifest: &Manifest) -> anyhow::Result<()> {
-    let file: ProofFile =
-        serde_json::from_slice(json).context("EZKL's proof file has another form than that of EZKL 23")?;
-    let shown = file
-        .instances
-        .iter()
-        .flatten()
-        .map(|felt| crate::ezkl::felt::Felt::from_hex_le(felt))
-        .collect::<anyhow::Result<Vec<_>>>()?;
     ensure!(
-        Manifest::write_instances(&shown) == manifest.instances,
+        Manifest::write_instances(&ProofFile::read(json)?.instances()?) == manifest.instances,
         "the proof of request {} shows other inputs or outputs than were promised",
         manifest.request_id
     );
@@ -134,13 +118,9 @@ impl Responder {
 
     async fn respond(&self, challenge: &Challenge) -> Result<()> {
         let ids = self.requests_of(challenge).await?;
-        let made_today = self.ledger.proofs_since(now() - DAY).await? as usize;
-        if made_today + ids.len()
-            > self.prover.config.chain.as_ref().map_or(0, |chain| chain.max_proofs_per_day as usize)
-        {
-            let reason = format!("{made_today} proofs were made in 24 hours, which NOVA_MAX_PROOFS_PER_DAY limits");
+        if let Some(reason) = self.over_the_limit(&ids).await? {
             tracing::warn!(asked_in = challenge.transaction_hash, reason, "this proof request waits");
-            return self.ledger.postpone_challenge(challenge, &reason, now() + PATIENCE).await;
+            return self.ledger.postpone_challenge(challenge, &reason, now() + LOOK_AGAIN).await;
         }
         let mut proofs = Vec::new();
         for id in &ids {
@@ -150,6 +130,25 @@ impl Responder {
             Route::Chain => self.deliver_on_chain(challenge, &proofs).await,
             Route::Ipfs => self.deliver_by_ipfs(challenge, &proofs).await,
         }
+    }
+
+    /// Why these proofs would cost more than `NOVA_MAX_PROOFS_PER_DAY` allows. Proofs that exist cost their delivery only.
+    async fn over_the_limit(&self, ids: &[String]) -> Result<Option<String>> {
+        let limit = self.prover.config.chain.as_ref().map_or(0, |chain| chain.max_proofs_per_day as usize);
+        let mut unproven = 0;
+        for id in ids {
+            unproven += usize::from(!self.ledger.is_proven(id).await?);
+        }
+        if unproven > limit {
+            return Err(Fault::Row(anyhow!("it asks for {unproven} proofs, NOVA_MAX_PROOFS_PER_DAY allows {limit}")));
+        }
+        let proofs = self.ledger.proofs_since(now() - DAY).await? as usize;
+        let deliveries = self.ledger.deliveries_since(now() - DAY).await? as usize;
+        if proofs + unproven > limit || deliveries + 1 > limit {
+            let made = format!("{proofs} proofs were made and {deliveries} delivered in 24 hours");
+            return Ok(Some(format!("{made}, NOVA_MAX_PROOFS_PER_DAY allows {limit}")));
+        }
+        Ok(None)
     }
 
     async fn prove(&self, id: &str) -> Result<Proof> {
@@ -167,6 +166,10 @@ impl Responder {
 
     /// The requests that a challenge is about: its payload is one, or the CID of a document that names several.
     async fn requests_of(&self, challenge: &Challenge) -> Result<Vec<String>> {
+        let named = self.ledger.named_requests(&challenge.key()).await?;
+        if !named.is_empty() {
+            return Ok(named);
+        }
         let payload = challenge.payload.trim();
         let ids = match is_request_id(payload) {
             true => vec![payload.to_lowercase()],
@@ -185,7 +188,8 @@ impl Responder {
     async fn deliver_on_chain(&self, challenge: &Challenge, proofs: &[Proof]) -> Result<()> {
         let [proof] = proofs else { return Err(Fault::Row(anyhow!("the registry asks for one proof at a time"))) };
         let manifest = &proof.manifest;
-        let call = self.chain.delivery_on_chain(&manifest.request_id, proof.bytes()?, &manifest.instance_bytes()?)?;
+        let bytes = ProofFile::read(&proof.json).and_then(|file| file.bytes()).fail_row()?;
+        let call = self.chain.delivery_on_chain(&manifest.request_id, bytes, &manifest.instance_bytes()?)?;
         self.ledger.proved(&challenge.key(), Some(&call)).await
     }
 

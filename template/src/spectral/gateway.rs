@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::http::Service;
+use super::service::Service;
 use crate::fault::{Fault, Result};
 
 /// A document of request ids is far below this.

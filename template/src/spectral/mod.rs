@@ -1,10 +1,10 @@
 //! Spectral's services off chain: Plumber (features, uploads), Pulse (MultiSig), and the IPFS gateway.
 
 pub mod gateway;
-pub mod http;
 mod lenient;
 pub mod plumber;
 pub mod pulse;
+mod service;
 
 #[cfg(test)]
 mod test_server;

@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::gateway::is_cid;
-use super::http::Service;
 use super::lenient;
+use super::service::Service;
 use crate::address::is_address;
 use crate::fault::{Fault, Result};
 use crate::features::WALLET;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result as Anyhow, anyhow, bail, ensure};
 use serde_json::Value;
 
-use super::http::Service;
+use super::service::Service;
 use crate::address::is_address;
 use crate::fault::{Fault, Result};
 

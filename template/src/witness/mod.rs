@@ -11,9 +11,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Storage};
+use crate::digest;
 use crate::ezkl::felt::Felt;
 use crate::ezkl::files::ModelVersion;
 use crate::fault::{Classify as _, Fault, Result};
@@ -102,7 +102,7 @@ impl Store {
             .get(&path_of(id, "witness.json"))
             .await?
             .ok_or_else(|| Fault::Row(anyhow!("the witness of request {id} is gone; bring it back from a backup")))?;
-        if sha256(&bytes) != manifest.witness_sha256 {
+        if digest::of_bytes(&bytes) != manifest.witness_sha256 {
             return Err(Fault::Row(anyhow!(
                 "the witness of request {id} is corrupt (its SHA-256 is not the manifest's); bring it back from a backup"
             )));
@@ -159,11 +159,6 @@ impl Store {
         }
         .map_err(|error| Fault::Retry(error.context(format!("cannot read {path} from the witness store"))))
     }
-}
-
-/// SHA-256 in hex.
-pub fn sha256(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
 }
 
 /// Request ids are hex digits wherever they come from: no path can be made of them.

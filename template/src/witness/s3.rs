@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::config::ModelFiles;
 use crate::ezkl::files::ModelVersion;
 use crate::fault::{self, Classify as _, Fault};
-use crate::spectral::http;
+use crate::http_client;
 
 /// A bucket, and the prefix under which everything of ours lies.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct S3 {
 impl S3 {
     /// `aws` holds variables that the environment does not have.
     pub fn open(bucket: &str, prefix: &str, aws: &[(String, SecretString)]) -> fault::Result<Self> {
-        http::install_crypto();
+        http_client::install_crypto();
         let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
         for (name, value) in aws {
             // Variables of other AWS tools are none of ours.

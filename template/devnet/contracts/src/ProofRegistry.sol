@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Competition} from "./Competition.sol";
-import {InferenceRequest} from "./ConsumptionBase.sol";
+import {ConsumptionBase, InferenceRequest} from "./ConsumptionBase.sol";
 import {Modeler} from "./Modeler.sol";
 
 /// Inferences that the chain itself has checked.
@@ -59,6 +59,7 @@ contract ProofRegistry {
     error VerifierNotRegistered(address modeler, address verifier);
     error UnknownRequest(bytes32 requestId);
     error AlreadyCommitted(bytes32 requestId, address modeler);
+    error AlreadyAnswered(bytes32 requestId, address modeler);
     error NotCommitted(bytes32 requestId, address modeler);
     error NotConsumerOrValidator(address caller);
     error ProofAlreadyRequested(bytes32 requestId, address modeler);
@@ -89,12 +90,16 @@ contract ProofRegistry {
         return verifierList[modeler];
     }
 
-    /// `instancesHash` is `keccak256(abi.encode(instances))`.
+    /// `instancesHash` is `keccak256(abi.encode(instances))`. Only before the answer: afterwards a modeler could choose
+    /// inputs that suit what it said.
     function commit(bytes32 requestId, address verifier, bytes32 instancesHash) external {
         if (verifiers[msg.sender][verifier].registeredAt == 0) revert VerifierNotRegistered(msg.sender, verifier);
         if (consumerOf(requestId) == address(0)) revert UnknownRequest(requestId);
         if (commitments[requestId][msg.sender].verifier != address(0)) {
             revert AlreadyCommitted(requestId, msg.sender);
+        }
+        if (ConsumptionBase(competition.consumptionContract()).modelerHasResponded(msg.sender, requestId)) {
+            revert AlreadyAnswered(requestId, msg.sender);
         }
         commitments[requestId][msg.sender] = Commitment(verifier, instancesHash, block.timestamp);
         emit Committed(requestId, msg.sender, verifier, instancesHash);

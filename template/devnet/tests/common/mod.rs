@@ -19,8 +19,8 @@ use nova_devnet::{
     Devnet, InferenceEncoding,
     contracts::{Consumption, ConsumptionString, Modeler},
     keys::anvil_account,
-    network::wait_for,
     sender::{Call, Sender},
+    wait::wait_for,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -93,7 +93,7 @@ pub async fn pass_time(devnet: &Devnet, seconds: u64) {
     let node = &devnet.network.node;
     let before = now(devnet).await;
     let _: Value = node.request("evm_increaseTime", [seconds]).await.unwrap();
-    wait_for("the time", Duration::from_secs(10), || async {
+    wait_for(node, "the time", Duration::from_secs(10), || async {
         Ok((now(devnet).await >= before + seconds).then_some(()))
     })
     .await

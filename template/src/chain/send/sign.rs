@@ -1,6 +1,6 @@
 //! One transaction: is it still wanted, what does it cost, then signed, written down, and sent.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ethers::providers::Middleware as _;
 use ethers::types::transaction::eip2718::TypedTransaction;
@@ -12,9 +12,14 @@ use super::{Sender, revert_reason};
 use crate::chain::{Head, address, request_id, text, unreachable};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Attempt, NewAttempt, Purpose, Tx};
+use crate::times::milliseconds;
 
 /// An estimate of gas is for the state it was made on: what is sent carries a quarter more.
 const GAS_MARGIN: (u64, u64) = (5, 4);
+/// How often it is said that the wallet cannot pay.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// A commitment that would revert so often is given up, so that its answer is in time.
+const COMMIT_TRIES: i64 = 3;
 /// A proof whose delivery would revert this often has failed.
 const MAX_REVERTS: i64 = 8;
 
@@ -29,6 +34,14 @@ impl Sender {
         let wrapped = account.wrap(target, tx.calldata.clone().into(), terms.sequence_id, terms.head.time);
         let mut transaction =
             TransactionRequest::new().from(account.wallet_address()).to(wrapped.to).data(wrapped.data.clone()).into();
+        if terms.fees.max() < terms.head.base_fee {
+            let reason = format!(
+                "a unit of gas costs {} wei now, NOVA_MAX_FEE_GWEI or NOVA_GAS_PRICE_GWEI allows {}",
+                terms.head.base_fee,
+                terms.fees.max()
+            );
+            return self.ledger.postpone_tx(&tx.key, &reason, 5).await;
+        }
         let Some(gas) = self.gas(tx, &transaction).await? else { return Ok(()) };
         if !self.is_paid_for(tx, terms, gas).await? {
             return Ok(());
@@ -36,7 +49,7 @@ impl Sender {
         transaction = self.priced(wrapped.to, wrapped.data, terms, gas);
         let start = Instant::now();
         let (raw, hash) = account.sign(&transaction)?;
-        let sign_ms = (start.elapsed().as_secs_f64() * 1e5).round() / 1e2;
+        let sign_ms = milliseconds(start.elapsed());
         let attempt = NewAttempt {
             hash: text(hash),
             sender: text(account.wallet_address()),
@@ -51,7 +64,12 @@ impl Sender {
         terms.nonce += 1;
         terms.sequence_id = terms.sequence_id.map(|id| id + 1);
         terms.balance = terms.balance.saturating_sub(terms.fees.max() * gas);
-        let written = Attempt { hash: attempt.hash.clone(), nonce: attempt.nonce as i64, raw: attempt.raw };
+        let written = Attempt {
+            hash: attempt.hash.clone(),
+            nonce: attempt.nonce as i64,
+            expires: attempt.expires.map(|time| time as i64),
+            raw: attempt.raw,
+        };
         tracing::info!(tx = tx.key, hash = attempt.hash, nonce = attempt.nonce, sign_ms, "sending");
         self.broadcast(tx, &written).await
     }
@@ -106,6 +124,7 @@ impl Sender {
         tracing::warn!(tx = tx.key, reason, "not sent");
         match tx.purpose() {
             Purpose::Answer => self.ledger.postpone_tx(&tx.key, &reason, 5).await,
+            Purpose::Commit if tx.tries < COMMIT_TRIES => self.ledger.postpone_tx(&tx.key, &reason, 2).await,
             Purpose::Commit => self.ledger.fatal(tx, "failed", &reason).await,
             Purpose::Respond | Purpose::Prove if tx.tries + 1 < MAX_REVERTS => {
                 self.ledger.postpone_tx(&tx.key, &reason, 30).await
@@ -115,7 +134,7 @@ impl Sender {
     }
 
     /// False, and the row put off, if the wallet cannot pay for it. Proofs leave `NOVA_MIN_BALANCE_ETH` for answers.
-    async fn is_paid_for(&self, tx: &Tx, terms: &Terms, gas: u64) -> Result<bool> {
+    async fn is_paid_for(&mut self, tx: &Tx, terms: &Terms, gas: u64) -> Result<bool> {
         let cost = terms.fees.max() * gas;
         let floor = match tx.purpose() {
             Purpose::Commit | Purpose::Answer => U256::zero(),
@@ -132,7 +151,10 @@ impl Sender {
             format_ether(terms.balance),
             format_ether(cost + floor)
         );
-        tracing::error!(tx = tx.key, reason, "not sent");
+        if self.said_unfunded.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            tracing::error!(tx = tx.key, reason, "not sent");
+            self.said_unfunded = Some(Instant::now());
+        }
         self.ledger.postpone_tx(&tx.key, &reason, 10).await?;
         Ok(false)
     }

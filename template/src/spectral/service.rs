@@ -6,13 +6,12 @@ use std::time::Duration;
 use anyhow::{Error, anyhow};
 use backon::{ExponentialBuilder, Retryable};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::fault::{Fault, Result};
+use crate::http_client;
 
-/// How long a connection may take to stand.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tries of one call. The row it is for is tried again later besides.
 const RETRIES: usize = 3;
 /// A server that asks for more patience than this is left to the row's next try.
@@ -20,49 +19,14 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How much of an answer an error quotes.
 const QUOTED: usize = 160;
 
-/// Installs ring as the process's TLS provider, however often it is called.
-pub fn install_crypto() {
-    // An error means that one is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// A client with deadlines that follows redirects only within a host.
-pub fn client(timeout: Duration) -> Client {
-    install_crypto();
-    let builder = || {
-        Client::builder()
-            .timeout(timeout)
-            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-            .redirect(redirect::Policy::custom(within_the_host))
-            .user_agent("nova")
-    };
-    builder().build().unwrap_or_else(|error| {
-        // A slim image without certificates can still speak plain HTTP; https:// then fails at the handshake.
-        tracing::error!("https will not work, are there CA certificates? {error}");
-        let without = builder().tls_certs_only([]).build();
-        without.expect("a client without certificates needs nothing of the system")
-    })
-}
-
-/// A redirect elsewhere could carry the request, and what answers it, to anybody.
-fn within_the_host(attempt: redirect::Attempt) -> redirect::Action {
-    let here = |url: &reqwest::Url| (url.host_str().map(str::to_string), url.port());
-    match attempt.previous().last() {
-        Some(last) if here(last) != here(attempt.url()) => attempt.error("a redirect to another host is not followed"),
-        Some(last) if last.scheme() == "https" && attempt.url().scheme() != "https" => {
-            attempt.error("a redirect from https to http is not followed")
-        }
-        _ if attempt.previous().len() > 3 => attempt.error("too many redirects"),
-        _ => attempt.follow(),
-    }
-}
-
 /// One of the services.
 #[derive(Debug, Clone)]
 pub struct Service {
     /// As errors call it: `Plumber`.
     name: &'static str,
     host: String,
+    /// The host as errors may show it: without credentials, and without a path that may be a key.
+    shown: String,
     key: Option<SecretString>,
     client: Client,
     first_wait: Duration,
@@ -80,9 +44,10 @@ impl Service {
     pub fn new(name: &'static str, host: &str, timeout: Duration) -> Self {
         Self {
             name,
+            shown: shown(host),
             host: host.trim_end_matches('/').to_string(),
             key: None,
-            client: client(timeout),
+            client: http_client::client(timeout),
             first_wait: Duration::from_millis(250),
         }
     }
@@ -197,7 +162,7 @@ impl Service {
 
     /// The error with who and what in front.
     fn told(&self, path: &str, error: Error) -> Error {
-        error.context(format!("{} ({}{path})", self.name, self.host))
+        error.context(format!("{} ({}{path})", self.name, self.shown))
     }
 
     /// The start of an answer, on one line. A server may echo the key.
@@ -212,8 +177,24 @@ impl Service {
     }
 }
 
+/// Scheme, host and port of a URL.
+fn shown(url: &str) -> String {
+    Url::parse(url).map_or_else(|_| "no URL".to_string(), |url| url.origin().ascii_serialization())
+}
+
 /// The seconds of a `Retry-After`. Its other form, a date, is left to the backoff.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse();
     seconds.ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_shown_without_what_may_be_secret() {
+        assert_eq!(shown("https://user:secret@ipfs.example:8443/key/123"), "https://ipfs.example:8443");
+        assert_eq!(shown("not a URL"), "no URL");
+    }
 }

@@ -1,0 +1,67 @@
+//! What the parts of the daemon do about failures that may pass: wait, say so now and then, try on.
+
+use std::time::{Duration, Instant};
+
+use crate::fault::{Fault, Result};
+use crate::health::Health;
+
+/// The longest wait after a failed pass.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// How often a failure that lasts is logged.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// What a part of the daemon does about its failures.
+#[derive(Default)]
+pub struct Failing {
+    times: u32,
+    said: Option<Instant>,
+}
+
+impl Failing {
+    /// After success nothing; after a failure that may pass the time to wait; a failure that may not is handed on.
+    pub fn judge(&mut self, health: &Health, part: &'static str, outcome: Result<()>) -> Result<Option<Duration>> {
+        match outcome {
+            Ok(()) => {
+                if self.said.take().is_some() {
+                    tracing::info!(part, "works again");
+                }
+                self.times = 0;
+                health.set(part, Ok(()));
+                Ok(None)
+            }
+            Err(fault @ Fault::Stop(_)) => Err(fault),
+            Err(fault) => {
+                let reason = fault.to_string();
+                if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+                    tracing::error!(part, reason, "does not work, trying on");
+                    self.said = Some(Instant::now());
+                }
+                health.set(part, Err(reason));
+                self.times += 1;
+                Ok(Some(Duration::from_secs(1 << self.times.min(5)).min(MAX_WAIT)))
+            }
+        }
+    }
+}
+
+/// Tries until it works or a person is needed: at start, everything outside may be down.
+pub async fn persistently<T, F: Future<Output = Result<T>>>(
+    what: &'static str,
+    health: &Health,
+    part: &'static str,
+    attempt: impl Fn() -> F,
+) -> Result<T> {
+    let mut failing = Failing::default();
+    loop {
+        let outcome = match attempt().await {
+            Ok(value) => {
+                failing.judge(health, part, Ok(()))?;
+                return Ok(value);
+            }
+            Err(fault) => Err(fault.context(format!("{what} cannot be reached"))),
+        };
+        if let Some(wait) = failing.judge(health, part, outcome)? {
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
