@@ -75,7 +75,7 @@ async fn answers_straight_from_the_wallet_and_as_strings_can_be_proven_too() {
     let challenge = net.challenge(&[requests[0].id]).await.unwrap();
     let row = project.challenge_row(challenge.transaction, "says why it waits", |row| row.reason.is_some()).await;
     assert_eq!(row.state, "asked");
-    assert_says(&row.reason.unwrap(), &["1 proofs were made in 24 hours", "NOVA_MAX_PROOFS_PER_DAY"]);
+    assert_says(&row.reason.unwrap(), &["1 proofs were made", "NOVA_MAX_PROOFS_PER_DAY allows 1"]);
 }
 
 /// What Plumber serves for the wallet of a request, as a request of its own.

@@ -86,7 +86,7 @@ async fn stopped_while_it_proves_it_goes_in_time_and_catches_up_when_it_comes_ba
     project.challenge_in(challenge.transaction, "final").await;
     for request in &late {
         let row = project.request_in(request.id, "expired").await;
-        assert!(row.reason.unwrap().contains("before the deadline"));
+        assert!(row.reason.unwrap().contains("deadline"));
     }
     // Nothing that is in hand at the end makes a difference either.
     daemon.stop().await;

@@ -13,7 +13,7 @@ use super::python;
 pub const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What the model files are made of: if one of these changes, they are made anew.
-const MADE_OF: [&str; 9] = [
+const MADE_OF: [&str; 10] = [
     "assets/sample.parquet",
     "ezkl/requirements.txt",
     "ezkl/worker.py",
@@ -21,6 +21,7 @@ const MADE_OF: [&str; 9] = [
     "model_files/scaler.json",
     "model_files/training_cols.json",
     "src/cli/setup.rs",
+    "src/ezkl/files.rs",
     "src/hooks.rs",
     "src/scaler.rs",
 ];

@@ -8,8 +8,10 @@ use super::model_files::PROJECT;
 /// `NOVA_PYTHON`, else the project's own environment, else `python3`: as the daemon looks for it.
 pub fn program() -> PathBuf {
     let own = Path::new(PROJECT).join("ezkl/.venv/bin/python");
-    match std::env::var_os("NOVA_PYTHON") {
-        Some(python) => python.into(),
+    match std::env::var_os("NOVA_PYTHON").map(PathBuf::from) {
+        // A path is one from here; commands are run elsewhere.
+        Some(path) if path.components().count() > 1 => std::path::absolute(path).unwrap(),
+        Some(program) => program,
         None if own.is_file() => own,
         None => "python3".into(),
     }
