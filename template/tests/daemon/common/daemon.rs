@@ -56,6 +56,13 @@ impl Daemon {
         Some((status, serde_json::from_str(&body).unwrap()))
     }
 
+    /// True if `/healthz` says that the process is alive.
+    pub async fn is_alive(&self) -> bool {
+        let url = format!("http://{}/healthz", self.address().expect("it serves HTTP"));
+        let answer = rpc::http_client().unwrap().get(url).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
     /// Where it serves HTTP, as the log says.
     fn address(&self) -> Option<String> {
         let log = self.log();
