@@ -19,17 +19,20 @@ pub struct Daemon {
     child: Child,
     pid: u32,
     log: PathBuf,
+    /// Its folder for temporary files.
+    scratch: PathBuf,
 }
 
 impl Daemon {
     pub(super) fn start(nova: Nova) -> Self {
         let log = tempfile::Builder::new().prefix("nova-").suffix(".log").tempfile_in(nova.folder()).unwrap();
         let (file, log) = log.keep().unwrap();
+        let scratch = tempfile::Builder::new().prefix("scratch-").tempdir_in(nova.folder()).unwrap().keep();
         let mut command = nova.command();
-        command.stdout(file.try_clone().unwrap()).stderr(file);
+        command.env("TMPDIR", &scratch).stdout(file.try_clone().unwrap()).stderr(file);
         let child = command.spawn().unwrap();
         let pid = child.id().unwrap();
-        Self { child, pid, log }
+        Self { child, pid, log, scratch }
     }
 
     /// Waits until `/readyz` says yes.
@@ -105,7 +108,7 @@ impl Daemon {
         .await;
     }
 
-    /// SIGTERM: it must end with exit code 0 in time, and take its workers with it.
+    /// SIGTERM: it must end with exit code 0 in time, and leave neither workers nor temporary files.
     pub async fn stop(mut self) {
         let (started, workers) = (Instant::now(), self.workers());
         signal("TERM", self.pid).await;
@@ -114,6 +117,8 @@ impl Daemon {
         assert_eq!(status.code(), Some(0), "after SIGTERM it ended with {status}");
         println!("stopped in {:.1} s", started.elapsed().as_secs_f64());
         gone(&workers).await;
+        let left = fs::read_dir(&self.scratch).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+        assert!(left.is_empty(), "temporary files are left: {left:?}");
     }
 
     /// SIGKILL for its workers, as the kernel does it when memory runs out.

@@ -78,7 +78,7 @@ fn copy_folder(from: &Path, to: &Path) {
 
 /// What every `nova` gets of this process's environment: none of its settings but the Python that has EZKL.
 pub fn inherited() -> BTreeMap<String, String> {
-    let kept = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "RUST_BACKTRACE"];
+    let kept = ["PATH", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "RUST_BACKTRACE"];
     let mut env: BTreeMap<_, _> =
         kept.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
     env.insert("NOVA_PYTHON".to_owned(), python::program().display().to_string());

@@ -33,6 +33,8 @@ impl Nova {
     pub fn new(folder: &Path, arguments: &[&str]) -> Self {
         let mut env = model_files::inherited();
         env.insert("NOVA_HTTP_ADDRESS".to_owned(), "127.0.0.1:0".to_owned());
+        // What a killed process leaves goes with the folder.
+        env.insert("TMPDIR".to_owned(), folder.display().to_string());
         // The default is one that answers do not feel. Here proofs are waited for.
         env.insert("NOVA_PROVER_THREADS".to_owned(), "2".to_owned());
         Self { folder: folder.to_owned(), arguments: arguments.iter().map(|text| (*text).to_owned()).collect(), env }
