@@ -108,6 +108,8 @@ async fn check_answers(project: &Project, net: &Net, requests: &[Request]) -> Ha
         assert_eq!(row.transaction, Some(format!("{:?}", answer.transaction)));
         assert_eq!(answer.value, circuit);
         assert_eq!(answer.inference, on_chain(net, answer));
+        let in_time = net.consumption().answered_in_time(answer.modeler, request.id.0).call().await.unwrap();
+        assert!(in_time, "the chain does not count it as in time: {answer:?}");
         assert!((circuit - model).abs() <= 2.0 * step + 0.01 * model.abs(), "circuit {circuit}, candle {model}");
         assert!((0.0..=1.0).contains(&circuit), "{circuit} is no probability");
     }

@@ -4,10 +4,10 @@ use ethers::types::Address;
 use nova_devnet::request::Request;
 use nova_devnet::{Fault, Terms};
 
-use crate::common::SOON;
 use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
+use crate::common::{SOON, assert_says};
 
 /// The SLA on the devnet.
 const SLA: u64 = 600;
@@ -92,6 +92,28 @@ async fn stopped_while_it_proves_it_goes_in_time_and_catches_up_when_it_comes_ba
     daemon.stop().await;
     assert_unanswered(&net, &late).await;
     assert_eq!(net.sent().await - before, 3, "two answers and the proof");
+}
+
+/// A prover that runs out of memory takes no daemon with it, and no request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_are_killed_are_replaced_and_their_work_is_done_again() {
+    let (project, net) = (Project::new(), Net::start().await);
+    let daemon = project.nova(&["run"]).envs(net.env()).start().ready().await;
+    let requests = net.ask(1).await;
+    net.answered_once(&requests).await;
+    daemon.kill_workers().await;
+    net.answered_once(&net.ask(1).await).await;
+
+    let challenge = net.challenge(&[requests[0].id]).await.unwrap();
+    daemon.proves().await;
+    daemon.kill_workers().await;
+    let row = project.challenge_row(challenge.transaction, "tried again", |row| row.reason.is_some()).await;
+    assert_eq!(row.state, "asked");
+    assert_says(&row.reason.unwrap(), &["the EZKL worker died", "signal: 9"]);
+    net.answered_once(&net.ask(1).await).await;
+    net.wait_response(&challenge, SOON).await.unwrap();
+    project.challenge_in(challenge.transaction, "final").await;
+    daemon.stop().await;
 }
 
 /// The ledger is the only queue: a second process on it helps with the work, and takes over the sending.

@@ -53,6 +53,7 @@ async fn when_a_provider_fails_the_next_one_is_asked_and_when_all_fail_the_daemo
         other => Err(format!("{other:?}")),
     })
     .await;
+    assert!(daemon.is_alive().await);
     let meanwhile = net.ask(1).await;
     up.store(true, Ordering::Relaxed);
     net.answered_once(&meanwhile).await;

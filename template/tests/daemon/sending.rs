@@ -1,8 +1,10 @@
 //! When answers are sent, and on which terms.
 
+use ethers::providers::Middleware as _;
 use ethers::types::{Address, H256, U256};
 use ethers::utils::parse_units;
 use nova_devnet::sender::Call;
+use serde_json::json;
 
 use crate::common::net::Net;
 use crate::common::project::Project;
@@ -19,7 +21,7 @@ async fn answers_wait_until_they_may_be_sent_and_can_be_paid_for() {
     let run = project.nova(&["run"]).envs(net.env());
 
     let daemon = run.clone().env("NOVA_INFERENCE_SUBMISSION_ENABLED", "False").start().ready().await;
-    let requests = net.ask(2).await;
+    let mut requests = net.ask(2).await;
     for request in &requests {
         project.request_in(request.id, "inferred").await;
     }
@@ -28,11 +30,19 @@ async fn answers_wait_until_they_may_be_sent_and_can_be_paid_for() {
     let status = project.status().await;
     assert_eq!((status.count("request", "inferred"), net.sent().await), (2, 0), "{status:?}");
 
+    // Without polling only the ledger's work is done: nobody sees a new request.
+    let unseen = net.ask(1).await;
+    let daemon = run.clone().env("NOVA_POLLING_ENABLED", "False").start().ready().await;
+    daemon.says("not among the top N modelers").await;
+    daemon.stop().await;
+    assert!(project.status().await.request(unseen[0].id).is_none());
+
     let (price, gas) = ("1.5", 1_234_567);
     let run = run.env("NOVA_GAS_PRICE_GWEI", price).env("NOVA_GAS", gas.to_string());
     let daemon = run.start().ready().await;
     daemon.says("not among the top N modelers").await;
-    assert_eq!(project.status().await.count("transaction", "queued"), 2);
+    requests.extend(unseen);
+    project.transactions_in("queued", 3).await;
     assert_eq!(net.sent().await, 0);
 
     net.rank(true).await;
@@ -55,7 +65,7 @@ async fn answers_wait_until_they_may_be_sent_and_can_be_paid_for() {
     for request in &requests {
         assert_eq!(project.request_in(request.id, "final").await.reason, None);
     }
-    assert_eq!(net.sent().await, 2);
+    assert_eq!(net.sent().await, 3);
     proofs_leave_enough_for_answers(&project, &net, requests[0].id).await;
 }
 
@@ -68,12 +78,12 @@ async fn proofs_leave_enough_for_answers(project: &Project, net: &Net, answered:
     assert_eq!(row.state, "sending");
     assert_says(&row.reason.unwrap(), &["holds 0.0025", "send it some"]);
     net.answered_once(&net.ask(1).await).await;
-    assert_eq!(net.sent().await, 3);
+    assert_eq!(net.sent().await, 4);
 
     net.fund(U256::exp10(18)).await;
     net.wait_response(&challenge, SOON).await.unwrap();
     project.challenge_in(challenge.transaction, "final").await;
-    assert_eq!(net.sent().await, 4);
+    assert_eq!(net.sent().await, 5);
 }
 
 /// The key is used elsewhere while the node cannot be reached: what was signed can never be mined.
@@ -92,4 +102,52 @@ async fn an_answer_whose_nonce_is_taken_is_signed_anew() {
         project.request_in(request.id, "final").await;
     }
     assert_eq!(net.sent().await, 3, "two answers, and what took the nonce");
+}
+
+/// The blocks that held the answers are gone, and the answers with them: they are sent again, as they were signed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_whose_block_is_reorganised_away_is_sent_again() {
+    const CONFIRMATIONS: u64 = 12;
+    let (project, net) = (Project::new(), Net::start().await);
+    let run = project.nova(&["run"]).envs(net.env()).env("NOVA_CONFIRMATIONS", CONFIRMATIONS.to_string());
+    let _daemon = run.start().ready().await;
+    let requests = net.ask(2).await;
+    let answers = net.answered_once(&requests).await;
+    net.stop_mining().await;
+    project.transactions_in("mined", 2).await;
+    let first = answers.values().map(|answer| answer.block).min().unwrap();
+    let depth = net.node.get_block_number().await.unwrap().as_u64() - first + 1;
+    assert!(depth < CONFIRMATIONS, "the requests would be gone too");
+
+    net.anvil("anvil_reorg", json!([depth, []])).await;
+    for request in &requests {
+        net.assert_answers(request, 0).await;
+    }
+    net.go_on_mining().await;
+    let again = net.answered_once(&requests).await;
+    net.anvil("anvil_mine", [CONFIRMATIONS]).await;
+    for request in &requests {
+        assert_eq!(again[&request.id].transaction, answers[&request.id].transaction);
+        project.request_in(request.id, "final").await;
+    }
+    assert_eq!(net.sent().await, 2);
+}
+
+/// An operator's mistake: two daemons with the same key, each with a ledger of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_daemons_on_one_key_answer_each_request_once() {
+    let net = Net::start().await;
+    let projects = [Project::new(), Project::new()];
+    let start = async |project: &Project| project.nova(&["run"]).envs(net.env()).start().ready().await;
+    let _daemons = [start(&projects[0]).await, start(&projects[1]).await];
+    let requests = net.ask(4).await;
+    net.answered_once(&requests).await;
+    for project in &projects {
+        for request in &requests {
+            let settled = |state: &str| matches!(state, "final" | "answered");
+            project.request_row(request.id, "is settled", |row| settled(&row.state)).await;
+        }
+        assert_eq!(project.status().await.count("transaction", "queued"), 0);
+    }
+    net.answered_once(&requests).await;
 }

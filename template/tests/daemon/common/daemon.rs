@@ -56,6 +56,13 @@ impl Daemon {
         Some((status, serde_json::from_str(&body).unwrap()))
     }
 
+    /// True if `/healthz` says that the process is alive.
+    pub async fn is_alive(&self) -> bool {
+        let url = format!("http://{}/healthz", self.address().expect("it serves HTTP"));
+        let answer = rpc::http_client().unwrap().get(url).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
     /// Where it serves HTTP, as the log says.
     fn address(&self) -> Option<String> {
         let log = self.log();
@@ -101,12 +108,21 @@ impl Daemon {
     /// SIGTERM: it must end with exit code 0 in time, and take its workers with it.
     pub async fn stop(mut self) {
         let (started, workers) = (Instant::now(), self.workers());
-        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.pid.to_string()]).status().await.unwrap();
-        assert!(sent.success());
+        signal("TERM", self.pid).await;
         let status = tokio::time::timeout(STOPS_WITHIN, self.child.wait()).await;
         let status = status.unwrap_or_else(|_| panic!("it still runs {STOPS_WITHIN:?} after SIGTERM")).unwrap();
         assert_eq!(status.code(), Some(0), "after SIGTERM it ended with {status}");
         println!("stopped in {:.1} s", started.elapsed().as_secs_f64());
+        gone(&workers).await;
+    }
+
+    /// SIGKILL for its workers, as the kernel does it when memory runs out.
+    pub async fn kill_workers(&self) {
+        let workers = self.workers();
+        assert!(!workers.is_empty());
+        for (id, _) in &workers {
+            signal("KILL", *id).await;
+        }
         gone(&workers).await;
     }
 
@@ -136,6 +152,11 @@ async fn gone(workers: &[(u32, String)]) {
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })
     .await;
+}
+
+async fn signal(name: &str, id: u32) {
+    let sent = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &id.to_string()]).status().await.unwrap();
+    assert!(sent.success(), "cannot send {name} to process {id}");
 }
 
 fn is_running(id: u32) -> bool {
