@@ -107,11 +107,12 @@ async fn an_answer_whose_nonce_is_taken_is_signed_anew() {
 /// The blocks that held the answers are gone, and the answers with them: they are sent again, as they were signed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_whose_block_is_reorganised_away_is_sent_again() {
-    const CONFIRMATIONS: u64 = 12;
+    const CONFIRMATIONS: u64 = 60;
     let (project, net) = (Project::new(), Net::start().await);
     let run = project.nova(&["run"]).envs(net.env()).env("NOVA_CONFIRMATIONS", CONFIRMATIONS.to_string());
     let _daemon = run.start().ready().await;
     let requests = net.ask(2).await;
+    net.anvil("anvil_mine", [CONFIRMATIONS]).await;
     let answers = net.answered_once(&requests).await;
     net.stop_mining().await;
     project.transactions_in("mined", 2).await;
