@@ -66,11 +66,7 @@ async fn requests_that_cannot_be_answered_say_why_and_hold_up_no_other() {
         assert_eq!(row.state, "seen");
         assert_reason(&request.input, fault, &row.reason.unwrap(), says);
     }
-    assert_eq!(
-        daemon.log().matches(r#"extras=["favourite_token_count"]"#).count(),
-        1,
-        "a feature too many is named once"
-    );
+    assert_eq!(daemon.log().matches("favourite_token_count").count(), 1, "a feature too many is named once");
     assert!(!daemon.log().contains('\u{1b}'), "what a consumer wrote does not reach the terminal");
     assert_eq!(net.sent().await, good.len() as u64);
 
