@@ -40,6 +40,7 @@ const RENEW: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the sender looks at the chain while transactions are in flight.
 const IN_FLIGHT_LOOK: Duration = Duration::from_millis(500);
+
 /// Wakes a stage that has work. Only saves waiting: the work itself is in the ledger.
 #[derive(Default)]
 struct WakeUps {
@@ -74,8 +75,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let daemon = Arc::new(starting?);
     let outcome = daemon.clone().serve().await;
     daemon.ezkl.shut_down().await;
-    daemon.ledger.release_requests().await?;
-    daemon.ledger.release_challenges().await?;
+    daemon.ledger.release_claims().await?;
     outcome?;
     tracing::info!("stopped, nothing is lost");
     Ok(())
@@ -174,8 +174,9 @@ impl Daemon {
     }
 
     async fn see_requests(self: Arc<Self>) -> Result<()> {
-        let seen = self.chain.watch_requests(&self.ledger).await?;
-        let expired = self.ledger.expire_requests(self.chain.head().await?.time).await?;
+        let head = self.chain.head().await?;
+        let seen = self.chain.watch_requests(&self.ledger, head).await?;
+        let expired = self.ledger.expire_requests(head.time).await?;
         if expired > 0 {
             tracing::warn!(expired, "requests ran out of time before they were answered");
         }
@@ -193,7 +194,7 @@ impl Daemon {
     }
 
     async fn see_challenges(self: Arc<Self>) -> Result<()> {
-        let seen = self.chain.watch_challenges(&self.ledger).await?;
+        let seen = self.chain.watch_challenges(&self.ledger, self.chain.head().await?).await?;
         if seen > 0 {
             tracing::info!(new = seen, "proof requests seen");
             self.wake.prove.notify_one();

@@ -12,7 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _, future, stream};
 use super::contracts::{
     ConsumerRequestMadeFilter, ProofRequestedFilter, ZkmlchallengeGivenFilter, decode_inference_request,
 };
-use super::{Chain, text, unreachable};
+use super::{Chain, Head, text, unreachable};
 use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{ChallengeKey, Ledger, RequestKey, Route, SeenChallenge, SeenRequest};
 
@@ -69,12 +69,11 @@ impl Walk<'_> {
 
 impl Chain {
     /// Reads all new blocks for inference requests. Returns how many are new in the ledger.
-    pub async fn watch_requests(&self, ledger: &Ledger) -> Result<u64> {
+    pub async fn watch_requests(&self, ledger: &Ledger, head: Head) -> Result<u64> {
         let at = self.consumption.address();
         let stream = format!("requests:{}", text(at));
         let filter = Filter::new().address(at).topic0(ConsumerRequestMadeFilter::signature());
-        let mut walk = self.walk(ledger, &stream, filter).await?;
-        let chain_time = self.head().await?.time;
+        let mut walk = self.walk(ledger, &stream, filter, head).await?;
         let mut seen = 0;
         while let Some(Range { logs, last }) = walk.next().await? {
             let reads: Vec<_> = logs.into_iter().map(|log| self.read_request(log, walk.end)).collect();
@@ -83,27 +82,34 @@ impl Chain {
                 .try_filter_map(|request| future::ready(Ok(request)))
                 .try_collect()
                 .await?;
-            seen += ledger.see_requests(&stream, &requests, last + 1, chain_time).await?;
+            seen += ledger.see_requests(&stream, &requests, last + 1, head.time).await?;
         }
         Ok(seen)
     }
 
     /// Reads all new blocks for challenges to us, by validators and on the proof registry. Returns how many are new.
-    pub async fn watch_challenges(&self, ledger: &Ledger) -> Result<u64> {
+    pub async fn watch_challenges(&self, ledger: &Ledger, head: Head) -> Result<u64> {
         let ours = H256::from(self.modeler());
         let at = self.modeler_contract.address();
         let given = Filter::new().address(at).topic0(ZkmlchallengeGivenFilter::signature()).topic2(ours);
-        let mut seen = self.watch_route(ledger, &format!("challenges:{}", text(at)), given, Route::Ipfs).await?;
+        let mut seen = self.watch_route(ledger, &format!("challenges:{}", text(at)), given, Route::Ipfs, head).await?;
         if let Some(registry) = &self.registry {
             let at = registry.contract.address();
             let asked = Filter::new().address(at).topic0(ProofRequestedFilter::signature()).topic2(ours);
-            seen += self.watch_route(ledger, &format!("proofs:{}", text(at)), asked, Route::Chain).await?;
+            seen += self.watch_route(ledger, &format!("proofs:{}", text(at)), asked, Route::Chain, head).await?;
         }
         Ok(seen)
     }
 
-    async fn watch_route(&self, ledger: &Ledger, stream: &str, filter: Filter, route: Route) -> Result<u64> {
-        let mut walk = self.walk(ledger, stream, filter).await?;
+    async fn watch_route(
+        &self,
+        ledger: &Ledger,
+        stream: &str,
+        filter: Filter,
+        route: Route,
+        head: Head,
+    ) -> Result<u64> {
+        let mut walk = self.walk(ledger, stream, filter, head).await?;
         let mut seen = 0;
         while let Some(Range { logs, last }) = walk.next().await? {
             let challenges: Vec<_> = logs.into_iter().filter_map(|log| self.read_challenge(log, route)).collect();
@@ -113,25 +119,24 @@ impl Chain {
     }
 
     /// From the stream's cursor to the newest block that is deep enough.
-    async fn walk<'a>(&'a self, ledger: &Ledger, stream: &'a str, filter: Filter) -> Result<Walk<'a>> {
-        let newest = self.client.get_block_number().await.map_err(unreachable)?.as_u64();
+    async fn walk<'a>(&'a self, ledger: &Ledger, stream: &'a str, filter: Filter, head: Head) -> Result<Walk<'a>> {
         let from = match ledger.cursor(stream).await? {
             Some(block) => block,
-            None => self.first_block(newest).await?,
+            None => self.first_block(head).await?,
         };
         // A chain younger than the confirmations has nothing to read yet.
-        let end = newest.checked_sub(self.settings.confirmations);
+        let end = head.number.checked_sub(self.settings.confirmations);
         let (from, end) = end.map_or((1, 0), |end| (from, end));
         Ok(Walk { chain: self, stream, filter, from, end })
     }
 
     /// Where a ledger without cursor begins: as far back as the SLA reaches, found by halving on block times.
-    async fn first_block(&self, newest: u64) -> Result<u64> {
+    async fn first_block(&self, head: Head) -> Result<u64> {
         if let Some(start) = self.settings.start_block {
             return Ok(start);
         }
-        let oldest_time = self.head().await?.time.saturating_sub(self.sla.as_secs());
-        let (mut too_old, mut young_enough) = (0, newest);
+        let oldest_time = head.time.saturating_sub(self.sla.as_secs());
+        let (mut too_old, mut young_enough) = (0, head.number);
         while too_old < young_enough {
             let middle = too_old + (young_enough - too_old) / 2;
             let block = self.client.get_block(middle).await.map_err(unreachable)?;

@@ -2,14 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde_json::json;
 
 use crate::config::Config;
-use crate::ezkl::Ezkl;
-use crate::ezkl::files::ModelVersion;
 use crate::features;
 use crate::pipeline::predict::{Circuit, Prediction, Predictor};
 use crate::service;
@@ -61,10 +58,7 @@ pub async fn circuit(config: &Config) -> anyhow::Result<Option<Circuit>> {
         eprintln!("EZKL's model files are missing, so this is candle alone; `nova setup` makes them");
         return Ok(None);
     }
-    let version = ModelVersion::read(&config.model_files)?;
-    let ezkl = Ezkl::new(&config.ezkl)?;
-    version.settings.check_version(&ezkl.version().await?, &version.files.settings)?;
-    Ok(Some(Circuit { ezkl, version }))
+    Ok(Some(Circuit::load(config).await?))
 }
 
 fn as_json(prediction: &Prediction) -> serde_json::Value {
@@ -112,7 +106,5 @@ fn numbers(outputs: &[Vec<f64>]) -> String {
 
 /// A predictor with its circuit, for commands that cannot do without.
 pub async fn with_circuit(config: &Config) -> anyhow::Result<Predictor> {
-    config.model_files.check_present()?;
-    let circuit = circuit(config).await?.context("EZKL's model files went missing")?;
-    Ok(Predictor::new(config, Some(circuit))?)
+    Ok(Predictor::new(config, Some(Circuit::load(config).await?))?)
 }

@@ -91,7 +91,7 @@ fn printable(text: Option<&str>) -> String {
 pub async fn retry(config: Config, id: &str) -> anyhow::Result<()> {
     let ledger = Ledger::open(&config.artifacts).await?;
     let id = id.to_lowercase();
-    if ledger.retry_request(&id).await? || ledger.retry_challenge(&id).await? {
+    if ledger.retry(&id).await? {
         println!("{id} is tried again");
         return Ok(());
     }

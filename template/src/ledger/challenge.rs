@@ -2,8 +2,8 @@
 
 use sqlx::FromRow;
 
-use super::tx::requeue;
-use super::{LEASE, Ledger, RequestKey, backoff, broken, move_cursor, now};
+use super::claim::LEASE;
+use super::{Ledger, RequestKey, backoff, broken, move_cursor, now};
 use crate::fault::{Fault, Result};
 
 /// The log that asked, which no other log shares.
@@ -276,37 +276,5 @@ impl Ledger {
         .await
         .map(drop)
         .map_err(broken)
-    }
-
-    /// Gives claimed challenges back untouched: a proof that a shutdown interrupted is asked for again.
-    pub async fn release_challenges(&self) -> Result<()> {
-        sqlx::query("UPDATE challenge SET owner = NULL, lease_until = 0 WHERE owner = ?")
-            .bind(self.owner())
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(broken)
-    }
-
-    /// `failed → asked`, or `→ sending` if it was the sending that failed, for the challenges whose logs were in this
-    /// transaction. False if none of them has failed.
-    pub async fn retry_challenge(&self, transaction_hash: &str) -> Result<bool> {
-        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-        let retried = sqlx::query(
-            "UPDATE challenge SET state = iif(delivery IS NULL, 'asked', 'sending'), reason = NULL, tries = 0, next_try = 0,
-                 seen_at = ?1, changed_at = ?1
-             WHERE transaction_hash = ?2 AND state = 'failed'",
-        )
-        .bind(now())
-        .bind(transaction_hash)
-        .execute(&mut *db)
-        .await
-        .map_err(broken)?;
-        if retried.rows_affected() == 0 {
-            return Ok(false);
-        }
-        requeue(&mut db, transaction_hash).await?;
-        db.commit().await.map_err(broken)?;
-        Ok(true)
     }
 }

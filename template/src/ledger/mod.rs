@@ -5,8 +5,10 @@
 //! a row that is no longer where the caller thinks it is stays as it is, and the caller is told.
 
 mod challenge;
+mod claim;
 mod owner;
 mod request;
+mod retry;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -26,9 +28,6 @@ pub use tx::{Allowed, Attempt, Mined, NewAttempt, Purpose, Targets, Tx};
 
 use crate::fault::{Classify as _, Fault, Result};
 use owner::Owner;
-
-/// Seconds after which a claim that nobody renews is free again. Workers renew theirs each minute.
-const LEASE: i64 = 300;
 
 /// The ledger of one modeler on one chain, kept in SQLite.
 #[derive(Clone)]
@@ -130,28 +129,6 @@ impl Ledger {
     /// Who claims rows in this process.
     fn owner(&self) -> &str {
         self.owner.name()
-    }
-
-    async fn free_dead_claims(&self) -> Result<()> {
-        let owners: Vec<String> = sqlx::query_scalar(
-            "SELECT owner FROM request WHERE owner IS NOT NULL UNION SELECT owner FROM challenge WHERE owner IS NOT NULL",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(broken)?;
-        for dead in owners.iter().filter(|owner| !self.owner.is_alive(owner)) {
-            sqlx::query("UPDATE request SET owner = NULL, lease_until = 0 WHERE owner = ?")
-                .bind(dead)
-                .execute(&self.pool)
-                .await
-                .map_err(broken)?;
-            sqlx::query("UPDATE challenge SET owner = NULL, lease_until = 0 WHERE owner = ?")
-                .bind(dead)
-                .execute(&self.pool)
-                .await
-                .map_err(broken)?;
-        }
-        Ok(())
     }
 }
 

@@ -2,8 +2,8 @@
 
 use sqlx::FromRow;
 
-use super::tx::requeue;
-use super::{LEASE, Ledger, backoff, broken, move_cursor, now};
+use super::claim::LEASE;
+use super::{Ledger, backoff, broken, move_cursor, now};
 use crate::fault::{Fault, Result};
 
 /// What identifies a request on one chain.
@@ -189,51 +189,8 @@ impl Ledger {
         .map_err(broken)
     }
 
-    /// Keeps the claims of a process that works on them.
-    pub async fn renew_claims(&self) -> Result<()> {
-        for renew in [
-            "UPDATE request SET lease_until = ? WHERE owner = ?",
-            "UPDATE challenge SET lease_until = ? WHERE owner = ?",
-        ] {
-            sqlx::query(renew).bind(now() + LEASE).bind(self.owner()).execute(&self.pool).await.map_err(broken)?;
-        }
-        Ok(())
-    }
-
-    /// Gives claimed requests back untouched: their turn comes again after a restart.
-    pub async fn release_requests(&self) -> Result<()> {
-        sqlx::query("UPDATE request SET owner = NULL, lease_until = 0 WHERE owner = ?")
-            .bind(self.owner())
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(broken)
-    }
-
     /// One request by its id, whichever contract it came from.
     pub async fn request(&self, id: &str) -> Result<Option<Request>> {
         sqlx::query_as("SELECT * FROM request WHERE id = ?").bind(id).fetch_optional(&self.pool).await.map_err(broken)
-    }
-
-    /// `failed → seen`, or `→ answering` if it was the sending that failed: a person has mended what was wrong. False if
-    /// no failed request has this id.
-    pub async fn retry_request(&self, id: &str) -> Result<bool> {
-        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-        let retried = sqlx::query(
-            "UPDATE request SET state = iif(answer IS NULL, 'seen', 'answering'), reason = NULL, tries = 0, next_try = 0,
-                 changed_at = ?
-             WHERE id = ? AND state = 'failed'",
-        )
-        .bind(now())
-        .bind(id)
-        .execute(&mut *db)
-        .await
-        .map_err(broken)?;
-        if retried.rows_affected() == 0 {
-            return Ok(false);
-        }
-        requeue(&mut db, id).await?;
-        db.commit().await.map_err(broken)?;
-        Ok(true)
     }
 }

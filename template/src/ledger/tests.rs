@@ -106,7 +106,7 @@ async fn a_request_that_may_succeed_later_waits_and_one_that_may_not_fails() {
     assert!(ledger.claim_requests(2).await.unwrap().is_empty(), "not before its next try");
     let row = ledger.request(failed).await.unwrap().unwrap();
     assert_eq!((row.state.as_str(), row.reason.as_deref()), ("failed", Some("no wallet")));
-    assert!(ledger.retry_request(failed).await.unwrap());
+    assert!(ledger.retry(failed).await.unwrap());
     assert_eq!(ledger.claim_requests(2).await.unwrap()[0].id, *failed);
 }
 
@@ -190,12 +190,12 @@ async fn a_fatal_answer_ends_its_request_with_the_reason() {
 #[tokio::test]
 async fn retry_brings_back_what_failed_in_sending_too() {
     let (_folder, ledger) = answering(false).await;
-    assert!(!ledger.retry_request(&key(1).id).await.unwrap(), "it has not failed");
+    assert!(!ledger.retry(&key(1).id).await.unwrap(), "it has not failed");
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     ledger.fatal(&tx, "failed", "reverted on chain: window closed").await.unwrap();
     assert_eq!(state(&ledger, 1).await, "failed");
     assert!(ledger.sendable(9, ALL).await.unwrap().is_empty());
-    assert!(ledger.retry_request(&key(1).id).await.unwrap());
+    assert!(ledger.retry(&key(1).id).await.unwrap());
     assert_eq!(state(&ledger, 1).await, "answering");
     assert_eq!(ledger.sendable(9, ALL).await.unwrap()[0].key, tx.key);
 }

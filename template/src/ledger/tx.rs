@@ -367,28 +367,6 @@ impl Ledger {
     }
 }
 
-/// `fatal → queued` for what a person wants tried again: the transactions of a request id, or of a challenge's
-/// transaction. What was signed for them is spent.
-pub(super) async fn requeue(db: &mut sqlx::SqliteConnection, id: &str) -> Result<()> {
-    sqlx::query(
-        "UPDATE attempt SET state = 'lost'
-         WHERE tx IN (SELECT key FROM tx WHERE (request = ?1 OR transaction_hash = ?1) AND state = 'fatal')",
-    )
-    .bind(id)
-    .execute(&mut *db)
-    .await
-    .map_err(broken)?;
-    sqlx::query(
-        "UPDATE tx SET state = 'queued', tries = 0, next_try = 0
-         WHERE (request = ?1 OR transaction_hash = ?1) AND state = 'fatal'",
-    )
-    .bind(id)
-    .execute(&mut *db)
-    .await
-    .map(drop)
-    .map_err(broken)
-}
-
 /// Ends the request or challenge behind a transaction. A commitment's end decides nothing: its answer does.
 async fn end_what_it_serves(
     db: &mut sqlx::SqliteConnection,

@@ -157,6 +157,17 @@ impl Predictor {
 }
 
 impl Circuit {
+    /// The circuit of the model files, with an EZKL of their version.
+    ///
+    /// # Errors
+    /// `Stop`: files that are missing or do not belong together, another version of EZKL.
+    pub async fn load(config: &Config) -> Result<Self> {
+        let version = ModelVersion::read(&config.model_files)?;
+        let ezkl = Ezkl::new(&config.ezkl)?;
+        version.settings.check_version(&ezkl.version().await?, &version.files.settings)?;
+        Ok(Self { ezkl, version })
+    }
+
     /// A witness whose values lie inside the circuit's ranges is provable. For one whose values do not, the circuit's own
     /// constraints decide, in `mock`.
     async fn check_provable(&self, witness: &Witness) -> Result<()> {

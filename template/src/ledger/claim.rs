@@ -1,0 +1,49 @@
+//! Who works on which rows: claims are renewed while their process works, and freed when it stops or dies.
+
+use super::{Ledger, broken, now};
+use crate::fault::Result;
+
+/// Seconds after which a claim that nobody renews is free again. Workers renew theirs each minute.
+pub(super) const LEASE: i64 = 300;
+
+impl Ledger {
+    /// Keeps the claims of this process, which works on them.
+    pub async fn renew_claims(&self) -> Result<()> {
+        for renew in [
+            "UPDATE request SET lease_until = ? WHERE owner = ?",
+            "UPDATE challenge SET lease_until = ? WHERE owner = ?",
+        ] {
+            sqlx::query(renew).bind(now() + LEASE).bind(self.owner()).execute(&self.pool).await.map_err(broken)?;
+        }
+        Ok(())
+    }
+
+    /// Gives what this process had claimed back untouched: its turn comes again after a restart.
+    pub async fn release_claims(&self) -> Result<()> {
+        self.free_claims_of(self.owner()).await
+    }
+
+    /// Frees what processes had claimed that are dead.
+    pub(super) async fn free_dead_claims(&self) -> Result<()> {
+        let owners: Vec<String> = sqlx::query_scalar(
+            "SELECT owner FROM request WHERE owner IS NOT NULL UNION SELECT owner FROM challenge WHERE owner IS NOT NULL",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(broken)?;
+        for dead in owners.iter().filter(|owner| !self.owner.is_alive(owner)) {
+            self.free_claims_of(dead).await?;
+        }
+        Ok(())
+    }
+
+    async fn free_claims_of(&self, owner: &str) -> Result<()> {
+        for free in [
+            "UPDATE request SET owner = NULL, lease_until = 0 WHERE owner = ?",
+            "UPDATE challenge SET owner = NULL, lease_until = 0 WHERE owner = ?",
+        ] {
+            sqlx::query(free).bind(owner).execute(&self.pool).await.map_err(broken)?;
+        }
+        Ok(())
+    }
+}

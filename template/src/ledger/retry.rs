@@ -1,0 +1,46 @@
+//! `nova retry`: a person has mended what was wrong.
+
+use super::{Ledger, broken, now};
+use crate::fault::Result;
+
+/// Back to where the work failed: a request to `seen`, or to `answering` if it was the sending that failed.
+const REQUEST: &str = "UPDATE request SET state = iif(answer IS NULL, 'seen', 'answering'), reason = NULL, tries = 0,
+         next_try = 0, changed_at = ?1
+     WHERE id = ?2 AND state = 'failed'";
+/// A challenge to `asked`, or to `sending`. Its day begins again.
+const CHALLENGE: &str =
+    "UPDATE challenge SET state = iif(delivery IS NULL, 'asked', 'sending'), reason = NULL, tries = 0,
+         next_try = 0, seen_at = ?1, changed_at = ?1
+     WHERE transaction_hash = ?2 AND state = 'failed'";
+
+impl Ledger {
+    /// Brings back the failed request of this id, or the failed challenges whose logs were in this transaction. False if
+    /// nothing of the kind has failed.
+    pub async fn retry(&self, id: &str) -> Result<bool> {
+        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+        let mut retried = 0;
+        for query in [REQUEST, CHALLENGE] {
+            let done = sqlx::query(query).bind(now()).bind(id).execute(&mut *db).await.map_err(broken)?;
+            retried += done.rows_affected();
+        }
+        if retried == 0 {
+            return Ok(false);
+        }
+        requeue(&mut db, id).await?;
+        db.commit().await.map_err(broken)?;
+        Ok(true)
+    }
+}
+
+/// `fatal → queued`: the transactions of a request, or of a challenge. What was signed for them is spent.
+async fn requeue(db: &mut sqlx::SqliteConnection, id: &str) -> Result<()> {
+    for query in [
+        "UPDATE attempt SET state = 'lost'
+         WHERE tx IN (SELECT key FROM tx WHERE (request = ?1 OR transaction_hash = ?1) AND state = 'fatal')",
+        "UPDATE tx SET state = 'queued', tries = 0, next_try = 0
+         WHERE (request = ?1 OR transaction_hash = ?1) AND state = 'fatal'",
+    ] {
+        sqlx::query(query).bind(id).execute(&mut *db).await.map_err(broken)?;
+    }
+    Ok(())
+}
