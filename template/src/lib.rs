@@ -10,6 +10,7 @@ pub mod config;
 pub mod context;
 pub mod digest;
 pub mod ezkl;
+pub mod failpoint;
 pub mod fault;
 pub mod features;
 pub mod health;

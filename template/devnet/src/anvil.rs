@@ -17,9 +17,13 @@ use tokio::sync::oneshot;
 /// How long anvil may take to listen.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long anvil may take to end.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
 /// Runs anvil until the standard input closes. The other end of that pipe is held by us alone, so anvil goes when
-/// its handle is dropped, and also when this process is killed.
-const KEEPER: &str = r#""$@" </dev/null & anvil=$!; exec >/dev/null 2>&1; read -r _; kill "$anvil"; wait "$anvil""#;
+/// its handle is dropped, and also when this process is killed. The whole process group is told to end, because `anvil`
+/// may be npm's script, which ends before the program that it started.
+const KEEPER: &str = r#""$@" </dev/null & exec >/dev/null 2>&1; read -r _; trap '' TERM; kill -TERM 0; wait"#;
 
 /// A running anvil.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct Anvil {
     port: u16,
     /// Closes when anvil does.
     alive: oneshot::Receiver<()>,
+    /// The same, for whoever cannot await.
+    gone: mpsc::Receiver<()>,
 }
 
 /// How the chain is to be.
@@ -71,8 +77,9 @@ impl Anvil {
         let lifeline = keeper.stdin.take();
         let stdout = keeper.stdout.take().context("anvil's output is not there")?;
         let (ended, alive) = oneshot::channel();
-        let mut anvil = Self { keeper, lifeline, port: 0, alive };
-        anvil.port = listening_port(stdout, ended)
+        let (last, gone) = mpsc::channel();
+        let mut anvil = Self { keeper, lifeline, port: 0, alive, gone };
+        anvil.port = listening_port(stdout, (ended, last))
             .with_context(|| format!("{} did not start on port {}", program.display(), options.port))?;
         Ok(anvil)
     }
@@ -95,11 +102,16 @@ impl Drop for Anvil {
         if let Err(error) = self.keeper.wait() {
             tracing::warn!("anvil may still run: {error}");
         }
+        // Its output closes when the last process that holds it has ended.
+        if self.gone.recv_timeout(GONE_WITHIN) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!("anvil still runs after {GONE_WITHIN:?}");
+        }
     }
 }
 
-/// Reads anvil's output until it tells its port, and goes on reading so that anvil never waits for a reader.
-fn listening_port(stdout: ChildStdout, ended: oneshot::Sender<()>) -> Result<u16> {
+/// Reads anvil's output until it tells its port, and goes on reading so that anvil never waits for a reader. `ended` is
+/// dropped when the output closes.
+fn listening_port(stdout: ChildStdout, ended: (oneshot::Sender<()>, mpsc::Sender<()>)) -> Result<u16> {
     let (found, port) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {

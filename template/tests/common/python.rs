@@ -18,7 +18,7 @@ pub fn program() -> PathBuf {
 }
 
 pub fn script(name: &str) -> PathBuf {
-    Path::new(PROJECT).join("tests/daemon/scripts").join(name)
+    Path::new(PROJECT).join("tests/common/scripts").join(name)
 }
 
 /// What the script printed; it must end well.

@@ -1,4 +1,5 @@
-//! What the tests share.
+//! What the tests share. Each of their programs uses a part of it.
+#![allow(dead_code)]
 
 pub mod daemon;
 pub mod model_files;

@@ -1,0 +1,5 @@
+//! The daemon under faults that are really injected: the real program, chain, contracts and EZKL. What is asserted is what
+//! the ledger and the chain hold afterwards: no request lost, none answered twice, every answer provable.
+
+#[path = "../common/mod.rs"]
+mod common;
