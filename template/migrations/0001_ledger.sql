@@ -14,6 +14,29 @@ CREATE TABLE cursor (
     block  INTEGER NOT NULL CHECK (block >= 0)
 ) STRICT;
 
+-- Blocks that a stream left for later: after a long absence the newest are read first.
+CREATE TABLE gap (
+    stream     TEXT NOT NULL,
+    from_block INTEGER NOT NULL CHECK (from_block >= 0),
+    to_block   INTEGER NOT NULL,
+    PRIMARY KEY (stream, from_block),
+    CHECK (from_block <= to_block)
+) STRICT, WITHOUT ROWID;
+
+-- Heads of the chain as watchers saw them: the newest that the chain still has is where a reorg forked off.
+CREATE TABLE block (
+    number INTEGER PRIMARY KEY CHECK (number >= 0),
+    hash   TEXT NOT NULL
+) STRICT;
+
+-- Every reorg that was noticed. What was read before one may not be written after it.
+CREATE TABLE reorg (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- The newest block that is known to be on both sides.
+    fork       INTEGER NOT NULL,
+    noticed_at INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE request (
     contract        TEXT NOT NULL,
     id              TEXT NOT NULL CHECK (length(id) = 66),
@@ -48,6 +71,7 @@ CREATE TABLE request (
                AND answer IS NOT NULL AND model_digest IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX request_work ON request (state, deadline);
+CREATE INDEX request_block ON request (block);
 
 -- Someone asked for proofs: the log that did so is the row's identity, so that reading it twice adds nothing.
 CREATE TABLE challenge (
@@ -60,6 +84,7 @@ CREATE TABLE challenge (
     -- A request id, or the CID of a document that names several.
     payload          TEXT NOT NULL,
     block            INTEGER NOT NULL,
+    block_hash       TEXT NOT NULL,
     state            TEXT NOT NULL DEFAULT 'asked' CHECK (state IN
                          ('asked', 'proved', 'uploaded', 'sending', 'final', 'failed', 'orphaned')),
     reason           TEXT,
@@ -77,6 +102,7 @@ CREATE TABLE challenge (
     CHECK (state <> 'uploaded' OR cid IS NOT NULL),
     CHECK (state NOT IN ('sending', 'final') OR delivery IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX challenge_block ON challenge (block);
 
 -- Which requests a challenge asks about, in its order.
 CREATE TABLE challenge_request (

@@ -23,6 +23,9 @@ macro_rules! steps {
 }
 
 steps! {
+    GapLeft = "gap.left",
+    ReorgRewound = "reorg.rewound",
+    ReorgOrphaned = "reorg.orphaned",
     RequestSeen = "request.seen",
     RequestInferred = "request.inferred",
     RequestFault = "request.fault",

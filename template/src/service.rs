@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chain::Chain;
 use crate::chain::send::{Pending, Sender};
+use crate::chain::wake::News;
 use crate::config::{Config, Network};
 use crate::ezkl::felt::Felt;
 use crate::ezkl::files::{ModelVersion, SETUP_PROOF};
@@ -44,6 +45,8 @@ const IN_FLIGHT_LOOK: Duration = Duration::from_millis(500);
 /// Wakes a stage that has work. Only saves waiting: the work itself is in the ledger.
 #[derive(Default)]
 struct WakeUps {
+    requests: Notify,
+    challenges: Notify,
     infer: Notify,
     prove: Notify,
     send: Notify,
@@ -143,6 +146,7 @@ impl Daemon {
         if self.config.polling.enabled {
             loops.spawn(self.clone().watch_requests());
             loops.spawn(self.clone().watch_challenges());
+            loops.spawn(self.clone().listen());
         }
         let daemon = self.clone();
         let done = finished_inferring.clone().drop_guard();
@@ -170,19 +174,26 @@ impl Daemon {
     async fn watch_requests(self: Arc<Self>) -> Result<()> {
         let every = self.config.polling.inference;
         let daemon = self.clone();
-        self.repeat("rpc", every, move || daemon.clone().see_requests()).await
+        self.repeat("rpc", every, &self.wake.requests, move || daemon.clone().see_requests()).await
     }
 
     async fn see_requests(self: Arc<Self>) -> Result<()> {
         let head = self.chain.head().await?;
-        let seen = self.chain.watch_requests(&self.ledger, head).await?;
+        if self.chain.follow(&self.ledger, head).await? {
+            self.wake.challenges.notify_one();
+        }
+        let watched = self.chain.watch_requests(&self.ledger, head).await?;
         let expired = self.ledger.expire_requests(head.time).await?;
         if expired > 0 {
             tracing::warn!(expired, "requests ran out of time before they were answered");
         }
-        if seen > 0 {
-            tracing::info!(new = seen, "requests seen");
+        if watched.new > 0 {
+            tracing::info!(new = watched.new, "requests seen");
             self.wake.infer.notify_one();
+            self.wake.send.notify_one();
+        }
+        if watched.more {
+            self.wake.requests.notify_one();
         }
         Ok(())
     }
@@ -190,23 +201,45 @@ impl Daemon {
     async fn watch_challenges(self: Arc<Self>) -> Result<()> {
         let every = self.config.polling.proof;
         let daemon = self.clone();
-        self.repeat("challenges", every, move || daemon.clone().see_challenges()).await
+        self.repeat("challenges", every, &self.wake.challenges, move || daemon.clone().see_challenges()).await
     }
 
     async fn see_challenges(self: Arc<Self>) -> Result<()> {
-        let seen = self.chain.watch_challenges(&self.ledger, self.chain.head().await?).await?;
+        let head = self.chain.head().await?;
+        if self.chain.follow(&self.ledger, head).await? {
+            self.wake.requests.notify_one();
+        }
+        let seen = self.chain.watch_challenges(&self.ledger, head).await?;
         if seen > 0 {
             tracing::info!(new = seen, "proof requests seen");
             self.wake.prove.notify_one();
+            self.wake.send.notify_one();
         }
         Ok(())
     }
 
-    /// Runs `pass` every so often until the stop; says so once a minute while it fails.
+    /// Wakes the watchers when the WebSocket tells of something, where one is configured.
+    async fn listen(self: Arc<Self>) -> Result<()> {
+        let Some(listener) = self.chain.listener() else {
+            self.stop.cancelled().await;
+            return Ok(());
+        };
+        let tell = |news| match news {
+            News::Requests => self.wake.requests.notify_one(),
+            News::Challenges => self.wake.challenges.notify_one(),
+        };
+        tokio::select! {
+            never = listener.listen(tell) => match never {},
+            () = self.stop.cancelled() => Ok(()),
+        }
+    }
+
+    /// Runs `pass` every so often, and when it is woken, until the stop; says so once a minute while it fails.
     async fn repeat<F: Future<Output = Result<()>>>(
         &self,
         part: &'static str,
         every: Duration,
+        wake: &Notify,
         pass: impl Fn() -> F,
     ) -> Result<()> {
         let mut failing = Failing::default();
@@ -215,9 +248,10 @@ impl Daemon {
                 outcome = pass() => outcome,
                 () = self.stop.cancelled() => return Ok(()),
             };
-            let wait = failing.judge(&self.health, part, outcome)?.unwrap_or(every);
+            let failed = failing.judge(&self.health, part, outcome)?;
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = wake.notified(), if failed.is_none() => {}
+                () = tokio::time::sleep(failed.unwrap_or(every)) => {}
                 () = self.stop.cancelled() => {}
             }
         }

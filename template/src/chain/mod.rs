@@ -1,10 +1,13 @@
-//! The chain: what is there (`Chain`), what happens on it (`watch`), and what we do to it (`send`).
+//! The chain: what is there (`Chain`), what happens on it (`watch`, which `wake` tells when), and what we do to it (`send`).
 //! Nothing outside this folder knows ethers.
 
 pub mod account;
 pub mod contracts;
+mod reorg;
 pub mod rpc;
 pub mod send;
+pub mod wake;
+mod walk;
 pub mod watch;
 
 use std::sync::Arc;
@@ -70,6 +73,7 @@ const GAS_OF_AN_ANSWER: u64 = 300_000;
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     pub number: u64,
+    pub hash: H256,
     /// The chain's clock, unix seconds.
     pub time: u64,
     /// Wei a unit of gas; zero on a chain without EIP-1559.
@@ -152,6 +156,7 @@ impl Chain {
         let block = block.context("the RPC endpoint has no newest block").retry()?;
         Ok(Head {
             number: block.number.unwrap_or_default().as_u64(),
+            hash: block.hash.unwrap_or_default(),
             time: block.timestamp.as_u64(),
             base_fee: block.base_fee_per_gas.unwrap_or_default(),
         })

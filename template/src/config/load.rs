@@ -220,6 +220,7 @@ fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
         gas: reader.whole_option("NOVA_GAS", 1),
         max_fee_gwei,
         confirmations: reader.whole("NOVA_CONFIRMATIONS", 0),
+        reread_blocks: reader.whole("NOVA_REREAD_BLOCKS", 0),
         log_range: reader.whole("NOVA_LOG_RANGE", 1),
         start_block: reader.whole_option("NOVA_START_BLOCK", 0),
         sla: reader.whole_option("NOVA_SLA_SECONDS", 1).map(Duration::from_secs),

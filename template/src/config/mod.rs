@@ -162,7 +162,7 @@ pub struct Polling {
 pub struct Chain {
     /// JSON-RPC endpoints, tried in order. May hold keys: never printed.
     pub rpc_urls: Vec<SecretString>,
-    /// WebSocket endpoint. Accepted; the daemon polls and does not use it yet.
+    /// WebSocket endpoint that tells of new blocks and logs, so that they are read at once. May hold a key: never printed.
     pub rpc_ws_url: Option<SecretString>,
     pub chain_id: u64,
     /// The Competition contract.
@@ -180,8 +180,10 @@ pub struct Chain {
     pub gas: Option<u64>,
     /// No transaction pays more than this for a unit of gas.
     pub max_fee_gwei: Option<f64>,
-    /// Blocks on top of a block before its logs are read and its receipts count.
+    /// Blocks on top of a block before its logs are read.
     pub confirmations: u64,
+    /// Blocks before the cursor whose logs are read once more in each pass.
+    pub reread_blocks: u64,
     /// Blocks asked for in one `eth_getLogs`; halved when a provider refuses.
     pub log_range: u64,
     /// Block to start from when the ledger has no cursor. `None`: as far back as the SLA reaches.

@@ -92,6 +92,8 @@ pub const PRESETS: &[(&str, [Option<&str>; 3])] = &[
     ("NOVA_TX_EXPLORER_URL", [Some("https://arbiscan.io/tx"), Some("https://sepolia.arbiscan.io/tx"), None]),
     // Four blocks are one second on Arbitrum: long enough for a provider's nodes to agree on a block's logs.
     ("NOVA_CONFIRMATIONS", [Some("4"), Some("4"), Some("0")]),
+    // Ten seconds on Arbitrum, for providers whose nodes take longer.
+    ("NOVA_REREAD_BLOCKS", [Some("40"), Some("40"), Some("8")]),
     ("NOVA_PLUMBER_HOST", [Some("https://plumber.spectral.finance"), Some("https://plumber.spectral.finance"), None]),
     (
         "NOVA_PULSE_HOST",
@@ -208,7 +210,7 @@ pub const VARIABLES: &[Variable] = &[
     secret("NOVA_RPC_URLS", Unset(None), "http:// or https:// URLs, separated by commas",
         "JSON-RPC endpoints, tried in order. They win over Alchemy's host and key."),
     secret("NOVA_RPC_WS_URL", Unset(None), "a ws:// or wss:// URL",
-        "WebSocket endpoint. Accepted and checked; the daemon polls and does not use it yet."),
+        "WebSocket endpoint that tells of new requests at once. Polling goes on beside it."),
     variable("NOVA_ALCHEMY_HOST", Preset, URL,
         "Alchemy's host. The endpoint is HOST/v2/KEY."),
     variable("NOVA_CHAIN_ID", Preset, COUNT,
@@ -222,7 +224,9 @@ pub const VARIABLES: &[Variable] = &[
     variable("NOVA_VERIFIER_ADDRESS", Computed("the one registered last"), ADDRESS,
         "The EZKL verifier contract of the model, registered at the ProofRegistry."),
     variable("NOVA_CONFIRMATIONS", Preset, WHOLE,
-        "Blocks on top of a block before its logs are read and its receipts count."),
+        "Blocks on top of a block before its logs are read."),
+    variable("NOVA_REREAD_BLOCKS", Preset, WHOLE,
+        "Blocks that each look reads once more, for providers that are late with the logs of the newest."),
     variable("NOVA_LOG_RANGE", Is("1000"), COUNT,
         "Blocks asked for in one `eth_getLogs`; halved when a provider refuses."),
     variable("NOVA_START_BLOCK", Computed("as far back as the SLA reaches"), WHOLE,

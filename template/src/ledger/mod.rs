@@ -4,6 +4,9 @@
 //! Rows are claimed with an owner and a lease, and moved by guarded updates (`UPDATE … WHERE state = … RETURNING`):
 //! a row that is no longer where the caller thinks it is stays as it is, and the caller is told.
 
+mod blocks;
+#[cfg(test)]
+mod blocks_tests;
 mod challenge;
 mod claim;
 mod owner;
@@ -21,6 +24,7 @@ use anyhow::{Context as _, anyhow};
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+pub use blocks::{Block, Gap, Read};
 pub use challenge::{Challenge, ChallengeKey, Route, SeenChallenge};
 pub use request::{Inferred, Request, RequestKey, SeenRequest};
 pub use status::{Counts, Status};
@@ -107,16 +111,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// The next block to read for `stream`, if any was read before.
-    pub async fn cursor(&self, stream: &str) -> Result<Option<u64>> {
-        sqlx::query_scalar::<_, i64>("SELECT block FROM cursor WHERE stream = ?")
-            .bind(stream)
-            .fetch_optional(&self.pool)
-            .await
-            .map(|block| block.map(|b| b as u64))
-            .map_err(broken)
-    }
-
     /// True if the ledger can be written to: part of `/readyz`.
     pub async fn writable(&self) -> Result<()> {
         sqlx::query("UPDATE identity SET value = value WHERE name = 'chain id'")
@@ -130,19 +124,6 @@ impl Ledger {
     fn owner(&self) -> &str {
         self.owner.name()
     }
-}
-
-/// Sets the cursor of `stream` inside a transaction that also writes what was read.
-async fn move_cursor(db: &mut sqlx::SqliteConnection, stream: &str, block: u64) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO cursor (stream, block) VALUES (?, ?) ON CONFLICT (stream) DO UPDATE SET block = excluded.block",
-    )
-    .bind(stream)
-    .bind(block as i64)
-    .execute(db)
-    .await
-    .map(drop)
-    .map_err(broken)
 }
 
 /// A ledger that is busy or on a full disk may come back; anything else needs a person.

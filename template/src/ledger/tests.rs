@@ -5,11 +5,11 @@ use super::*;
 const ALL: Allowed = Allowed { answers: true, proofs: true };
 const CONTRACT: &str = "0xc0";
 
-fn key(n: u8) -> RequestKey {
+pub(super) fn key(n: u8) -> RequestKey {
     RequestKey { contract: CONTRACT.to_owned(), id: format!("0x{}", hex::encode([n; 32])) }
 }
 
-fn seen(n: u8, deadline: u64) -> SeenRequest {
+pub(super) fn seen(n: u8, deadline: u64) -> SeenRequest {
     SeenRequest {
         key: key(n),
         input: "0xwallet".to_owned(),
@@ -22,7 +22,7 @@ fn seen(n: u8, deadline: u64) -> SeenRequest {
     }
 }
 
-fn inferred(commitment: bool) -> Inferred {
+pub(super) fn inferred(commitment: bool) -> Inferred {
     Inferred {
         model_value: Some(0.5),
         circuit_value: 0.5,
@@ -46,27 +46,32 @@ fn attempt(hash: &str, nonce: u64) -> NewAttempt {
     }
 }
 
-fn targets() -> Targets {
+pub(super) fn targets() -> Targets {
     Targets { modeler_contract: "0x3d".to_owned(), registry: Some("0x4e9".to_owned()) }
 }
 
-async fn ledger() -> (tempfile::TempDir, Ledger) {
+/// All blocks up to this one.
+pub(super) fn read(last: u64) -> Read<'static> {
+    Read { stream: "requests", first: 0, last, reorgs: 0 }
+}
+
+pub(super) async fn ledger() -> (tempfile::TempDir, Ledger) {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(folder.path()).await.unwrap();
     (folder, ledger)
 }
 
 /// A ledger whose request 1 is inferred and queued.
-async fn answering(commitment: bool) -> (tempfile::TempDir, Ledger) {
+pub(super) async fn answering(commitment: bool) -> (tempfile::TempDir, Ledger) {
     let (folder, ledger) = ledger().await;
-    ledger.see_requests("requests", &[seen(1, 1000)], 8, 0).await.unwrap();
+    ledger.see_requests(&read(7), &[seen(1, 1000)], 0).await.unwrap();
     ledger.claim_requests(1).await.unwrap();
     ledger.inferred(&key(1), &inferred(commitment)).await.unwrap();
     assert_eq!(ledger.queue_answers(&targets()).await.unwrap(), 1);
     (folder, ledger)
 }
 
-async fn state(ledger: &Ledger, n: u8) -> String {
+pub(super) async fn state(ledger: &Ledger, n: u8) -> String {
     ledger.request(&key(n).id).await.unwrap().unwrap().state
 }
 
@@ -74,8 +79,8 @@ async fn state(ledger: &Ledger, n: u8) -> String {
 async fn reading_a_log_twice_adds_nothing() {
     let (_folder, ledger) = ledger().await;
     assert_eq!(ledger.cursor("requests").await.unwrap(), None);
-    assert_eq!(ledger.see_requests("requests", &[seen(1, 1000), seen(2, 1000)], 8, 0).await.unwrap(), 2);
-    assert_eq!(ledger.see_requests("requests", &[seen(2, 1000), seen(3, 1000)], 9, 0).await.unwrap(), 1);
+    assert_eq!(ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 1000)], 0).await.unwrap(), 2);
+    assert_eq!(ledger.see_requests(&read(8), &[seen(2, 1000), seen(3, 1000)], 0).await.unwrap(), 1);
     assert_eq!(ledger.cursor("requests").await.unwrap(), Some(9));
 }
 
@@ -83,7 +88,7 @@ async fn reading_a_log_twice_adds_nothing() {
 async fn a_claimed_request_is_nobody_elses_until_its_owner_dies() {
     let (folder, ledger) = ledger().await;
     let other = Ledger::open(folder.path()).await.unwrap();
-    ledger.see_requests("requests", &[seen(1, 1000), seen(2, 2000)], 8, 0).await.unwrap();
+    ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 2000)], 0).await.unwrap();
     let first = ledger.claim_requests(1).await.unwrap();
     assert_eq!(first[0].id, key(2).id, "the newest goes first");
     assert_eq!(other.claim_requests(9).await.unwrap().len(), 1);
@@ -96,7 +101,7 @@ async fn a_claimed_request_is_nobody_elses_until_its_owner_dies() {
 #[tokio::test]
 async fn a_request_that_may_succeed_later_waits_and_one_that_may_not_fails() {
     let (_folder, ledger) = ledger().await;
-    ledger.see_requests("requests", &[seen(1, 1000), seen(2, 1000)], 8, 0).await.unwrap();
+    ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 1000)], 0).await.unwrap();
     let claimed = ledger.claim_requests(2).await.unwrap();
     ledger.request_fault(&claimed[0], &Fault::Retry(anyhow!("Plumber is down"))).await.unwrap();
     ledger.request_fault(&claimed[1], &Fault::Row(anyhow!("no wallet"))).await.unwrap();
@@ -113,7 +118,7 @@ async fn a_request_that_may_succeed_later_waits_and_one_that_may_not_fails() {
 #[tokio::test]
 async fn requests_expire_on_the_chains_clock_and_answers_under_way_do_not() {
     let (_folder, ledger) = answering(false).await;
-    ledger.see_requests("requests", &[seen(2, 1000), seen(3, 2000)], 9, 0).await.unwrap();
+    ledger.see_requests(&read(8), &[seen(2, 1000), seen(3, 2000)], 0).await.unwrap();
     assert_eq!(ledger.expire_requests(1500).await.unwrap(), 1);
     assert_eq!(state(&ledger, 1).await, "answering");
     assert_eq!(state(&ledger, 2).await, "expired");
@@ -210,8 +215,9 @@ async fn a_challenge_goes_from_asked_to_final() {
         asker: "0xvalidator".to_owned(),
         payload: "bafy".to_owned(),
         block: 9,
+        block_hash: "0xb10c".to_owned(),
     };
-    assert_eq!(ledger.see_challenges("challenges", &[challenge.clone(), challenge], 10).await.unwrap(), 1);
+    assert_eq!(ledger.see_challenges(&read(9), &[challenge.clone(), challenge]).await.unwrap(), 1);
     let claimed = ledger.claim_challenge().await.unwrap().unwrap();
     assert!(ledger.claim_challenge().await.unwrap().is_none());
     ledger.name_requests(&key, &[super::tests::key(1)]).await.unwrap();
@@ -233,7 +239,7 @@ async fn a_challenge_goes_from_asked_to_final() {
 #[tokio::test]
 async fn the_schema_refuses_states_without_what_they_need() {
     let (_folder, ledger) = ledger().await;
-    ledger.see_requests("requests", &[seen(1, 1000)], 8, 0).await.unwrap();
+    ledger.see_requests(&read(7), &[seen(1, 1000)], 0).await.unwrap();
     for update in [
         "UPDATE request SET state = 'inferred'",
         "UPDATE request SET state = 'failed'",
