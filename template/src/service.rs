@@ -47,6 +47,7 @@ const IN_FLIGHT_LOOK: Duration = Duration::from_millis(500);
 struct WakeUps {
     requests: Notify,
     challenges: Notify,
+    catch_up: Notify,
     infer: Notify,
     prove: Notify,
     send: Notify,
@@ -146,6 +147,7 @@ impl Daemon {
         if self.config.polling.enabled {
             loops.spawn(self.clone().watch_requests());
             loops.spawn(self.clone().watch_challenges());
+            loops.spawn(self.clone().catch_up());
             loops.spawn(self.clone().listen());
         }
         let daemon = self.clone();
@@ -182,18 +184,29 @@ impl Daemon {
         if self.chain.follow(&self.ledger, head).await? {
             self.wake.challenges.notify_one();
         }
-        let watched = self.chain.watch_requests(&self.ledger, head).await?;
+        let seen = self.chain.watch_requests(&self.ledger, head).await?;
         let expired = self.ledger.expire_requests(head.time).await?;
         if expired > 0 {
             tracing::warn!(expired, "requests ran out of time before they were answered");
         }
-        if watched.new > 0 {
-            tracing::info!(new = watched.new, "requests seen");
+        if seen > 0 {
+            tracing::info!(new = seen, "requests seen");
             self.wake.infer.notify_one();
             self.wake.send.notify_one();
         }
-        if watched.more {
-            self.wake.requests.notify_one();
+        Ok(())
+    }
+
+    /// Reads what an absence left, beside the watchers: no new request waits for it.
+    async fn catch_up(self: Arc<Self>) -> Result<()> {
+        let every = self.config.polling.inference;
+        let daemon = self.clone();
+        self.repeat("catch-up", every, &self.wake.catch_up, move || daemon.clone().read_gap()).await
+    }
+
+    async fn read_gap(self: Arc<Self>) -> Result<()> {
+        if self.chain.catch_up(&self.ledger).await? {
+            self.wake.catch_up.notify_one();
         }
         Ok(())
     }

@@ -47,6 +47,8 @@ pub struct Chain {
     sla: Duration,
     /// Blocks that the provider was last content to serve in one `eth_getLogs`.
     log_range: Arc<AtomicU64>,
+    /// The same for blocks of long ago, which it may serve otherwise.
+    old_log_range: Arc<AtomicU64>,
 }
 
 /// Where proofs are checked on chain, and by which verifier.
@@ -109,6 +111,7 @@ impl Chain {
         Ok(Self {
             settings: settings.clone(),
             log_range: Arc::new(AtomicU64::new(settings.log_range)),
+            old_log_range: Arc::new(AtomicU64::new(settings.log_range)),
             genesis,
             consumption: Consumption::new(consumption, client.clone()),
             modeler_contract: Modeler::new(modeler_contract, client.clone()),

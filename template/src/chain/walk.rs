@@ -95,18 +95,30 @@ impl<'a> Pass<'a> {
         Ok(Some(range))
     }
 
-    /// The newest range of what was left for later; `None` if nothing is left.
-    pub async fn left(&self) -> Result<Option<Range<'a>>> {
-        match self.ledger.gap(self.stream).await? {
-            Some(gap) => Ok(Some(self.read(gap, From::Newest).await?)),
-            None => Ok(None),
-        }
+    /// One that reads what was left for later.
+    pub async fn over_gap(
+        chain: &'a Chain,
+        ledger: &'a Ledger,
+        stream: &'a str,
+        filter: Filter,
+        head: Head,
+    ) -> Result<Self> {
+        let reorgs = ledger.reorgs().await?;
+        Ok(Self { chain, ledger, stream, filter, head, next: 1, end: head.number, reorgs })
+    }
+
+    /// The newest range of a gap.
+    pub async fn newest_of(&self, gap: Gap) -> Result<Range<'a>> {
+        self.read(gap, From::Newest).await
     }
 
     /// The logs of as many blocks as the provider serves at once. One that refuses a range is asked for half of it at once,
     /// one that does not answer in the next pass; after each success a little more is asked for again.
     async fn read(&self, blocks: Gap, begin: From) -> Result<Range<'a>> {
-        let range = &self.chain.log_range;
+        let range = match begin {
+            From::Oldest => &self.chain.log_range,
+            From::Newest => &self.chain.old_log_range,
+        };
         loop {
             let count = range.load(Ordering::Relaxed).max(1);
             let (first, last) = match begin {

@@ -23,31 +23,37 @@ const READS_AT_ONCE: usize = 8;
 /// A request that the contract does not know this many blocks after its log never comes: no replica lags so far.
 const SETTLED: u64 = 64;
 
-/// What a pass of a watcher found.
-#[derive(Debug, Default)]
-pub struct Watched {
-    /// Rows that are new in the ledger, or came back after a reorg.
-    pub new: u64,
-    /// Blocks of long ago are still to be read, in the next pass.
-    pub more: bool,
-}
-
 impl Chain {
-    /// Reads all new blocks for inference requests, and a part of what an absence left.
-    pub async fn watch_requests(&self, ledger: &Ledger, head: Head) -> Result<Watched> {
-        let at = self.consumption.address();
-        let stream = format!("requests:{}", text(at));
-        let filter = Filter::new().address(at).topic0(ConsumerRequestMadeFilter::signature());
+    /// Reads all new blocks for inference requests. Returns how many rows are new, or came back after a reorg.
+    pub async fn watch_requests(&self, ledger: &Ledger, head: Head) -> Result<u64> {
+        let (stream, filter) = self.requests();
         let mut pass = Pass::begin(self, ledger, &stream, filter, head, true).await?;
-        let mut watched = Watched::default();
+        let mut seen = 0;
         while let Some(range) = pass.next().await? {
-            watched.new += self.see_requests(&pass, range).await?;
+            seen += self.see_requests(&pass, range).await?;
         }
-        if let Some(range) = pass.left().await? {
-            self.see_requests(&pass, range).await?;
-            watched.more = ledger.gap(&stream).await?.is_some();
+        Ok(seen)
+    }
+
+    /// Reads a part of the blocks that an absence left for later. Their requests are too old to be answered, and are in
+    /// the ledger to say so. True if there are more.
+    pub async fn catch_up(&self, ledger: &Ledger) -> Result<bool> {
+        let (stream, filter) = self.requests();
+        let Some(gap) = ledger.gap(&stream).await? else { return Ok(false) };
+        let pass = Pass::over_gap(self, ledger, &stream, filter, self.head().await?).await?;
+        let range = pass.newest_of(gap).await?;
+        self.see_requests(&pass, range).await?;
+        let left = ledger.gap(&stream).await?.is_some();
+        if !left {
+            tracing::info!("the blocks that were left for later are read");
         }
-        Ok(watched)
+        Ok(left)
+    }
+
+    /// The stream of inference requests, and its logs.
+    fn requests(&self) -> (String, Filter) {
+        let at = self.consumption.address();
+        (format!("requests:{}", text(at)), Filter::new().address(at).topic0(ConsumerRequestMadeFilter::signature()))
     }
 
     /// Reads all new blocks for challenges to us, by validators and on the proof registry. Returns how many rows are new,

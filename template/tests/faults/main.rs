@@ -3,3 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod fork;
+mod reorg;
+mod watch;
+mod wire;
