@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod contracts;
+pub mod revert;
 pub mod rpc;
 pub mod send;
 pub mod watch;
@@ -70,6 +71,7 @@ const GAS_OF_AN_ANSWER: u64 = 300_000;
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     pub number: u64,
+    pub hash: H256,
     /// The chain's clock, unix seconds.
     pub time: u64,
     /// Wei a unit of gas; zero on a chain without EIP-1559.
@@ -152,6 +154,7 @@ impl Chain {
         let block = block.context("the RPC endpoint has no newest block").retry()?;
         Ok(Head {
             number: block.number.unwrap_or_default().as_u64(),
+            hash: block.hash.unwrap_or_default(),
             time: block.timestamp.as_u64(),
             base_fee: block.base_fee_per_gas.unwrap_or_default(),
         })
