@@ -3,3 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod nonces;
+mod pool;
+mod rewards;
+mod sending;

@@ -1,18 +1,15 @@
 //! What the sender asks the contracts before it signs, and after.
 
 use ethers::abi::AbiDecode as _;
-use ethers::providers::Middleware as _;
+use ethers::providers::{Middleware as _, RpcError as _};
+use ethers::types::BlockNumber;
 
 use super::Sender;
 use crate::chain::contracts::CommitCall;
-use crate::chain::{address, call_fault, is_refusal, request_id};
+use crate::chain::{Head, address, call_fault, is_refusal, request_id, unreachable};
 use crate::config::Finality;
 use crate::fault::Result;
-use crate::ledger::{Purpose, Tx};
-use ethers::types::BlockNumber;
-
-use crate::chain::{Head, unreachable};
-use ethers::providers::RpcError as _;
+use crate::ledger::Tx;
 
 impl Sender {
     /// True if the transaction is for a request that the chain holds our answer to.
@@ -25,7 +22,6 @@ impl Sender {
     /// Why a challenge needs no answer any more: the contract has one place for it, and a newer challenge or our answer is
     /// there.
     pub(super) async fn nothing_to_respond(&self, tx: &Tx) -> Result<Option<String>> {
-        debug_assert_eq!(tx.purpose(), Purpose::Respond);
         let slot = self.chain.modeler_contract.zkml_challenges(self.chain.modeler()).call().await;
         let (challenge, response, ..) = match slot {
             Ok(slot) => slot,

@@ -17,7 +17,7 @@ mod sign;
 mod terms;
 mod trouble;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::{Chain, Head, text};
-use crate::fault::{Classify as _, Result};
+use crate::fault::{Classify as _, Fault, Result};
 use crate::health::Health;
 use crate::ledger::{Allowed, Ledger, Tx};
 use reconcile::needs_rank;
@@ -58,6 +58,10 @@ pub struct Sender {
     /// A nonce below those of ours may be free.
     has_gap: bool,
     contest: Option<Contest>,
+    /// Hashes of attempts that no node could be offered.
+    unoffered: HashSet<String>,
+    /// Why nothing could be offered in this pass.
+    unsent: Option<Fault>,
     /// A second daemon uses our key: nothing is signed any more.
     rival: Option<String>,
     money_next: Option<Instant>,
@@ -126,6 +130,8 @@ impl Sender {
             tried: HashMap::new(),
             has_gap: false,
             contest: None,
+            unoffered: HashSet::new(),
+            unsent: None,
             rival: None,
             money_next: None,
             claims_next: None,
@@ -140,6 +146,7 @@ impl Sender {
 
     /// One pass: looks after what is in flight, queues what is ready, signs and sends what may be.
     pub async fn pass(&mut self, allowed: Allowed) -> Result<Pending> {
+        self.unsent = None;
         self.watch_money(allowed).await?;
         let targets = self.chain.targets();
         if allowed.answers {
@@ -153,6 +160,9 @@ impl Sender {
         let in_flight = self.reconcile(&mut terms).await?;
         let room = self.chain.settings.max_in_flight.saturating_sub(in_flight);
         let sent = self.send_all(room, allowed, terms).await?;
+        if let Some(unsent) = self.unsent.take() {
+            return Err(unsent);
+        }
         Ok(if in_flight == 0 && !sent { Pending::Nothing } else { Pending::InFlight })
     }
 
@@ -185,9 +195,9 @@ impl Sender {
         Ok(sent)
     }
 
-    /// False while it is not known who else uses the key, and for ever once a second daemon does.
+    /// False while no node can be reached, or it is not known who else uses the key; for ever once a second daemon does.
     fn may_sign(&self) -> bool {
-        self.rival.is_none() && self.contest.is_none()
+        self.unsent.is_none() && self.rival.is_none() && self.contest.is_none()
     }
 
     /// What may be signed now. Of what may not, the rows that nobody waits for any more are ended.

@@ -12,7 +12,7 @@ use super::terms::Terms;
 use super::{Contest, Sender};
 use crate::chain::{Head, unreachable};
 use crate::fault::{Classify as _, Result};
-use crate::ledger::{Attempt, Purpose, Tx, now};
+use crate::ledger::{Attempt, AttemptKind, Purpose, Tx, now};
 
 /// How often a node is handed a transaction that it has not mined.
 const REBROADCAST: Duration = Duration::from_secs(15);
@@ -191,23 +191,34 @@ impl Sender {
             self.ledger.cancelling(&tx.key, &reason).await?;
             (tx.state, tx.reason) = ("cancelling".to_owned(), Some(reason));
         }
-        if self.outbid_if_due(&tx, attempts, look, terms).await? {
+        // What was never offered need not be outbid.
+        let unwanted = tx.state == "cancelling" && newest.kind() == AttemptKind::Work;
+        let unoffered = !unwanted && self.unoffered.contains(&newest.hash);
+        if !unoffered && self.outbid_if_due(&tx, attempts, look, terms).await? {
             return Ok(());
         }
-        if look.rebroadcast {
+        if unoffered || (look.rebroadcast && !unwanted) {
             return self.broadcast(&tx, &newest.hash, &newest.raw, nonce).await;
         }
         Ok(())
     }
 
-    /// Hands the node an attempt. That it knows it already is success.
+    /// Hands the node an attempt. That it knows it already is success. Once no node can be reached nothing more is offered
+    /// in this pass, which ends with that fault.
     pub(super) async fn broadcast(&mut self, tx: &Tx, hash: &str, raw: &[u8], nonce: u64) -> Result<()> {
+        if self.unsent.is_some() {
+            self.unoffered.insert(hash.to_owned());
+            return Ok(());
+        }
+        self.unoffered.remove(hash);
         let error = match self.chain.client.send_raw_transaction(Bytes::from(raw.to_vec())).await {
             Ok(_) => return self.ledger.broadcast(&tx.key).await,
             Err(error) => error,
         };
         let Some(answer) = error.as_error_response() else {
-            return Err(unreachable(error).context("cannot send a transaction"));
+            self.unoffered.insert(hash.to_owned());
+            self.unsent = Some(unreachable(error).context("cannot send a transaction"));
+            return Ok(());
         };
         let refusal = Refusal::of(&answer.message);
         let never_taken = matches!(tx.state.as_str(), "queued" | "signed");

@@ -75,8 +75,8 @@ impl Sender {
         Ok(expires || refused || (is_cheap && (by_chain || by_us)) || (is_lowest && by_chain))
     }
 
-    /// What outbids all that was offered on this nonce; `None`, and said so, if the settings do not allow it. At a fixed
-    /// price the first cancellation is signed all the same: a node that has lost the work takes it.
+    /// What outbids all that was offered on this nonce; `None`, and said so, if the settings do not allow it. The first
+    /// cancellation is signed all the same, as high as they allow: a node that has lost the work takes it.
     async fn higher_fees(
         &mut self,
         tx: &Tx,
@@ -87,7 +87,7 @@ impl Sender {
         let offered = Fees::offered(attempts.iter().filter(|attempt| attempt.is_live()))?;
         match offered.outbid(terms.fees, terms.limits) {
             Ok(fees) => Ok(Some(fees)),
-            Err(_) if is_first_cancel && terms.limits.fixed.is_some() => Ok(Some(terms.fees)),
+            Err(_) if is_first_cancel => Ok(Some(terms.fees)),
             Err(reason) => {
                 self.cannot_replace(tx, &reason).await?;
                 Ok(None)
