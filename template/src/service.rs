@@ -356,7 +356,8 @@ impl Daemon {
 
     /// Keeps the sender going until the last inference is done, and once more after it.
     async fn send(self: Arc<Self>, finished_inferring: CancellationToken) -> Result<()> {
-        let taking = Sender::take_place(self.chain.clone(), self.ledger.clone(), &self.config.artifacts);
+        let taking =
+            Sender::take_place(self.chain.clone(), self.ledger.clone(), &self.config.artifacts, self.health.clone());
         let mut sender = tokio::select! {
             sender = taking => sender?,
             () = self.stop.cancelled() => return Ok(()),
@@ -370,7 +371,13 @@ impl Daemon {
                 () = cancelled_since(&finished_inferring, LAST_PASS) => return Ok(()),
             };
             let pending = *outcome.as_ref().unwrap_or(&Pending::Nothing);
+            let outcome = match sender.rival() {
+                // It goes on watching, and is not well for that.
+                Some(rival) => outcome.and_then(|_| Err(Fault::Retry(anyhow!("{rival}")))),
+                None => outcome,
+            };
             let wait = failing.judge(&self.health, "sender", outcome.map(drop))?;
+            let wait = wait.filter(|_| sender.rival().is_none());
             let wait = wait.unwrap_or(if pending == Pending::Nothing { LOOK } else { IN_FLIGHT_LOOK });
             tokio::select! {
                 () = self.wake.send.notified() => {}

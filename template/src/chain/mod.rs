@@ -4,6 +4,7 @@
 pub mod account;
 pub mod contracts;
 mod reorg;
+pub mod revert;
 pub mod rpc;
 pub mod send;
 pub mod wake;
@@ -173,11 +174,15 @@ impl Chain {
     /// What the signing wallet can pay for.
     pub async fn funds(&self) -> Result<Funds> {
         let balance = self.balance().await?;
-        let gas_price = self.client.get_gas_price().await.map_err(unreachable)?;
+        let gas_price = match self.settings.gas_price_gwei {
+            Some(gwei) => U256::from((gwei * 1e9) as u128),
+            None => self.client.get_gas_price().await.map_err(unreachable)?,
+        };
+        let gas = self.settings.gas.unwrap_or(GAS_OF_AN_ANSWER);
         Ok(Funds {
             wallet: text(self.account.wallet_address()),
             eth: ethers::utils::format_ether(balance),
-            answers: (balance / (gas_price * GAS_OF_AN_ANSWER).max(U256::one())).min(u64::MAX.into()).as_u64(),
+            answers: (balance / gas_price.saturating_mul(gas.into()).max(U256::one())).min(u64::MAX.into()).as_u64(),
         })
     }
 

@@ -94,6 +94,8 @@ pub const PRESETS: &[(&str, [Option<&str>; 3])] = &[
     ("NOVA_CONFIRMATIONS", [Some("4"), Some("4"), Some("0")]),
     // Ten seconds on Arbitrum, for providers whose nodes take longer.
     ("NOVA_REREAD_BLOCKS", [Some("40"), Some("40"), Some("8")]),
+    // Arbitrum's `finalized` is what Ethereum holds for ever; anvil's follows the head by two blocks.
+    ("NOVA_FINALITY", [Some("finalized"), Some("finalized"), Some("finalized")]),
     ("NOVA_PLUMBER_HOST", [Some("https://plumber.spectral.finance"), Some("https://plumber.spectral.finance"), None]),
     (
         "NOVA_PULSE_HOST",
@@ -227,6 +229,8 @@ pub const VARIABLES: &[Variable] = &[
         "Blocks on top of a block before its logs are read."),
     variable("NOVA_REREAD_BLOCKS", Preset, WHOLE,
         "Blocks that each look reads once more, for providers that are late with the logs of the newest."),
+    variable("NOVA_FINALITY", Preset, "finalized, safe or a number of blocks",
+        "From when a mined transaction is final: at or below the block of that tag, or that many blocks below the newest."),
     variable("NOVA_LOG_RANGE", Is("1000"), COUNT,
         "Blocks asked for in one `eth_getLogs`; halved when a provider refuses."),
     variable("NOVA_START_BLOCK", Computed("as far back as the SLA reaches"), WHOLE,
@@ -239,6 +243,12 @@ pub const VARIABLES: &[Variable] = &[
         "Fixed gas limit, used as given."),
     variable("NOVA_MAX_FEE_GWEI", Unset(None), "gwei, above 0",
         "No transaction pays more than this for a unit of gas."),
+    variable("NOVA_REPLACE_AFTER", Is("30"), SECONDS,
+        "Seconds after which a transaction that is not mined is replaced by one that pays more."),
+    variable("NOVA_WARN_ANSWERS", Is("50"), WHOLE,
+        "Warn, once an hour, when the wallet pays for fewer answers than this."),
+    variable("NOVA_CLAIM_REWARDS", Is("False"), BOOLEAN,
+        "Claim the rewards of past epochs, once a day."),
     variable("NOVA_MAX_IN_FLIGHT", Is("16"), COUNT,
         "Transactions under way at once."),
     variable("NOVA_MAX_PROOFS_PER_DAY", Is("100"), WHOLE,

@@ -28,7 +28,7 @@ pub use blocks::{Block, Gap, Read};
 pub use challenge::{Challenge, ChallengeKey, Route, SeenChallenge};
 pub use request::{Inferred, Request, RequestKey, SeenRequest};
 pub use status::{Counts, Status};
-pub use tx::{Allowed, Attempt, Mined, NewAttempt, Purpose, Targets, Tx};
+pub use tx::{Allowed, Attempt, AttemptKind, Mined, NewAttempt, Purpose, Targets, Tx};
 
 use crate::fault::{Classify as _, Fault, Result};
 use owner::Owner;

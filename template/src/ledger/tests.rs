@@ -2,7 +2,7 @@
 
 use super::*;
 
-const ALL: Allowed = Allowed { answers: true, proofs: true };
+pub(super) const ALL: Allowed = Allowed { answers: true, proofs: true };
 const CONTRACT: &str = "0xc0";
 
 pub(super) fn key(n: u8) -> RequestKey {
@@ -33,17 +33,24 @@ pub(super) fn inferred(commitment: bool) -> Inferred {
     }
 }
 
-fn attempt(hash: &str, nonce: u64) -> NewAttempt {
+pub(super) fn attempt(hash: &str, nonce: u64) -> NewAttempt {
     NewAttempt {
         hash: hash.to_owned(),
+        kind: AttemptKind::Work,
         sender: "0xme".to_owned(),
         nonce,
         sequence_id: Some(nonce + 10),
         expires: None,
         raw: vec![3],
         max_fee_wei: "1".to_owned(),
+        priority_fee_wei: "1".to_owned(),
         gas: 21_000,
+        chain_time: 900,
     }
+}
+
+pub(super) fn mined(hash: &str) -> Mined {
+    Mined { hash: hash.to_owned(), block: 9, block_hash: "0xb9".to_owned(), time: 990, gas_used: 50_000 }
 }
 
 pub(super) fn targets() -> Targets {
@@ -148,7 +155,7 @@ async fn a_transaction_is_signed_once_and_its_bytes_are_kept() {
     let kept = ledger.attempts(&tx.key).await.unwrap();
     assert_eq!(kept.len(), 1, "the refused attempt leaves nothing behind");
     assert_eq!((kept[0].hash.as_str(), kept[0].raw.as_slice()), ("0x01", &[3][..]));
-    assert_eq!(ledger.next_nonce("0xme").await.unwrap(), Some(6));
+    assert_eq!(ledger.held_nonces("0xme", 0).await.unwrap(), [5].into());
     assert_eq!(ledger.next_sequence_id("0xme").await.unwrap(), Some(16));
 }
 
@@ -158,7 +165,7 @@ async fn the_request_is_final_when_its_answer_is_deep_enough() {
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
     ledger.broadcast(&tx.key).await.unwrap();
-    let mined = Mined { hash: "0x01".to_owned(), block: 9, time: 990, gas_used: 50_000 };
+    let mined = mined("0x01");
     ledger.mined(&tx.key, &mined).await.unwrap();
     assert_eq!(state(&ledger, 1).await, "answering");
     ledger.unmined(&tx.key).await.unwrap();
@@ -175,9 +182,9 @@ async fn a_lost_nonce_puts_the_transaction_back() {
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
     ledger.sign_anew(&tx.key, "its nonce was spent by another transaction").await.unwrap();
-    assert!(ledger.attempts(&tx.key).await.unwrap().is_empty());
+    assert!(!ledger.attempts(&tx.key).await.unwrap()[0].is_live(), "it stays in view");
     assert_eq!(ledger.sendable(9, ALL).await.unwrap()[0].key, tx.key);
-    assert_eq!(ledger.next_nonce("0xme").await.unwrap(), None);
+    assert!(ledger.held_nonces("0xme", 0).await.unwrap().is_empty());
     assert_eq!(ledger.next_sequence_id("0xme").await.unwrap(), Some(16), "a sequence id is never used again");
 }
 
@@ -231,7 +238,7 @@ async fn a_challenge_goes_from_asked_to_final() {
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     assert_eq!((tx.purpose(), tx.target.as_str()), (Purpose::Respond, "0x3d"));
     ledger.signed(&tx.key, &attempt("0x01", 1)).await.unwrap();
-    ledger.mined(&tx.key, &Mined { hash: "0x01".to_owned(), block: 9, time: 1, gas_used: 1 }).await.unwrap();
+    ledger.mined(&tx.key, &mined("0x01")).await.unwrap();
     ledger.finalized(&tx).await.unwrap();
     assert_eq!(ledger.status(9).await.unwrap().challenges[0].state, "final");
 }

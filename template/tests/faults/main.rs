@@ -7,3 +7,7 @@ mod fork;
 mod reorg;
 mod watch;
 mod wire;
+mod nonces;
+mod pool;
+mod rewards;
+mod sending;
