@@ -3,3 +3,15 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+
+mod clock;
+mod disk;
+mod files;
+mod invariants;
+mod kill;
+mod kill_troubled;
+mod load;
+mod scene;
+mod toxic;
+mod toxic_services;
+mod worker;
