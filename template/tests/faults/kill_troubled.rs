@@ -82,6 +82,11 @@ async fn a_proof_request_that_fails_or_must_wait_survives_a_kill() {
         scene.challenge_with(&unknown).await;
         daemon.dies().await;
     }
+    let daemon = scene.run().start();
+    for challenge in &scene.challenges {
+        scene.challenge_row(challenge, |row| matches!(&*row.state, "final" | "failed")).await;
+    }
+    daemon.kill().await;
     // One proof was delivered today, and one is allowed.
     for when in WHEN {
         let run = scene.run().env("NOVA_MAX_PROOFS_PER_DAY", "1");

@@ -9,6 +9,7 @@ use nova_devnet::request::Request;
 use serde_json::json;
 
 use crate::common::daemon::{Daemon, signal};
+use crate::common::ledger::RequestRow;
 use crate::common::{SOON, python, wait_until};
 use crate::scene::Scene;
 
@@ -176,8 +177,8 @@ async fn while_no_worker_can_be_started_requests_wait() {
     python.allow(false);
     daemon.kill_workers().await;
     let request = scene.ask(1).await.remove(0);
-    let row = scene.request_row(&request, |row| row.reason.is_some()).await;
-    assert!(row.reason.unwrap().contains("cannot start the EZKL worker"));
+    let says = |row: &RequestRow| row.reason.as_ref().is_some_and(|text| text.contains("cannot start the EZKL worker"));
+    scene.request_row(&request, says).await;
     assert!(daemon.is_alive().await);
     wait_until("an unready daemon", SOON, async || match daemon.readyz().await {
         Some((503, body)) if body["parts"]["worker"] != "ok" => Ok(()),
