@@ -21,8 +21,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, SqlitePool};
 
 pub use blocks::{Block, Gap, Read};
 pub use challenge::{Challenge, ChallengeKey, Route, SeenChallenge};
@@ -65,6 +65,14 @@ impl Ledger {
             .busy_timeout(Duration::from_secs(30));
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
+            // Where SQLite has rolled back by itself (disk full, I/O error), sqlx believes that the transaction goes on, and the
+            // connection is of no further use. The ping waits until sqlx has tried its own rollback.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
             .connect_with(options)
             .await
             .with_context(|| format!("cannot open the ledger {}", path.display()))
