@@ -2,14 +2,15 @@
 //! read again.
 //!
 //! Only a block with another hash at the same height is a reorg. A lower head, or a block that the endpoint does not have,
-//! is a replica that lags: nothing follows from that.
+//! is a replica that lags, or one in the middle of a reorg: nothing follows from that, and it is asked again.
 
 use std::collections::HashMap;
 
+use anyhow::Context as _;
 use ethers::providers::Middleware as _;
 
 use super::{Chain, Head, text, unreachable};
-use crate::fault::Result;
+use crate::fault::{Classify as _, Result};
 use crate::ledger::{Block, Ledger};
 
 /// So far below the first head that a ledger sees it keeps another block, for a reorg that comes at once; and so far below
@@ -21,8 +22,12 @@ impl Chain {
     /// streams have blocks to read again too.
     pub async fn follow(&self, ledger: &Ledger, head: Head) -> Result<bool> {
         let reorganised = match ledger.newest_block(head.number).await? {
-            Some(newest) if self.has(head, &newest).await? => false,
-            Some(gone) => self.rewind(ledger, head, &gone).await?,
+            Some(newest) => match self.block(head, newest.number).await? {
+                Some(found) if found == newest => false,
+                Some(_) => self.rewind(ledger, head, &newest).await?,
+                // Its head is not kept: what was seen before would never be compared.
+                None => return Ok(false),
+            },
             None => {
                 let anchor = self.block(head, head.number.saturating_sub(ANCHOR)).await?;
                 ledger.remember_blocks(anchor.as_slice()).await?;
@@ -66,7 +71,7 @@ impl Chain {
         let (mut same, mut gone) = (0, seen.len());
         while same < gone {
             let middle = same + (gone - same) / 2;
-            if self.has(head, &seen[middle]).await? {
+            if self.block(head, seen[middle].number).await?.as_ref() == Some(&seen[middle]) {
                 same = middle + 1;
             } else {
                 gone = middle;
@@ -78,26 +83,30 @@ impl Chain {
         })
     }
 
-    /// Which of these blocks the chain has not, at heights at which it has another.
+    /// Which of these blocks the chain has not, but others at their heights.
+    ///
+    /// # Errors
+    /// `Retry` if the endpoint has none there: what is not judged now would not be judged later.
     async fn forgotten(&self, head: Head, blocks: Vec<Block>) -> Result<Vec<Block>> {
-        let mut there: HashMap<u64, Option<Block>> = HashMap::new();
+        let mut there: HashMap<u64, Block> = HashMap::new();
         let mut forgotten = Vec::new();
         for block in blocks {
-            let found = match there.get(&block.number) {
-                Some(found) => found.clone(),
-                None => self.block(head, block.number).await?,
+            let found = match there.remove(&block.number) {
+                Some(found) => found,
+                None => {
+                    let (number, newest) = (block.number, head.number);
+                    let found = self.block(head, number).await?;
+                    found
+                        .with_context(|| format!("the RPC endpoint has no block {number}, its newest is {newest}"))
+                        .retry()?
+                }
             };
-            there.insert(block.number, found.clone());
-            if found.is_some_and(|found| found.hash != block.hash) {
+            if found.hash != block.hash {
                 forgotten.push(block);
             }
+            there.insert(found.number, found);
         }
         Ok(forgotten)
-    }
-
-    /// False if the endpoint has another block at this height.
-    async fn has(&self, head: Head, block: &Block) -> Result<bool> {
-        Ok(self.block(head, block.number).await?.is_none_or(|found| found.hash == block.hash))
     }
 
     /// The block at a height, if the endpoint has one.
