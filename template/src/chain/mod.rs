@@ -5,6 +5,7 @@ pub mod account;
 pub mod contracts;
 pub mod rpc;
 pub mod send;
+pub mod wallet;
 pub mod watch;
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use super::contracts::describe_revert;
 use super::{Chain, text};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Allowed, Ledger, Tx};
+use crate::private;
 
 /// How long a yes to "are we among the top N?" is believed, and how long a no: with that the deadlines come closer.
 const TOP_N_LIFETIME: Duration = Duration::from_secs(60);
@@ -49,7 +50,7 @@ impl Sender {
     /// Waits until no other process sends for this key from this ledger, then takes its place.
     pub async fn take_place(chain: Chain, ledger: Ledger, artifacts: &Path) -> Result<Self> {
         let path = artifacts.join(format!("sender-{}.lock", text(chain.account().wallet_address())));
-        let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display())).stop()?;
+        let lock = private::create_file(&path).with_context(|| format!("cannot write {}", path.display())).stop()?;
         let mut said = false;
         loop {
             match lock.try_lock() {

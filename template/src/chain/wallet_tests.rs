@@ -1,0 +1,85 @@
+//! Keystores as geth makes them, with a key derivation that takes no time.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use ethers::core::rand::thread_rng;
+use secrecy::SecretString;
+
+use super::*;
+
+/// anvil's first public test key.
+const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+const ADDRESS: &str = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
+const PASSWORD: &str = "correct horse";
+
+fn settings(wallet_key: WalletKey) -> config::Chain {
+    config::Chain {
+        rpc_urls: Vec::new(),
+        rpc_ws_url: None,
+        chain_id: 31337,
+        challenge_address: String::new(),
+        wallet_key,
+        multisig_address: None,
+        proof_registry_address: None,
+        verifier_address: None,
+        tx_explorer_url: String::new(),
+        gas_price_gwei: None,
+        gas: None,
+        max_fee_gwei: None,
+        confirmations: 0,
+        log_range: 1,
+        start_block: None,
+        sla: Some(Duration::from_secs(600)),
+        max_in_flight: 1,
+        max_proofs_per_day: 1,
+        min_balance_eth: 0.0,
+    }
+}
+
+fn keystore(folder: &Path) -> std::path::PathBuf {
+    let key = hex::decode(KEY).unwrap();
+    LocalWallet::encrypt_keystore(folder, &mut thread_rng(), key, PASSWORD, Some("key.json")).unwrap();
+    folder.join("key.json")
+}
+
+async fn opened(file: &Path, password: &str) -> Result<LocalWallet> {
+    open(&settings(WalletKey::Keystore { file: file.to_owned(), password: SecretString::from(password) })).await
+}
+
+#[tokio::test]
+async fn a_keystore_opens_with_its_password_and_with_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = keystore(folder.path());
+    let wallet = opened(&file, PASSWORD).await.unwrap();
+    assert_eq!((text(wallet.address()), wallet.chain_id()), (ADDRESS.to_owned(), 31337));
+
+    let Err(Fault::Stop(error)) = opened(&file, "staple").await else { panic!("it was opened") };
+    let told = error.to_string();
+    assert!(told.contains("key.json") && told.contains("NOVA_CLI_WALLET_KEYSTORE_PASSWORD_FILE"), "{told}");
+    assert!(!told.contains("staple"), "{told}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_keystore_is_not_quoted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key.json");
+    for damaged in [format!("\"{KEY}\""), format!("{{\"version\": 3, \"crypto\": \"{KEY}\"}}"), String::new()] {
+        fs::write(&file, damaged).unwrap();
+        let told = opened(&file, PASSWORD).await.unwrap_err().to_string();
+        assert!(told.contains("key.json") && told.contains("is damaged"), "{told}");
+        assert!(!told.contains(KEY), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn doctor_says_whose_key_it_is_and_where_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = settings(WalletKey::Raw(SecretString::from(KEY)));
+    assert_eq!(describe(&raw).await.unwrap(), format!("{ADDRESS}, its key is given as it is"));
+    let file = keystore(folder.path());
+    let kept = WalletKey::Keystore { file, password: SecretString::from(PASSWORD) };
+    let told = describe(&settings(kept)).await.unwrap();
+    assert!(told.starts_with(ADDRESS) && told.contains("in the keystore") && told.ends_with("key.json"), "{told}");
+}
