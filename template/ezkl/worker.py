@@ -1,7 +1,7 @@
 """EZKL in a process of its own: one JSON object a line in, one out.
 
     {"id": 1, "call": "gen_witness", "args": {"data": "...", "model": "model.ezkl"}}
-    {"id": 1, "value": {...}}     or     {"id": 1, "error": "...", "passing": false}
+    {"id": 1, "value": true}     or     {"id": 1, "error": "...", "passing": false}
 
 The daemon starts it with `--nice N`, `--memory-mb N` where memory is limited, and EZKL's thread count in RAYON_NUM_THREADS.
 It dies with the daemon.
@@ -94,7 +94,9 @@ def begin(ezkl, call, args):
 async def answer(ezkl, call, args):
     """The value of a call. Some of EZKL's functions are coroutines, and want the loop before they are called."""
     value = begin(ezkl, call, args)
-    return await value if inspect.isawaitable(value) else value
+    value = await value if inspect.isawaitable(value) else value
+    # Witnesses and proofs are in their files already.
+    return value if isinstance(value, (bool, str)) else None
 
 
 def is_passing(error):
