@@ -3,9 +3,9 @@
 //! promised with a model can be proven after it was replaced.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -134,7 +134,8 @@ impl Kept {
                 fs::remove_dir_all(entry.path())?;
             }
         }
-        let folder = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&self.models)?;
+        let mut builder = tempfile::Builder::new();
+        let folder = builder.prefix(UNFINISHED).permissions(Permissions::from_mode(0o700)).tempdir_in(&self.models)?;
         Ok(Unfinished { models: self.models.clone(), folder, _lock: lock })
     }
 

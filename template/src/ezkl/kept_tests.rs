@@ -1,7 +1,6 @@
 //! Copies of files that look like model files; what is in them matters to none of this.
 
 use super::*;
-use std::os::unix::fs::PermissionsExt as _;
 
 const SETTINGS: &str = r#"{"version": "23.0.5", "run_args": {"input_visibility": "Public", "output_visibility": "Public",
     "param_visibility": "Fixed", "lookup_range": [0, 1], "logrows": 15}, "model_output_scales": [7],

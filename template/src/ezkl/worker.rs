@@ -153,10 +153,10 @@ impl Worker {
         let line = match timeout(deadline, exchange).await {
             Err(_) => return Err(Failure::TimedOut(deadline, function)),
             Ok(Ok(Line::Whole(line))) => line,
-            Ok(Ok(Line::Part(_))) => {
+            Ok(Ok(Line::Part(line))) if line.len() as u64 == MAX_ANSWER => {
                 return Err(Failure::Rubbish(function, format!("more than {MAX_ANSWER} bytes")));
             }
-            Ok(Ok(Line::End) | Err(_)) => return Err(self.died().await),
+            Ok(Ok(Line::Part(_) | Line::End) | Err(_)) => return Err(self.died().await),
         };
         match serde_json::from_slice::<Reply>(&line) {
             Ok(Reply { id, error: Some(error), passing: true, .. }) if id == self.calls => {
@@ -201,7 +201,7 @@ impl Worker {
 /// What came before the next line break.
 enum Line {
     Whole(Vec<u8>),
-    /// As much as was to be read of it.
+    /// As much as was to be read of it, or all that came.
     Part(Vec<u8>),
     /// Nothing more will come.
     End,
@@ -216,8 +216,8 @@ async fn read_line(from: &mut (impl AsyncBufRead + Unpin), limit: u64) -> io::Re
             line.pop();
             Line::Whole(line)
         }
-        Some(_) if line.len() as u64 == limit => Line::Part(line),
-        _ => Line::End,
+        Some(_) => Line::Part(line),
+        None => Line::End,
     })
 }
 

@@ -96,6 +96,7 @@ async fn a_line_without_end_is_read_up_to_its_limit() {
     let mut lines: &[u8] = b"a\n\nb";
     assert!(matches!(read_line(&mut lines, 10).await.unwrap(), Line::Whole(line) if line == b"a"));
     assert!(matches!(read_line(&mut lines, 10).await.unwrap(), Line::Whole(line) if line.is_empty()));
+    assert!(matches!(read_line(&mut lines, 10).await.unwrap(), Line::Part(part) if part == b"b"));
     assert!(matches!(read_line(&mut lines, 10).await.unwrap(), Line::End));
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use ethers::types::Address;
 use serde_json::Value;
 
 use crate::common::net::Net;
@@ -110,7 +111,10 @@ async fn while_witnesses_cannot_be_saved_no_request_is_accepted_and_then_all_are
         assert_eq!(row.reason, None, "it was tried: {row:?}");
     }
     let said = daemon.log().matches("no requests are accepted until they can").count() as u64;
-    assert!((1..=1 + began.elapsed().as_secs() / 60).contains(&said), "it was said {said} times, once a minute is enough");
+    assert!(
+        (1..=1 + began.elapsed().as_secs() / 60).contains(&said),
+        "it was said {said} times, once a minute is enough"
+    );
     assert!(!project.artifacts().join("witnesses").is_dir());
 
     in_the_way.iter().for_each(|path| fs::remove_file(path).unwrap());
@@ -140,4 +144,32 @@ async fn nobody_writes_into_log_and_tables() {
         assert_says(&text, &["the key is lost"]);
     }
     daemon.stop().await;
+}
+
+/// A Pulse that somebody has taken over names a contract that says yes to everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_false_multisig_wins_nothing() {
+    let (project, net) = (Project::new(), Net::start().await);
+    let (ours, signer) = (net.deployment.modeler, net.deployment.signer);
+    let liar = Address::repeat_byte(0x66);
+    // Returns 1, whatever it is asked.
+    net.anvil("anvil_setCode", (liar, "0x600160005260206000f3")).await;
+    net.devnet.services.set_multisig(signer, Some(liar));
+
+    let deceived = project.nova(&["run"]).envs(net.env()).start().ready().await;
+    let request = &net.ask(1).await[0];
+    project.request_row(request.id, "inferred", |row| row.submitted_value.is_some()).await;
+    deceived.says("not among the top N").await;
+    assert_eq!(net.sent().await, 0, "no gas is spent for an address that nobody asks");
+    deceived.stop().await;
+
+    // Who is named in the settings is not asked for.
+    let project = Project::new();
+    let daemon = project.nova(&["run"]).envs(net.env()).env("NOVA_MULTISIG_ADDRESS", format!("{ours:?}"));
+    let daemon = daemon.start().ready().await;
+    net.answered_once(std::slice::from_ref(request)).await;
+    daemon.stop().await;
+    // And who it was once stays so.
+    let says = ["this ledger is of another daemon", "its modeler is", &format!("{ours:?}")];
+    project.nova(&["run"]).envs(net.env()).fail(&says).await;
 }
