@@ -34,7 +34,7 @@ impl fmt::Debug for Account {
 impl Account {
     /// The wallet of the settings, and the MultiSig that the settings name or Pulse knows.
     pub async fn resolve(settings: &config::Chain, client: &Client, pulse: &Pulse) -> Result<Self> {
-        let wallet = wallet::open(settings).await?;
+        let wallet = wallet::open(&settings.wallet_key, settings.chain_id).await?;
         let (named, from) = match &settings.multisig_address {
             Some(named) => (Some(named.clone()), "NOVA_MULTISIG_ADDRESS"),
             None => (pulse.multisig(&text(wallet.address())).await?, "Pulse"),

@@ -5,13 +5,13 @@ use ethers::signers::{LocalWallet, Signer as _};
 use secrecy::ExposeSecret as _;
 
 use super::text;
-use crate::config::{self, WalletKey};
+use crate::config::WalletKey;
 use crate::fault::{Fault, Result};
 
-/// The wallet of the settings, for their chain.
-pub async fn open(settings: &config::Chain) -> Result<LocalWallet> {
+/// The wallet of a key, for a chain.
+pub async fn open(key: &WalletKey, chain_id: u64) -> Result<LocalWallet> {
     let wallet =
-        match settings.wallet_key.clone() {
+        match key.clone() {
             // The parser's own error may quote the key.
             WalletKey::Raw(key) => key.expose_secret().trim_start_matches("0x").parse().map_err(|_| {
                 Fault::Stop(anyhow!("NOVA_CLI_WALLET_PRIVATE_KEY is not a private key (32 bytes in hex)"))
@@ -24,13 +24,13 @@ pub async fn open(settings: &config::Chain) -> Result<LocalWallet> {
                 opened.map_err(|error| Fault::Stop(anyhow!("the keystore {name} cannot be opened: {}", why(&error))))?
             }
         };
-    Ok(wallet.with_chain_id(settings.chain_id))
+    Ok(wallet.with_chain_id(chain_id))
 }
 
 /// The wallet's address and where its key is from: the line of `doctor`.
-pub async fn describe(settings: &config::Chain) -> Result<String> {
-    let address = text(open(settings).await?.address());
-    Ok(match &settings.wallet_key {
+pub async fn describe(key: &WalletKey) -> Result<String> {
+    let address = text(open(key, 1).await?.address());
+    Ok(match key {
         WalletKey::Raw(_) => format!("{address}, its key is given as it is"),
         WalletKey::Keystore { file, .. } => format!("{address}, its key is in the keystore {}", file.display()),
     })

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use ethers::core::rand::thread_rng;
 use secrecy::SecretString;
@@ -14,30 +13,6 @@ const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2f
 const ADDRESS: &str = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
 const PASSWORD: &str = "correct horse";
 
-fn settings(wallet_key: WalletKey) -> config::Chain {
-    config::Chain {
-        rpc_urls: Vec::new(),
-        rpc_ws_url: None,
-        chain_id: 31337,
-        challenge_address: String::new(),
-        wallet_key,
-        multisig_address: None,
-        proof_registry_address: None,
-        verifier_address: None,
-        tx_explorer_url: String::new(),
-        gas_price_gwei: None,
-        gas: None,
-        max_fee_gwei: None,
-        confirmations: 0,
-        log_range: 1,
-        start_block: None,
-        sla: Some(Duration::from_secs(600)),
-        max_in_flight: 1,
-        max_proofs_per_day: 1,
-        min_balance_eth: 0.0,
-    }
-}
-
 fn keystore(folder: &Path) -> std::path::PathBuf {
     let key = hex::decode(KEY).unwrap();
     LocalWallet::encrypt_keystore(folder, &mut thread_rng(), key, PASSWORD, Some("key.json")).unwrap();
@@ -45,7 +20,7 @@ fn keystore(folder: &Path) -> std::path::PathBuf {
 }
 
 async fn opened(file: &Path, password: &str) -> Result<LocalWallet> {
-    open(&settings(WalletKey::Keystore { file: file.to_owned(), password: SecretString::from(password) })).await
+    open(&WalletKey::Keystore { file: file.to_owned(), password: SecretString::from(password) }, 31337).await
 }
 
 #[tokio::test]
@@ -76,10 +51,10 @@ async fn a_file_that_is_no_keystore_is_not_quoted() {
 #[tokio::test]
 async fn doctor_says_whose_key_it_is_and_where_from() {
     let folder = tempfile::tempdir().unwrap();
-    let raw = settings(WalletKey::Raw(SecretString::from(KEY)));
+    let raw = WalletKey::Raw(SecretString::from(KEY));
     assert_eq!(describe(&raw).await.unwrap(), format!("{ADDRESS}, its key is given as it is"));
     let file = keystore(folder.path());
     let kept = WalletKey::Keystore { file, password: SecretString::from(PASSWORD) };
-    let told = describe(&settings(kept)).await.unwrap();
+    let told = describe(&kept).await.unwrap();
     assert!(told.starts_with(ADDRESS) && told.contains("in the keystore") && told.ends_with("key.json"), "{told}");
 }

@@ -178,7 +178,7 @@ async fn check_chain(config: &Config, report: &mut Report) {
 
 async fn check_key(config: &Config) -> Result<String> {
     let settings = config.chain.as_ref().context("no chain is configured")?;
-    Ok(chain::wallet::describe(settings).await?)
+    Ok(chain::wallet::describe(&settings.wallet_key).await?)
 }
 
 /// Every endpoint by itself: one that fails over silently is one less than you think.

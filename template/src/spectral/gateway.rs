@@ -17,6 +17,11 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// A gateway that looks for a document in vain gives up with 504: that is no fault of its own.
 const ABSENT: [StatusCode; 3] = [StatusCode::NOT_FOUND, StatusCode::GONE, StatusCode::GATEWAY_TIMEOUT];
 
+/// A CID is the digest of what it names.
+fn service(host: &str) -> Service {
+    Service::new("IPFS gateway", host, TIMEOUT).of_immutable_content().with_absent(&ABSENT)
+}
+
 /// An IPFS gateway.
 #[derive(Debug, Clone)]
 pub struct Gateway(Service);
@@ -24,7 +29,7 @@ pub struct Gateway(Service);
 impl Gateway {
     /// The gateway at `https://…`.
     pub fn new(host: &str) -> Self {
-        Self(Service::new("IPFS gateway", host, TIMEOUT).with_absent(&ABSENT))
+        Self(service(host))
     }
 
     /// Why it does not work, if it has not for a while.
@@ -135,8 +140,7 @@ mod tests {
             Reply::redirect(&elsewhere.url()),
         ])
         .await;
-        let service = Service::new("IPFS gateway", &here.url(), TIMEOUT).with_first_wait(Duration::from_millis(1));
-        let gateway = Gateway(service);
+        let gateway = Gateway(service(&here.url()).with_first_wait(Duration::from_millis(1)));
         assert_eq!(gateway.fetch(CID).await.unwrap(), b"ours");
         let error = gateway.fetch(CID).await.unwrap_err();
         assert!(error.to_string().contains("another host"), "{error}");

@@ -38,6 +38,8 @@ pub struct Service {
     /// What a server says that has not got what it is asked for.
     absent: &'static [StatusCode],
     condition: Arc<Condition>,
+    /// What is asked for never changes: an answer that is too long will be so again.
+    immutable: bool,
 }
 
 /// A try that failed: what it means, and whether the next one may go better.
@@ -59,7 +61,14 @@ impl Service {
             first_wait: Duration::from_millis(250),
             absent: &[StatusCode::NOT_FOUND],
             condition: Arc::new(Condition::new(ENOUGH_FAILURES)),
+            immutable: false,
         }
+    }
+
+    /// What is asked for is named by its content.
+    pub fn of_immutable_content(mut self) -> Self {
+        self.immutable = true;
+        self
     }
 
     /// Calls carry this key as their bearer token.
@@ -154,8 +163,10 @@ impl Service {
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreached(path, error))? {
             if body.len() + chunk.len() > limit {
-                let error = anyhow!("the answer is longer than the {limit} bytes that are read");
-                return Err(Failed { fault: Fault::Row(self.told(path, error)), again: false, wait: None });
+                let error = self.told(path, anyhow!("the answer is longer than the {limit} bytes that are read"));
+                let fault = if self.immutable { Fault::Row(error) } else { Fault::Retry(error) };
+                // Not at once: that much is not read again and again.
+                return Err(Failed { fault, again: false, wait: None });
             }
             body.extend_from_slice(&chunk);
         }

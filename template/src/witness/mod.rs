@@ -20,7 +20,7 @@ use crate::digest;
 use crate::ezkl::felt::Felt;
 use crate::ezkl::files::ModelVersion;
 use crate::ezkl::kept::Kept;
-use crate::failpoint::{self, Step};
+use crate::failpoint::{Step, step};
 use crate::fault::{Classify as _, Fault, Result};
 use guard::{Gate, Guard};
 
@@ -97,7 +97,7 @@ impl Store {
     /// # Errors
     /// `Retry`: the store may be full or out of reach; nothing may be answered until it is saved.
     pub async fn save(&self, manifest: &Manifest, input: &[u8], witness: &[u8]) -> Result<()> {
-        let saved = failpoint::step(Step::WitnessSaved, self.save_all(manifest, input, witness)).await;
+        let saved = self.save_all(manifest, input, witness).await;
         match &saved {
             Ok(()) => self.guard.saved(),
             Err(fault) => self.guard.failed(input.len() + witness.len(), fault.to_string()),
@@ -110,7 +110,8 @@ impl Store {
         self.put(&path_of(id, "input.json")?, input).await?;
         self.put(&path_of(id, "witness.json")?, witness).await?;
         let manifest = serde_json::to_vec_pretty(manifest).stop()?;
-        self.put(&path_of(id, "manifest.json")?, &manifest).await
+        // With the manifest the witness exists.
+        step(Step::WitnessSaved, self.put(&path_of(id, "manifest.json")?, &manifest)).await
     }
 
     /// False while witnesses cannot be saved. Now and then the store is tried then, so that it is noticed when it works.
@@ -168,7 +169,7 @@ impl Store {
 
     pub async fn save_proof(&self, request_id: &str, proof: &[u8]) -> Result<()> {
         let path = path_of(request_id, "proof.json")?;
-        failpoint::step(Step::ProofSaved, self.put(&path, proof)).await
+        step(Step::ProofSaved, self.put(&path, proof)).await
     }
 
     /// The proof of a request, if it was made before.
