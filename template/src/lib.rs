@@ -6,6 +6,7 @@
 pub mod address;
 pub mod chain;
 pub mod cli;
+pub mod condition;
 pub mod config;
 pub mod context;
 pub mod digest;
@@ -22,7 +23,9 @@ pub mod ledger;
 pub mod model;
 pub mod panics;
 pub mod pipeline;
+pub mod plain;
 pub mod prelude;
+pub mod private;
 pub mod scaler;
 pub mod service;
 pub mod spectral;
