@@ -4,6 +4,7 @@
 pub mod felt;
 pub mod files;
 pub mod proof;
+pub mod reply;
 pub mod settings;
 pub mod srs;
 pub mod witness;

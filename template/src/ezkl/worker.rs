@@ -5,12 +5,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempDir};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
+use super::reply::Reply;
 use crate::fault::Fault;
 
 /// The worker's script travels inside the binary, so that both are always of one version.
@@ -88,16 +88,6 @@ pub struct Worker {
     calls: u64,
 }
 
-#[derive(Deserialize)]
-struct Reply {
-    id: u64,
-    value: Option<Value>,
-    error: Option<String>,
-    /// True if the error is the machine's.
-    #[serde(default)]
-    passing: bool,
-}
-
 impl Worker {
     /// Starts the process with the environment it needs, and no more: no key reaches it.
     pub fn start(script: &Script, niceness: u8, threads: usize) -> Result<Self, Failure> {
@@ -143,13 +133,11 @@ impl Worker {
             Ok(Ok(Some(line))) => line,
             Ok(Ok(None) | Err(_)) => return Err(self.died().await),
         };
-        match serde_json::from_str::<Reply>(&line) {
-            Ok(Reply { id, error: Some(error), passing: true, .. }) if id == self.calls => {
-                Err(Failure::Hindered(error))
-            }
-            Ok(Reply { id, error: Some(error), .. }) if id == self.calls => Err(Failure::Refused(error)),
-            Ok(Reply { id, value, .. }) if id == self.calls => Ok(value.unwrap_or(Value::Null)),
-            _ => Err(Failure::Died("it was ended".to_owned(), format!("it answered {function} with rubbish"))),
+        match Reply::read(line.as_bytes(), self.calls) {
+            Some(Reply::Value(value)) => Ok(value),
+            Some(Reply::Refused(error)) => Err(Failure::Refused(error)),
+            Some(Reply::Hindered(error)) => Err(Failure::Hindered(error)),
+            None => Err(Failure::Died("it was ended".to_owned(), format!("it answered {function} with rubbish"))),
         }
     }
 

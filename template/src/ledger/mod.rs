@@ -6,6 +6,8 @@
 
 mod challenge;
 mod claim;
+#[cfg(test)]
+mod model_tests;
 mod owner;
 mod request;
 mod retry;
