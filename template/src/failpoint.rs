@@ -23,6 +23,9 @@ macro_rules! steps {
 }
 
 steps! {
+    GapLeft = "gap.left",
+    ReorgRewound = "reorg.rewound",
+    ReorgOrphaned = "reorg.orphaned",
     RequestSeen = "request.seen",
     RequestInferred = "request.inferred",
     RequestFault = "request.fault",
@@ -38,11 +41,17 @@ steps! {
     ChallengeFault = "challenge.fault",
     ChallengePostponed = "challenge.postponed",
     DeliveryQueued = "delivery.queued",
+    ClaimQueued = "claim.queued",
+    FillQueued = "fill.queued",
     TxSigned = "tx.signed",
     TxBroadcast = "tx.broadcast",
+    TxReplaced = "tx.replaced",
+    TxCancelling = "tx.cancelling",
     TxMined = "tx.mined",
     TxUnmined = "tx.unmined",
+    TxVoid = "tx.void",
     TxFinal = "tx.final",
+    TxDone = "tx.done",
     TxRequeued = "tx.requeued",
     TxPostponed = "tx.postponed",
     TxFatal = "tx.fatal",

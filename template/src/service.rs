@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chain::Chain;
 use crate::chain::send::{Pending, Sender};
+use crate::chain::wake::News;
 use crate::config::{Config, Network};
 use crate::ezkl::felt::Felt;
 use crate::ezkl::files::{ModelVersion, SETUP_PROOF};
@@ -44,6 +45,9 @@ const IN_FLIGHT_LOOK: Duration = Duration::from_millis(500);
 /// Wakes a stage that has work. Only saves waiting: the work itself is in the ledger.
 #[derive(Default)]
 struct WakeUps {
+    requests: Notify,
+    challenges: Notify,
+    catch_up: Notify,
     infer: Notify,
     prove: Notify,
     send: Notify,
@@ -143,6 +147,8 @@ impl Daemon {
         if self.config.polling.enabled {
             loops.spawn(self.clone().watch_requests());
             loops.spawn(self.clone().watch_challenges());
+            loops.spawn(self.clone().catch_up());
+            loops.spawn(self.clone().listen());
         }
         let daemon = self.clone();
         let done = finished_inferring.clone().drop_guard();
@@ -170,11 +176,14 @@ impl Daemon {
     async fn watch_requests(self: Arc<Self>) -> Result<()> {
         let every = self.config.polling.inference;
         let daemon = self.clone();
-        self.repeat("rpc", every, move || daemon.clone().see_requests()).await
+        self.repeat("rpc", every, &self.wake.requests, move || daemon.clone().see_requests()).await
     }
 
     async fn see_requests(self: Arc<Self>) -> Result<()> {
         let head = self.chain.head().await?;
+        if self.chain.follow(&self.ledger, head).await? {
+            self.wake.challenges.notify_one();
+        }
         let seen = self.chain.watch_requests(&self.ledger, head).await?;
         let expired = self.ledger.expire_requests(head.time).await?;
         if expired > 0 {
@@ -183,6 +192,21 @@ impl Daemon {
         if seen > 0 {
             tracing::info!(new = seen, "requests seen");
             self.wake.infer.notify_one();
+            self.wake.send.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Reads what an absence left, beside the watchers: no new request waits for it.
+    async fn catch_up(self: Arc<Self>) -> Result<()> {
+        let every = self.config.polling.inference;
+        let daemon = self.clone();
+        self.repeat("catch-up", every, &self.wake.catch_up, move || daemon.clone().read_gap()).await
+    }
+
+    async fn read_gap(self: Arc<Self>) -> Result<()> {
+        if self.chain.catch_up(&self.ledger).await? {
+            self.wake.catch_up.notify_one();
         }
         Ok(())
     }
@@ -190,23 +214,45 @@ impl Daemon {
     async fn watch_challenges(self: Arc<Self>) -> Result<()> {
         let every = self.config.polling.proof;
         let daemon = self.clone();
-        self.repeat("challenges", every, move || daemon.clone().see_challenges()).await
+        self.repeat("challenges", every, &self.wake.challenges, move || daemon.clone().see_challenges()).await
     }
 
     async fn see_challenges(self: Arc<Self>) -> Result<()> {
-        let seen = self.chain.watch_challenges(&self.ledger, self.chain.head().await?).await?;
+        let head = self.chain.head().await?;
+        if self.chain.follow(&self.ledger, head).await? {
+            self.wake.requests.notify_one();
+        }
+        let seen = self.chain.watch_challenges(&self.ledger, head).await?;
         if seen > 0 {
             tracing::info!(new = seen, "proof requests seen");
             self.wake.prove.notify_one();
+            self.wake.send.notify_one();
         }
         Ok(())
     }
 
-    /// Runs `pass` every so often until the stop; says so once a minute while it fails.
+    /// Wakes the watchers when the WebSocket tells of something, where one is configured.
+    async fn listen(self: Arc<Self>) -> Result<()> {
+        let Some(listener) = self.chain.listener() else {
+            self.stop.cancelled().await;
+            return Ok(());
+        };
+        let tell = |news| match news {
+            News::Requests => self.wake.requests.notify_one(),
+            News::Challenges => self.wake.challenges.notify_one(),
+        };
+        tokio::select! {
+            never = listener.listen(tell) => match never {},
+            () = self.stop.cancelled() => Ok(()),
+        }
+    }
+
+    /// Runs `pass` every so often, and when it is woken, until the stop; says so once a minute while it fails.
     async fn repeat<F: Future<Output = Result<()>>>(
         &self,
         part: &'static str,
         every: Duration,
+        wake: &Notify,
         pass: impl Fn() -> F,
     ) -> Result<()> {
         let mut failing = Failing::default();
@@ -215,9 +261,10 @@ impl Daemon {
                 outcome = pass() => outcome,
                 () = self.stop.cancelled() => return Ok(()),
             };
-            let wait = failing.judge(&self.health, part, outcome)?.unwrap_or(every);
+            let failed = failing.judge(&self.health, part, outcome)?;
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = wake.notified(), if failed.is_none() => {}
+                () = tokio::time::sleep(failed.unwrap_or(every)) => {}
                 () = self.stop.cancelled() => {}
             }
         }
@@ -309,7 +356,8 @@ impl Daemon {
 
     /// Keeps the sender going until the last inference is done, and once more after it.
     async fn send(self: Arc<Self>, finished_inferring: CancellationToken) -> Result<()> {
-        let taking = Sender::take_place(self.chain.clone(), self.ledger.clone(), &self.config.artifacts);
+        let taking =
+            Sender::take_place(self.chain.clone(), self.ledger.clone(), &self.config.artifacts, self.health.clone());
         let mut sender = tokio::select! {
             sender = taking => sender?,
             () = self.stop.cancelled() => return Ok(()),
@@ -323,7 +371,13 @@ impl Daemon {
                 () = cancelled_since(&finished_inferring, LAST_PASS) => return Ok(()),
             };
             let pending = *outcome.as_ref().unwrap_or(&Pending::Nothing);
+            let outcome = match sender.rival() {
+                // It goes on watching, and is not well for that.
+                Some(rival) => outcome.and_then(|_| Err(Fault::Retry(anyhow!("{rival}")))),
+                None => outcome,
+            };
             let wait = failing.judge(&self.health, "sender", outcome.map(drop))?;
+            let wait = wait.filter(|_| sender.rival().is_none());
             let wait = wait.unwrap_or(if pending == Pending::Nothing { LOOK } else { IN_FLIGHT_LOOK });
             tokio::select! {
                 () = self.wake.send.notified() => {}

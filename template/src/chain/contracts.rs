@@ -1,7 +1,7 @@
 //! The contracts the daemon talks to, and how values are written for them.
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use ethers::abi::{self, AbiDecode as _, AbiEncode as _, ParamType, Token};
+use ethers::abi::{self, AbiEncode as _, ParamType, Token};
 use ethers::contract::abigen;
 use ethers::types::{Address, Bytes, H256, U256};
 use ethers::utils::keccak256;
@@ -23,7 +23,9 @@ abigen!(
     Consumption,
     r#"[
         event ConsumerRequestMade(address indexed consumer, bytes32 requestId)
+        event InferenceSubmitted(address indexed modeler, bytes32 indexed requestId, uint256 inference)
         function submitInference(bytes32 requestId, uint256 inference) external
+        function claimReward(uint256 rewardEpoch) external
         function inferenceRequests(bytes32 requestId) external view
         function modelerHasResponded(address modeler, bytes32 requestId) external view returns (bool)
         function consumptionWindow() external view returns (bool)
@@ -33,6 +35,7 @@ abigen!(
 abigen!(
     ConsumptionOfStrings,
     r#"[
+        event InferenceSubmitted(address indexed modeler, bytes32 indexed requestId, string inference)
         function submitInference(bytes32 requestId, string inference) external
     ]"#
 );
@@ -41,7 +44,9 @@ abigen!(
     Modeler,
     r#"[
         event ZKMLChallengeGiven(address indexed validator, address indexed modeler, string ipfsChallenge)
+        event ZKMLChallengeResponse(address indexed validator, address indexed modeler, string ipfsResponse)
         function respondToZKMLChallenge(address validator, string ipfsResponse) external
+        function ZKMLChallenges(address modeler) external view returns (string ipfsChallenge, string ipfsResponse, string ipfsGraded, string ipfsGradeDetailLink, uint256 performanceResult)
     ]"#
 );
 
@@ -58,6 +63,9 @@ abigen!(
     ProofRegistry,
     r#"[
         event ProofRequested(bytes32 indexed requestId, address indexed modeler)
+        event Committed(bytes32 indexed requestId, address indexed modeler, address verifier, bytes32 instancesHash)
+        event ProofVerified(bytes32 indexed requestId, address indexed modeler, int256 output, uint8 scale)
+        function commitments(bytes32 requestId, address modeler) external view returns (address verifier, bytes32 instancesHash, uint256 committedAt)
         function commit(bytes32 requestId, address verifier, bytes32 instancesHash) external
         function submitProof(bytes32 requestId, bytes proof, uint256[] instances) external
         function getVerifiers(address modeler) external view returns (address[])
@@ -172,65 +180,10 @@ fn instances_token(instances: &[[u8; 32]]) -> Token {
     Token::Array(instances.iter().map(|felt| Token::Uint(U256::from_big_endian(felt))).collect())
 }
 
-/// What a revert says: `Error(string)`, `Panic(uint256)`, or a custom error by its selector.
-pub fn describe_revert(data: &[u8]) -> String {
-    match data.get(..4) {
-        Some([0x08, 0xc3, 0x79, 0xa0]) => {
-            String::decode(&data[4..]).unwrap_or_else(|_| "an unreadable reason".to_owned())
-        }
-        Some([0x4e, 0x48, 0x7b, 0x71]) => format!("panic {}", U256::from_big_endian(&data[4..])),
-        Some(selector) => custom_error(selector).unwrap_or_else(|| format!("custom error 0x{}", hex::encode(selector))),
-        None => "no reason given".to_owned(),
-    }
-}
-
-/// The custom errors of the contracts in `devnet/contracts`, so that a revert has a name.
-const CUSTOM_ERRORS: [&str; 34] = [
-    "AlreadyAnswered(bytes32,address)",
-    "AlreadyCommitted(bytes32,address)",
-    "AlreadyResponded(address,bytes32)",
-    "CallFailed(address)",
-    "ChallengeAlreadyAnswered(address,address)",
-    "ConsumptionWindowClosed()",
-    "EmptyChallenge()",
-    "EmptyResponse()",
-    "EpochNotOver(uint256,uint256)",
-    "Expired(uint256,uint256)",
-    "InstancesDoNotMatchCommitment(bytes32,bytes32,bytes32)",
-    "InsufficientBalance(address,uint256,uint256)",
-    "NotAContract(address)",
-    "NotChallenged(address,address)",
-    "NotCommitted(bytes32,address)",
-    "NotConsumerOrValidator(address)",
-    "NotSigner(address)",
-    "NotTopNModeler(address)",
-    "NotValidator(address)",
-    "NothingToClaim(address,uint256)",
-    "NothingToWithdraw(address)",
-    "OutputIndexOutOfRange(uint256,uint256)",
-    "OutputNotInField(uint256)",
-    "ProofAlreadyRequested(bytes32,address)",
-    "ProofAlreadyVerified(bytes32,address)",
-    "ProofRejected(bytes32,address)",
-    "RequestAlreadyMade(bytes32)",
-    "SequenceIdTooHigh(uint256,uint256)",
-    "SequenceIdTooLow(uint256,uint256)",
-    "SequenceIdUsed(uint256)",
-    "SignatureNotAccepted()",
-    "UnknownRequest(bytes32)",
-    "VerifierAlreadyRegistered(address,address)",
-    "VerifierNotRegistered(address,address)",
-];
-
-fn custom_error(selector: &[u8]) -> Option<String> {
-    CUSTOM_ERRORS
-        .iter()
-        .find(|signature| keccak256(signature.as_bytes())[..4] == *selector)
-        .map(|signature| (*signature).to_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use ethers::abi::AbiDecode as _;
+
     use super::*;
 
     const UINT: InferenceEncoding = InferenceEncoding::Uint256 { decimals: 18 };
@@ -321,15 +274,5 @@ mod tests {
         let mut word = [0; 32];
         word[31] = value;
         word
-    }
-
-    #[test]
-    fn reverts_are_named() {
-        let text = [&[0x08, 0xc3, 0x79, 0xa0][..], &abi::encode(&[Token::String("window closed".to_owned())])].concat();
-        assert_eq!(describe_revert(&text), "window closed");
-        let custom = keccak256("AlreadyResponded(address,bytes32)");
-        assert_eq!(describe_revert(&custom[..4]), "AlreadyResponded(address,bytes32)");
-        assert_eq!(describe_revert(&[1, 2, 3, 4]), "custom error 0x01020304");
-        assert_eq!(describe_revert(&[]), "no reason given");
     }
 }

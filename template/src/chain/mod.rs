@@ -1,10 +1,14 @@
-//! The chain: what is there (`Chain`), what happens on it (`watch`), and what we do to it (`send`).
+//! The chain: what is there (`Chain`), what happens on it (`watch`, which `wake` tells when), and what we do to it (`send`).
 //! Nothing outside this folder knows ethers.
 
 pub mod account;
 pub mod contracts;
+mod reorg;
+pub mod revert;
 pub mod rpc;
 pub mod send;
+pub mod wake;
+mod walk;
 pub mod watch;
 
 use std::sync::Arc;
@@ -44,6 +48,8 @@ pub struct Chain {
     sla: Duration,
     /// Blocks that the provider was last content to serve in one `eth_getLogs`.
     log_range: Arc<AtomicU64>,
+    /// The same for blocks of long ago, which it may serve otherwise.
+    old_log_range: Arc<AtomicU64>,
 }
 
 /// Where proofs are checked on chain, and by which verifier.
@@ -70,6 +76,7 @@ const GAS_OF_AN_ANSWER: u64 = 300_000;
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     pub number: u64,
+    pub hash: H256,
     /// The chain's clock, unix seconds.
     pub time: u64,
     /// Wei a unit of gas; zero on a chain without EIP-1559.
@@ -105,6 +112,7 @@ impl Chain {
         Ok(Self {
             settings: settings.clone(),
             log_range: Arc::new(AtomicU64::new(settings.log_range)),
+            old_log_range: Arc::new(AtomicU64::new(settings.log_range)),
             genesis,
             consumption: Consumption::new(consumption, client.clone()),
             modeler_contract: Modeler::new(modeler_contract, client.clone()),
@@ -152,6 +160,7 @@ impl Chain {
         let block = block.context("the RPC endpoint has no newest block").retry()?;
         Ok(Head {
             number: block.number.unwrap_or_default().as_u64(),
+            hash: block.hash.unwrap_or_default(),
             time: block.timestamp.as_u64(),
             base_fee: block.base_fee_per_gas.unwrap_or_default(),
         })
@@ -165,11 +174,15 @@ impl Chain {
     /// What the signing wallet can pay for.
     pub async fn funds(&self) -> Result<Funds> {
         let balance = self.balance().await?;
-        let gas_price = self.client.get_gas_price().await.map_err(unreachable)?;
+        let gas_price = match self.settings.gas_price_gwei {
+            Some(gwei) => U256::from((gwei * 1e9) as u128),
+            None => self.client.get_gas_price().await.map_err(unreachable)?,
+        };
+        let gas = self.settings.gas.unwrap_or(GAS_OF_AN_ANSWER);
         Ok(Funds {
             wallet: text(self.account.wallet_address()),
             eth: ethers::utils::format_ether(balance),
-            answers: (balance / (gas_price * GAS_OF_AN_ANSWER).max(U256::one())).min(u64::MAX.into()).as_u64(),
+            answers: (balance / gas_price.saturating_mul(gas.into()).max(U256::one())).min(u64::MAX.into()).as_u64(),
         })
     }
 

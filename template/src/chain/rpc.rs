@@ -24,8 +24,9 @@ use crate::http_client;
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// How long after a failover the first endpoint is tried again.
 const HOME_AGAIN: Duration = Duration::from_secs(60);
-/// The largest answer that is read: the logs of a full range of blocks fit many times over.
-const MAX_BODY: usize = 64 << 20;
+/// The largest answer that is read: the logs of a full range of blocks fit many times over. Several calls are under way at
+/// once, and each may be answered so long.
+const MAX_BODY: usize = 16 << 20;
 
 /// ethers' way to the chain.
 #[derive(Debug)]

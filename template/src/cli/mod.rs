@@ -1,5 +1,6 @@
 //! The commands. Each reads the settings it needs, and says what is wrong with them before it does anything.
 
+mod claim;
 mod doctor;
 mod log;
 mod predict;
@@ -73,6 +74,8 @@ enum Command {
     Prove(prove::ProveOptions),
     /// Check a proof file against the model's verification key
     Verify(prove::VerifyOptions),
+    /// Claim the rewards of past epochs
+    ClaimRewards(claim::Options),
     /// Show what the ledger holds
     Status(status::Options),
     /// Bring back a failed request (its id) or proof request (its transaction), once the reason is mended
@@ -85,7 +88,7 @@ enum Command {
 impl Command {
     fn need(&self) -> Need {
         match self {
-            Self::Run | Self::Doctor(_) => Need::Chain,
+            Self::Run | Self::Doctor(_) | Self::ClaimRewards(_) => Need::Chain,
             Self::Predict(options) if options.wallet.is_some() => Need::Features,
             _ => Need::Offline,
         }
@@ -118,6 +121,7 @@ pub async fn main() -> ExitCode {
         Command::Predict(options) => predict::predict(config, options).await,
         Command::Prove(options) => prove::prove(config, options).await,
         Command::Verify(options) => prove::verify(config, options).await,
+        Command::ClaimRewards(options) => claim::claim_rewards(config, options).await,
         Command::Status(options) => status::status(config, options).await,
         Command::Retry { id } => status::retry(config, &id).await,
     };

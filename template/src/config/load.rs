@@ -10,8 +10,8 @@ use tracing::level_filters::LevelFilter;
 use super::layers::Layers;
 use super::reader::{self, Reader};
 use super::{
-    Chain, Config, Ezkl, FeatureSource, Inference, InferenceEncoding, InferenceSource, Log, LogFormat, ModelFiles,
-    Need, Network, Polling, Storage,
+    Chain, Config, Ezkl, FeatureSource, Finality, Inference, InferenceEncoding, InferenceSource, Log, LogFormat,
+    ModelFiles, Need, Network, Polling, Storage,
 };
 
 pub use super::layers::Sources;
@@ -220,6 +220,11 @@ fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
         gas: reader.whole_option("NOVA_GAS", 1),
         max_fee_gwei,
         confirmations: reader.whole("NOVA_CONFIRMATIONS", 0),
+        reread_blocks: reader.whole("NOVA_REREAD_BLOCKS", 0),
+        finality: finality(reader),
+        replace_after: reader.seconds("NOVA_REPLACE_AFTER"),
+        warn_answers: reader.whole("NOVA_WARN_ANSWERS", 0),
+        claim_rewards: reader.boolean("NOVA_CLAIM_REWARDS"),
         log_range: reader.whole("NOVA_LOG_RANGE", 1),
         start_block: reader.whole_option("NOVA_START_BLOCK", 0),
         sla: reader.whole_option("NOVA_SLA_SECONDS", 1).map(Duration::from_secs),
@@ -228,6 +233,15 @@ fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
         min_balance_eth: reader.number("NOVA_MIN_BALANCE_ETH"),
     };
     (rpc_urls.is_some() && private_key.is_some() && challenge_address.is_some()).then_some(chain)
+}
+
+fn finality(reader: &mut Reader) -> Finality {
+    let read = |text: &str| match text.to_ascii_lowercase().as_str() {
+        "finalized" => Some(Finality::Finalized),
+        "safe" => Some(Finality::Safe),
+        blocks => blocks.parse().ok().map(Finality::Blocks),
+    };
+    reader.option("NOVA_FINALITY", read).unwrap_or(Finality::Finalized)
 }
 
 /// `NOVA_RPC_URLS`, else the endpoint of the Alchemy pair.

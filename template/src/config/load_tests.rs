@@ -118,6 +118,16 @@ fn a_network_presets_and_anything_set_wins_over_it() {
 }
 
 #[test]
+fn finality_is_a_tag_or_a_depth() {
+    let finality = |text: &str| chain(&Setup::complete().and("NOVA_FINALITY", text)).finality;
+    assert_eq!(chain(&Setup::complete()).finality, Finality::Finalized);
+    assert_eq!(finality("Safe"), Finality::Safe);
+    assert_eq!(finality("64"), Finality::Blocks(64));
+    let mistake = Setup::complete().and("NOVA_FINALITY", "soon").mistakes(Need::Chain);
+    assert!(mistake.contains("expected finalized, safe or a number of blocks"), "{mistake}");
+}
+
+#[test]
 fn an_empty_variable_counts_as_not_set() {
     let setup = Setup::complete().file("nova.toml", "gas = 5");
     assert_eq!(chain(&setup.and("NOVA_GAS", " ")).gas, Some(5));

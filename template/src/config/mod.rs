@@ -157,12 +157,23 @@ pub struct Polling {
     pub proof: Duration,
 }
 
+/// Which blocks no reorg takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finality {
+    /// Up to the block that the node tags `finalized`.
+    Finalized,
+    /// Up to the block that the node tags `safe`.
+    Safe,
+    /// All but so many of the newest.
+    Blocks(u64),
+}
+
 /// What reaching the chain needs.
 #[derive(Debug, Clone)]
 pub struct Chain {
     /// JSON-RPC endpoints, tried in order. May hold keys: never printed.
     pub rpc_urls: Vec<SecretString>,
-    /// WebSocket endpoint. Accepted; the daemon polls and does not use it yet.
+    /// WebSocket endpoint that tells of new blocks and logs, so that they are read at once. May hold a key: never printed.
     pub rpc_ws_url: Option<SecretString>,
     pub chain_id: u64,
     /// The Competition contract.
@@ -180,12 +191,22 @@ pub struct Chain {
     pub gas: Option<u64>,
     /// No transaction pays more than this for a unit of gas.
     pub max_fee_gwei: Option<f64>,
-    /// Blocks on top of a block before its logs are read and its receipts count.
+    /// Blocks on top of a block before its logs are read.
     pub confirmations: u64,
+    /// Blocks before the cursor whose logs are read once more in each pass.
+    pub reread_blocks: u64,
+    /// From when a mined transaction is final.
+    pub finality: Finality,
     /// Blocks asked for in one `eth_getLogs`; halved when a provider refuses.
     pub log_range: u64,
     /// Block to start from when the ledger has no cursor. `None`: as far back as the SLA reaches.
     pub start_block: Option<u64>,
+    /// How long a transaction may wait to be mined before one that pays more takes its place.
+    pub replace_after: Duration,
+    /// Fewer answers than the wallet should be able to pay for.
+    pub warn_answers: u64,
+    /// Rewards of past epochs are claimed daily only if this is on.
+    pub claim_rewards: bool,
     /// Seconds from request to answer. `None`: as the contract says.
     pub sla: Option<Duration>,
     /// Transactions under way at once.

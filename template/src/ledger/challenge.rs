@@ -2,8 +2,10 @@
 
 use sqlx::FromRow;
 
+use super::blocks::have_read;
 use super::claim::LEASE;
-use super::{Ledger, RequestKey, backoff, broken, move_cursor, now};
+use super::{Ledger, Read, RequestKey, backoff, broken, now};
+use crate::failpoint::{Step, step};
 use crate::fault::{Fault, Result};
 
 /// The log that asked, which no other log shares.
@@ -41,6 +43,7 @@ pub struct SeenChallenge {
     /// A request id, or the CID of a document that names several.
     pub payload: String,
     pub block: u64,
+    pub block_hash: String,
 }
 
 /// A proof request as the ledger holds it.
@@ -73,31 +76,48 @@ const PATIENCE: i64 = 24 * 60 * 60;
 /// Proofs have days where answers have minutes: they are tried again this much more slowly.
 const BACKOFF_FACTOR: i64 = 8;
 
+/// A challenge that is new, or that comes from another block than before. One that was `orphaned` goes on where it was.
+const SEE: &str = "INSERT INTO challenge
+         (transaction_hash, log_index, route, asker, payload, block, block_hash, seen_at, changed_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?8, ?8)
+     ON CONFLICT (transaction_hash, log_index) DO UPDATE SET
+         block = excluded.block, block_hash = excluded.block_hash,
+         state = iif(state <> 'orphaned', state,
+                     iif(cid IS NOT NULL, 'uploaded', iif(delivery IS NOT NULL, 'proved', 'asked'))),
+         reason = iif(state <> 'orphaned', reason, NULL),
+         tries = iif(state <> 'orphaned', tries, 0),
+         next_try = iif(state <> 'orphaned', next_try, 0),
+         seen_at = iif(state <> 'orphaned', seen_at, excluded.seen_at),
+         changed_at = excluded.changed_at
+     WHERE state = 'orphaned' OR block_hash <> excluded.block_hash";
+
 impl Ledger {
-    /// Writes the challenges of a range of blocks and moves the cursor past it, both or neither. Returns how many are new.
-    pub async fn see_challenges(&self, stream: &str, challenges: &[SeenChallenge], next_block: u64) -> Result<u64> {
-        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-        let mut new = 0;
-        for challenge in challenges {
-            new += sqlx::query(
-                "INSERT INTO challenge (transaction_hash, log_index, route, asker, payload, block, seen_at, changed_at)
-                 VALUES (?, ?, ?, ?, ?, ?, ?7, ?7) ON CONFLICT DO NOTHING",
-            )
-            .bind(&challenge.key.transaction_hash)
-            .bind(challenge.key.log_index as i64)
-            .bind(challenge.route.as_str())
-            .bind(&challenge.asker)
-            .bind(&challenge.payload)
-            .bind(challenge.block as i64)
-            .bind(now())
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?
-            .rows_affected();
-        }
-        move_cursor(&mut db, stream, next_block).await?;
-        db.commit().await.map_err(broken)?;
-        Ok(new)
+    /// Writes the challenges of a range of blocks and that it was read, both or neither. Returns how many are new or come
+    /// from another block than before.
+    pub async fn see_challenges(&self, read: &Read<'_>, challenges: &[SeenChallenge]) -> Result<u64> {
+        step(Step::ChallengeSeen, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut new = 0;
+            for challenge in challenges {
+                new += sqlx::query(SEE)
+                    .bind(&challenge.key.transaction_hash)
+                    .bind(challenge.key.log_index as i64)
+                    .bind(challenge.route.as_str())
+                    .bind(&challenge.asker)
+                    .bind(&challenge.payload)
+                    .bind(challenge.block as i64)
+                    .bind(&challenge.block_hash)
+                    .bind(now())
+                    .execute(&mut *db)
+                    .await
+                    .map_err(broken)?
+                    .rows_affected();
+            }
+            have_read(&mut db, read).await?;
+            db.commit().await.map_err(broken)?;
+            Ok(new)
+        })
+        .await
     }
 
     /// Takes the oldest challenge that waits to be proved, or whose proof waits to be uploaded.
@@ -120,19 +140,22 @@ impl Ledger {
 
     /// Keeps which requests a challenge asks about.
     pub async fn name_requests(&self, key: &ChallengeKey, requests: &[RequestKey]) -> Result<()> {
-        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-        for (position, request) in requests.iter().enumerate() {
-            sqlx::query("INSERT INTO challenge_request VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
-                .bind(&key.transaction_hash)
-                .bind(key.log_index as i64)
-                .bind(position as i64)
-                .bind(&request.contract)
-                .bind(&request.id)
-                .execute(&mut *db)
-                .await
-                .map_err(broken)?;
-        }
-        db.commit().await.map_err(broken)
+        step(Step::ChallengeNamed, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            for (position, request) in requests.iter().enumerate() {
+                sqlx::query("INSERT INTO challenge_request VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+                    .bind(&key.transaction_hash)
+                    .bind(key.log_index as i64)
+                    .bind(position as i64)
+                    .bind(&request.contract)
+                    .bind(&request.id)
+                    .execute(&mut *db)
+                    .await
+                    .map_err(broken)?;
+            }
+            db.commit().await.map_err(broken)
+        })
+        .await
     }
 
     /// The requests that a challenge asks about, if they were kept.
@@ -167,16 +190,13 @@ impl Ledger {
 
     /// Keeps that a proof was made and verified.
     pub async fn proof_made(&self, request: &RequestKey, vk_digest: &str, seconds: f64) -> Result<()> {
-        sqlx::query("INSERT INTO proof VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+        let insert = sqlx::query("INSERT INTO proof VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
             .bind(&request.contract)
             .bind(&request.id)
             .bind(vk_digest)
             .bind(seconds)
-            .bind(now())
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(broken)
+            .bind(now());
+        step(Step::ProofMade, insert.execute(&self.pool)).await.map(drop).map_err(broken)
     }
 
     /// Proofs made since `since`, in unix seconds: what `NOVA_MAX_PROOFS_PER_DAY` counts.
@@ -192,6 +212,7 @@ impl Ledger {
     pub async fn proved(&self, key: &ChallengeKey, delivery: Option<&[u8]>) -> Result<()> {
         let free = delivery.is_some();
         self.moved(
+            Step::ChallengeProved,
             sqlx::query(
                 "UPDATE challenge SET state = 'proved', reason = NULL, delivery = ?1, changed_at = ?2,
                      owner = iif(?3, NULL, owner), lease_until = iif(?3, 0, lease_until)
@@ -211,6 +232,7 @@ impl Ledger {
     /// `proved → uploaded`, with the CID and the call that names it.
     pub async fn uploaded(&self, key: &ChallengeKey, cid: &str, delivery: &[u8]) -> Result<()> {
         self.moved(
+            Step::ChallengeUploaded,
             sqlx::query(
                 "UPDATE challenge SET state = 'uploaded', reason = NULL, cid = ?, delivery = ?, changed_at = ?,
                      owner = NULL, lease_until = 0
@@ -229,23 +251,24 @@ impl Ledger {
 
     async fn moved(
         &self,
+        kind: Step,
         update: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
         key: &ChallengeKey,
     ) -> Result<()> {
-        match update.execute(&self.pool).await.map_err(broken)?.rows_affected() {
+        match step(kind, update.execute(&self.pool)).await.map_err(broken)?.rows_affected() {
             0 => Err(Fault::Retry(anyhow::anyhow!("challenge {} is no longer ours", key.transaction_hash))),
             _ => Ok(()),
         }
     }
 
     /// Gives a claimed challenge back: it is tried again after a while, or has `failed` for good. What could not be done
-    /// in a day (a document that no gateway has) fails too.
+    /// in a day (a document that no gateway has) fails too. One that was `orphaned` meanwhile stays so.
     pub async fn challenge_fault(&self, challenge: &Challenge, fault: &Fault) -> Result<()> {
         let failed = matches!(fault, Fault::Row(_)) || now() - challenge.seen_at > PATIENCE;
-        sqlx::query(
-            "UPDATE challenge SET state = iif(?1, 'failed', state), reason = ?2, owner = NULL, lease_until = 0,
-                 next_try = ?3, changed_at = ?4
-             WHERE transaction_hash = ?5 AND log_index = ?6 AND state IN ('asked', 'proved') AND owner = ?7",
+        let update = sqlx::query(
+            "UPDATE challenge SET state = iif(?1 AND state <> 'orphaned', 'failed', state),
+                 reason = iif(state <> 'orphaned', ?2, reason), owner = NULL, lease_until = 0, next_try = ?3, changed_at = ?4
+             WHERE transaction_hash = ?5 AND log_index = ?6 AND state IN ('asked', 'proved', 'orphaned') AND owner = ?7",
         )
         .bind(failed)
         .bind(fault.to_string())
@@ -253,17 +276,15 @@ impl Ledger {
         .bind(now())
         .bind(&challenge.transaction_hash)
         .bind(challenge.log_index)
-        .bind(self.owner())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(broken)
+        .bind(self.owner());
+        step(Step::ChallengeFault, update.execute(&self.pool)).await.map(drop).map_err(broken)
     }
 
     /// Puts off a claimed challenge until `until` (unix seconds), with the reason.
     pub async fn postpone_challenge(&self, challenge: &Challenge, reason: &str, until: i64) -> Result<()> {
-        sqlx::query(
-            "UPDATE challenge SET reason = ?, owner = NULL, lease_until = 0, next_try = ?, tries = tries - 1, changed_at = ?
+        let update = sqlx::query(
+            "UPDATE challenge SET reason = iif(state <> 'orphaned', ?, reason), owner = NULL, lease_until = 0, next_try = ?,
+                 tries = tries - 1, changed_at = ?
              WHERE transaction_hash = ? AND log_index = ? AND owner = ?",
         )
         .bind(reason)
@@ -271,10 +292,7 @@ impl Ledger {
         .bind(now())
         .bind(&challenge.transaction_hash)
         .bind(challenge.log_index)
-        .bind(self.owner())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(broken)
+        .bind(self.owner());
+        step(Step::ChallengePostponed, update.execute(&self.pool)).await.map(drop).map_err(broken)
     }
 }

@@ -4,6 +4,9 @@
 //! Rows are claimed with an owner and a lease, and moved by guarded updates (`UPDATE … WHERE state = … RETURNING`):
 //! a row that is no longer where the caller thinks it is stays as it is, and the caller is told.
 
+mod blocks;
+#[cfg(test)]
+mod blocks_tests;
 mod challenge;
 mod claim;
 #[cfg(test)]
@@ -20,13 +23,14 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, SqlitePool};
 
+pub use blocks::{Block, Gap, Read};
 pub use challenge::{Challenge, ChallengeKey, Route, SeenChallenge};
 pub use request::{Inferred, Request, RequestKey, SeenRequest};
 pub use status::{Counts, Status};
-pub use tx::{Allowed, Attempt, Mined, NewAttempt, Purpose, Targets, Tx};
+pub use tx::{Allowed, Attempt, AttemptKind, Mined, NewAttempt, Purpose, Targets, Tx};
 
 use crate::fault::{Classify as _, Fault, Result};
 use owner::Owner;
@@ -63,6 +67,14 @@ impl Ledger {
             .busy_timeout(Duration::from_secs(30));
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
+            // Where SQLite has rolled back by itself (disk full, I/O error), sqlx believes that the transaction goes on, and the
+            // connection is of no further use. The ping waits until sqlx has tried its own rollback.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
             .connect_with(options)
             .await
             .with_context(|| format!("cannot open the ledger {}", path.display()))
@@ -109,16 +121,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// The next block to read for `stream`, if any was read before.
-    pub async fn cursor(&self, stream: &str) -> Result<Option<u64>> {
-        sqlx::query_scalar::<_, i64>("SELECT block FROM cursor WHERE stream = ?")
-            .bind(stream)
-            .fetch_optional(&self.pool)
-            .await
-            .map(|block| block.map(|b| b as u64))
-            .map_err(broken)
-    }
-
     /// True if the ledger can be written to: part of `/readyz`.
     pub async fn writable(&self) -> Result<()> {
         sqlx::query("UPDATE identity SET value = value WHERE name = 'chain id'")
@@ -132,19 +134,6 @@ impl Ledger {
     fn owner(&self) -> &str {
         self.owner.name()
     }
-}
-
-/// Sets the cursor of `stream` inside a transaction that also writes what was read.
-async fn move_cursor(db: &mut sqlx::SqliteConnection, stream: &str, block: u64) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO cursor (stream, block) VALUES (?, ?) ON CONFLICT (stream) DO UPDATE SET block = excluded.block",
-    )
-    .bind(stream)
-    .bind(block as i64)
-    .execute(db)
-    .await
-    .map(drop)
-    .map_err(broken)
 }
 
 /// A ledger that is busy or on a full disk may come back; anything else needs a person.

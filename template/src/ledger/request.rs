@@ -1,9 +1,13 @@
 //! Inference requests: `seen → inferred → answering → final`, or an end that says why not.
 
+use std::collections::HashMap;
+
 use sqlx::FromRow;
 
+use super::blocks::have_read;
 use super::claim::LEASE;
-use super::{Ledger, backoff, broken, move_cursor, now};
+use super::{Ledger, Read, backoff, broken, now};
+use crate::failpoint::{Step, step};
 use crate::fault::{Fault, Result};
 
 /// What identifies a request on one chain.
@@ -67,46 +71,70 @@ pub struct Inferred {
     pub commitment: Option<Vec<u8>>,
 }
 
+/// A request that is new, or that comes from another block than before. One that was `orphaned` is to be worked on again,
+/// with its answer if it has one.
+const SEE: &str = "INSERT INTO request
+         (contract, id, input, consumer, block, block_hash, requested, deadline, seen_at, changed_at, reason, state)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9,
+         coalesce(?10, iif(?8 < ?11, 'it was first seen after its deadline', NULL)),
+         iif(?10 IS NOT NULL, 'failed', iif(?8 < ?11, 'expired', 'seen')))
+     ON CONFLICT (contract, id) DO UPDATE SET
+         input = excluded.input, consumer = excluded.consumer, block = excluded.block,
+         block_hash = excluded.block_hash, requested = excluded.requested, deadline = excluded.deadline,
+         state = iif(state <> 'orphaned', state,
+                     iif(excluded.state = 'seen' AND answer IS NOT NULL, 'inferred', excluded.state)),
+         reason = iif(state <> 'orphaned', reason, excluded.reason),
+         tries = iif(state <> 'orphaned', tries, 0),
+         next_try = iif(state <> 'orphaned', next_try, 0),
+         changed_at = excluded.changed_at
+     WHERE state = 'orphaned' OR block_hash <> excluded.block_hash";
+
 impl Ledger {
-    /// Writes the requests of a range of blocks and moves the cursor past it, both or neither. Returns how many are new.
-    /// A request whose deadline has passed at `chain_time` is `expired` from the start, one that cannot be read `failed`.
-    pub async fn see_requests(
-        &self,
-        stream: &str,
-        requests: &[SeenRequest],
-        next_block: u64,
-        chain_time: u64,
-    ) -> Result<u64> {
-        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-        let mut new = 0;
-        for request in requests {
-            new += sqlx::query(
-                "INSERT INTO request
-                     (contract, id, input, consumer, block, block_hash, requested, deadline, seen_at, changed_at, reason, state)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?9, ?9,
-                     coalesce(?10, iif(?8 < ?11, 'it was first seen after its deadline', NULL)),
-                     iif(?10 IS NOT NULL, 'failed', iif(?8 < ?11, 'expired', 'seen')))
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(&request.key.contract)
-            .bind(&request.key.id)
-            .bind(&request.input)
-            .bind(&request.consumer)
-            .bind(request.block as i64)
-            .bind(&request.block_hash)
-            .bind(request.requested as i64)
-            .bind(request.deadline as i64)
-            .bind(now())
-            .bind(&request.unreadable)
-            .bind(chain_time as i64)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?
-            .rows_affected();
-        }
-        move_cursor(&mut db, stream, next_block).await?;
-        db.commit().await.map_err(broken)?;
-        Ok(new)
+    /// Writes the requests of a range of blocks and that it was read, both or neither. Returns how many are new or come
+    /// from another block than before. A request whose deadline has passed at `chain_time` is `expired` from the start, one
+    /// that cannot be read `failed`.
+    pub async fn see_requests(&self, read: &Read<'_>, requests: &[SeenRequest], chain_time: u64) -> Result<u64> {
+        step(Step::RequestSeen, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut new = 0;
+            for request in requests {
+                new += sqlx::query(SEE)
+                    .bind(&request.key.contract)
+                    .bind(&request.key.id)
+                    .bind(&request.input)
+                    .bind(&request.consumer)
+                    .bind(request.block as i64)
+                    .bind(&request.block_hash)
+                    .bind(request.requested as i64)
+                    .bind(request.deadline as i64)
+                    .bind(now())
+                    .bind(&request.unreadable)
+                    .bind(chain_time as i64)
+                    .execute(&mut *db)
+                    .await
+                    .map_err(broken)?
+                    .rows_affected();
+            }
+            have_read(&mut db, read).await?;
+            db.commit().await.map_err(broken)?;
+            Ok(new)
+        })
+        .await
+    }
+
+    /// Which of these requests the ledger has, each with the hash of the block that it comes from.
+    pub async fn known_requests(&self, contract: &str, ids: &[String]) -> Result<HashMap<String, String>> {
+        let ids = serde_json::Value::from(ids).to_string();
+        sqlx::query_as(
+            "SELECT id, block_hash FROM request
+             WHERE contract = ? AND state <> 'orphaned' AND id IN (SELECT value FROM json_each(?))",
+        )
+        .bind(contract)
+        .bind(ids)
+        .fetch_all(&self.pool)
+        .await
+        .map(|known: Vec<(String, String)>| known.into_iter().collect())
+        .map_err(broken)
     }
 
     /// Takes up to `limit` requests to work on, newest first: where time is short the freshest can still be answered.
@@ -128,27 +156,26 @@ impl Ledger {
         .map_err(broken)
     }
 
-    /// `seen → expired`, at once, for all whose deadline has passed at `chain_time`. Returns how many.
+    /// `seen | inferred → expired`, at once, for all whose deadline has passed at `chain_time`. Returns how many.
     pub async fn expire_requests(&self, chain_time: u64) -> Result<u64> {
-        sqlx::query(
+        let late = sqlx::query(
             "UPDATE request SET state = 'expired', reason = coalesce(reason, 'no answer was ready before the deadline'),
                  owner = NULL, lease_until = 0, changed_at = ?
              WHERE state IN ('seen', 'inferred') AND deadline < ?",
         )
         .bind(now())
-        .bind(chain_time as i64)
-        .execute(&self.pool)
-        .await
-        .map(|done| done.rows_affected())
-        .map_err(broken)
+        .bind(chain_time as i64);
+        let expired = step(Step::RequestExpired, late.execute(&self.pool)).await;
+        expired.map(|done| done.rows_affected()).map_err(broken)
     }
 
-    /// `seen → inferred`, with everything that sending needs.
+    /// `seen → inferred`, with everything that sending needs. An `orphaned` request keeps it until it comes back.
     pub async fn inferred(&self, key: &RequestKey, inferred: &Inferred) -> Result<()> {
-        let moved = sqlx::query(
-            "UPDATE request SET state = 'inferred', reason = NULL, model_value = ?, circuit_value = ?, submitted_value = ?,
-                 model_digest = ?, answer = ?, commitment = ?, owner = NULL, lease_until = 0, changed_at = ?
-             WHERE contract = ? AND id = ? AND state = 'seen' AND owner = ?",
+        let update = sqlx::query(
+            "UPDATE request SET state = iif(state = 'seen', 'inferred', state), reason = iif(state = 'seen', NULL, reason),
+                 model_value = ?, circuit_value = ?, submitted_value = ?, model_digest = ?, answer = ?, commitment = ?,
+                 owner = NULL, lease_until = 0, changed_at = ?
+             WHERE contract = ? AND id = ? AND state IN ('seen', 'orphaned') AND owner = ?",
         )
         .bind(inferred.model_value)
         .bind(inferred.circuit_value)
@@ -159,22 +186,22 @@ impl Ledger {
         .bind(now())
         .bind(&key.contract)
         .bind(&key.id)
-        .bind(self.owner())
-        .execute(&self.pool)
-        .await
-        .map_err(broken)?;
+        .bind(self.owner());
+        let moved = step(Step::RequestInferred, update.execute(&self.pool)).await.map_err(broken)?;
         if moved.rows_affected() == 0 {
             return Err(Fault::Retry(anyhow::anyhow!("request {} is no longer ours to answer", key.id)));
         }
         Ok(())
     }
 
-    /// Gives a claimed request back: it is tried again after a while (`retry`), or has `failed` for good.
+    /// Gives a claimed request back: it is tried again after a while (`retry`), or has `failed` for good. One that was
+    /// `orphaned` meanwhile stays so.
     pub async fn request_fault(&self, request: &Request, fault: &Fault) -> Result<()> {
         let state = if matches!(fault, Fault::Row(_)) { "failed" } else { "seen" };
-        sqlx::query(
-            "UPDATE request SET state = ?, reason = ?, owner = NULL, lease_until = 0, next_try = ?, changed_at = ?
-             WHERE contract = ? AND id = ? AND state = 'seen' AND owner = ?",
+        let update = sqlx::query(
+            "UPDATE request SET state = iif(state = 'seen', ?, state), reason = iif(state = 'seen', ?, reason),
+                 owner = NULL, lease_until = 0, next_try = ?, changed_at = ?
+             WHERE contract = ? AND id = ? AND state IN ('seen', 'orphaned') AND owner = ?",
         )
         .bind(state)
         .bind(fault.to_string())
@@ -182,11 +209,8 @@ impl Ledger {
         .bind(now())
         .bind(&request.contract)
         .bind(&request.id)
-        .bind(self.owner())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(broken)
+        .bind(self.owner());
+        step(Step::RequestFault, update.execute(&self.pool)).await.map(drop).map_err(broken)
     }
 
     /// One request by its id, whichever contract it came from.

@@ -34,13 +34,13 @@ impl Ledger {
 
 /// `fatal → queued`: the transactions of a request, or of a challenge. What was signed for them is spent.
 async fn requeue(db: &mut sqlx::SqliteConnection, id: &str) -> Result<()> {
-    for query in [
-        "UPDATE attempt SET state = 'lost'
-         WHERE tx IN (SELECT key FROM tx WHERE (request = ?1 OR transaction_hash = ?1) AND state = 'fatal')",
+    sqlx::query(
         "UPDATE tx SET state = 'queued', tries = 0, next_try = 0
          WHERE (request = ?1 OR transaction_hash = ?1) AND state = 'fatal'",
-    ] {
-        sqlx::query(query).bind(id).execute(&mut *db).await.map_err(broken)?;
-    }
-    Ok(())
+    )
+    .bind(id)
+    .execute(db)
+    .await
+    .map(drop)
+    .map_err(broken)
 }

@@ -2,14 +2,14 @@
 
 use super::*;
 
-const ALL: Allowed = Allowed { answers: true, proofs: true };
+pub(super) const ALL: Allowed = Allowed { answers: true, proofs: true };
 const CONTRACT: &str = "0xc0";
 
-fn key(n: u8) -> RequestKey {
+pub(super) fn key(n: u8) -> RequestKey {
     RequestKey { contract: CONTRACT.to_owned(), id: format!("0x{}", hex::encode([n; 32])) }
 }
 
-fn seen(n: u8, deadline: u64) -> SeenRequest {
+pub(super) fn seen(n: u8, deadline: u64) -> SeenRequest {
     SeenRequest {
         key: key(n),
         input: "0xwallet".to_owned(),
@@ -22,7 +22,7 @@ fn seen(n: u8, deadline: u64) -> SeenRequest {
     }
 }
 
-fn inferred(commitment: bool) -> Inferred {
+pub(super) fn inferred(commitment: bool) -> Inferred {
     Inferred {
         model_value: Some(0.5),
         circuit_value: 0.5,
@@ -33,40 +33,52 @@ fn inferred(commitment: bool) -> Inferred {
     }
 }
 
-fn attempt(hash: &str, nonce: u64) -> NewAttempt {
+pub(super) fn attempt(hash: &str, nonce: u64) -> NewAttempt {
     NewAttempt {
         hash: hash.to_owned(),
+        kind: AttemptKind::Work,
         sender: "0xme".to_owned(),
         nonce,
         sequence_id: Some(nonce + 10),
         expires: None,
         raw: vec![3],
         max_fee_wei: "1".to_owned(),
+        priority_fee_wei: "1".to_owned(),
         gas: 21_000,
+        chain_time: 900,
     }
 }
 
-fn targets() -> Targets {
+pub(super) fn mined(hash: &str) -> Mined {
+    Mined { hash: hash.to_owned(), block: 9, block_hash: "0xb9".to_owned(), time: 990, gas_used: 50_000 }
+}
+
+pub(super) fn targets() -> Targets {
     Targets { modeler_contract: "0x3d".to_owned(), registry: Some("0x4e9".to_owned()) }
 }
 
-async fn ledger() -> (tempfile::TempDir, Ledger) {
+/// All blocks up to this one.
+pub(super) fn read(last: u64) -> Read<'static> {
+    Read { stream: "requests", first: 0, last, reorgs: 0 }
+}
+
+pub(super) async fn ledger() -> (tempfile::TempDir, Ledger) {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(folder.path()).await.unwrap();
     (folder, ledger)
 }
 
 /// A ledger whose request 1 is inferred and queued.
-async fn answering(commitment: bool) -> (tempfile::TempDir, Ledger) {
+pub(super) async fn answering(commitment: bool) -> (tempfile::TempDir, Ledger) {
     let (folder, ledger) = ledger().await;
-    ledger.see_requests("requests", &[seen(1, 1000)], 8, 0).await.unwrap();
+    ledger.see_requests(&read(7), &[seen(1, 1000)], 0).await.unwrap();
     ledger.claim_requests(1).await.unwrap();
     ledger.inferred(&key(1), &inferred(commitment)).await.unwrap();
     assert_eq!(ledger.queue_answers(&targets()).await.unwrap(), 1);
     (folder, ledger)
 }
 
-async fn state(ledger: &Ledger, n: u8) -> String {
+pub(super) async fn state(ledger: &Ledger, n: u8) -> String {
     ledger.request(&key(n).id).await.unwrap().unwrap().state
 }
 
@@ -74,8 +86,8 @@ async fn state(ledger: &Ledger, n: u8) -> String {
 async fn reading_a_log_twice_adds_nothing() {
     let (_folder, ledger) = ledger().await;
     assert_eq!(ledger.cursor("requests").await.unwrap(), None);
-    assert_eq!(ledger.see_requests("requests", &[seen(1, 1000), seen(2, 1000)], 8, 0).await.unwrap(), 2);
-    assert_eq!(ledger.see_requests("requests", &[seen(2, 1000), seen(3, 1000)], 9, 0).await.unwrap(), 1);
+    assert_eq!(ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 1000)], 0).await.unwrap(), 2);
+    assert_eq!(ledger.see_requests(&read(8), &[seen(2, 1000), seen(3, 1000)], 0).await.unwrap(), 1);
     assert_eq!(ledger.cursor("requests").await.unwrap(), Some(9));
 }
 
@@ -83,7 +95,7 @@ async fn reading_a_log_twice_adds_nothing() {
 async fn a_claimed_request_is_nobody_elses_until_its_owner_dies() {
     let (folder, ledger) = ledger().await;
     let other = Ledger::open(folder.path()).await.unwrap();
-    ledger.see_requests("requests", &[seen(1, 1000), seen(2, 2000)], 8, 0).await.unwrap();
+    ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 2000)], 0).await.unwrap();
     let first = ledger.claim_requests(1).await.unwrap();
     assert_eq!(first[0].id, key(2).id, "the newest goes first");
     assert_eq!(other.claim_requests(9).await.unwrap().len(), 1);
@@ -96,7 +108,7 @@ async fn a_claimed_request_is_nobody_elses_until_its_owner_dies() {
 #[tokio::test]
 async fn a_request_that_may_succeed_later_waits_and_one_that_may_not_fails() {
     let (_folder, ledger) = ledger().await;
-    ledger.see_requests("requests", &[seen(1, 1000), seen(2, 1000)], 8, 0).await.unwrap();
+    ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 1000)], 0).await.unwrap();
     let claimed = ledger.claim_requests(2).await.unwrap();
     ledger.request_fault(&claimed[0], &Fault::Retry(anyhow!("Plumber is down"))).await.unwrap();
     ledger.request_fault(&claimed[1], &Fault::Row(anyhow!("no wallet"))).await.unwrap();
@@ -113,7 +125,7 @@ async fn a_request_that_may_succeed_later_waits_and_one_that_may_not_fails() {
 #[tokio::test]
 async fn requests_expire_on_the_chains_clock_and_answers_under_way_do_not() {
     let (_folder, ledger) = answering(false).await;
-    ledger.see_requests("requests", &[seen(2, 1000), seen(3, 2000)], 9, 0).await.unwrap();
+    ledger.see_requests(&read(8), &[seen(2, 1000), seen(3, 2000)], 0).await.unwrap();
     assert_eq!(ledger.expire_requests(1500).await.unwrap(), 1);
     assert_eq!(state(&ledger, 1).await, "answering");
     assert_eq!(state(&ledger, 2).await, "expired");
@@ -143,7 +155,7 @@ async fn a_transaction_is_signed_once_and_its_bytes_are_kept() {
     let kept = ledger.attempts(&tx.key).await.unwrap();
     assert_eq!(kept.len(), 1, "the refused attempt leaves nothing behind");
     assert_eq!((kept[0].hash.as_str(), kept[0].raw.as_slice()), ("0x01", &[3][..]));
-    assert_eq!(ledger.next_nonce("0xme").await.unwrap(), Some(6));
+    assert_eq!(ledger.held_nonces("0xme", 0).await.unwrap(), [5].into());
     assert_eq!(ledger.next_sequence_id("0xme").await.unwrap(), Some(16));
 }
 
@@ -153,7 +165,7 @@ async fn the_request_is_final_when_its_answer_is_deep_enough() {
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
     ledger.broadcast(&tx.key).await.unwrap();
-    let mined = Mined { hash: "0x01".to_owned(), block: 9, time: 990, gas_used: 50_000 };
+    let mined = mined("0x01");
     ledger.mined(&tx.key, &mined).await.unwrap();
     assert_eq!(state(&ledger, 1).await, "answering");
     ledger.unmined(&tx.key).await.unwrap();
@@ -170,9 +182,9 @@ async fn a_lost_nonce_puts_the_transaction_back() {
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
     ledger.sign_anew(&tx.key, "its nonce was spent by another transaction").await.unwrap();
-    assert!(ledger.attempts(&tx.key).await.unwrap().is_empty());
+    assert!(!ledger.attempts(&tx.key).await.unwrap()[0].is_live(), "it stays in view");
     assert_eq!(ledger.sendable(9, ALL).await.unwrap()[0].key, tx.key);
-    assert_eq!(ledger.next_nonce("0xme").await.unwrap(), None);
+    assert!(ledger.held_nonces("0xme", 0).await.unwrap().is_empty());
     assert_eq!(ledger.next_sequence_id("0xme").await.unwrap(), Some(16), "a sequence id is never used again");
 }
 
@@ -210,8 +222,9 @@ async fn a_challenge_goes_from_asked_to_final() {
         asker: "0xvalidator".to_owned(),
         payload: "bafy".to_owned(),
         block: 9,
+        block_hash: "0xb10c".to_owned(),
     };
-    assert_eq!(ledger.see_challenges("challenges", &[challenge.clone(), challenge], 10).await.unwrap(), 1);
+    assert_eq!(ledger.see_challenges(&read(9), &[challenge.clone(), challenge]).await.unwrap(), 1);
     let claimed = ledger.claim_challenge().await.unwrap().unwrap();
     assert!(ledger.claim_challenge().await.unwrap().is_none());
     ledger.name_requests(&key, &[super::tests::key(1)]).await.unwrap();
@@ -225,7 +238,7 @@ async fn a_challenge_goes_from_asked_to_final() {
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     assert_eq!((tx.purpose(), tx.target.as_str()), (Purpose::Respond, "0x3d"));
     ledger.signed(&tx.key, &attempt("0x01", 1)).await.unwrap();
-    ledger.mined(&tx.key, &Mined { hash: "0x01".to_owned(), block: 9, time: 1, gas_used: 1 }).await.unwrap();
+    ledger.mined(&tx.key, &mined("0x01")).await.unwrap();
     ledger.finalized(&tx).await.unwrap();
     assert_eq!(ledger.status(9).await.unwrap().challenges[0].state, "final");
 }
@@ -233,7 +246,7 @@ async fn a_challenge_goes_from_asked_to_final() {
 #[tokio::test]
 async fn the_schema_refuses_states_without_what_they_need() {
     let (_folder, ledger) = ledger().await;
-    ledger.see_requests("requests", &[seen(1, 1000)], 8, 0).await.unwrap();
+    ledger.see_requests(&read(7), &[seen(1, 1000)], 0).await.unwrap();
     for update in [
         "UPDATE request SET state = 'inferred'",
         "UPDATE request SET state = 'failed'",

@@ -14,7 +14,12 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The document of that CID. 404 is tried again later: a document that was just written takes time to be found.
 pub async fn fetch(gateway: &str, cid: &str) -> Result<Vec<u8>> {
-    fetch_with(&Service::new("IPFS gateway", gateway, TIMEOUT), cid).await
+    fetch_with(&service(gateway), cid).await
+}
+
+/// A CID is the digest of what it names.
+fn service(gateway: &str) -> Service {
+    Service::new("IPFS gateway", gateway, TIMEOUT).of_immutable_content()
 }
 
 async fn fetch_with(service: &Service, cid: &str) -> Result<Vec<u8>> {
@@ -113,7 +118,7 @@ mod tests {
             Reply::redirect(&elsewhere.url()),
         ])
         .await;
-        let service = Service::new("IPFS gateway", &here.url(), TIMEOUT).with_first_wait(Duration::from_millis(1));
+        let service = service(&here.url()).with_first_wait(Duration::from_millis(1));
         assert_eq!(fetch_with(&service, CID).await.unwrap(), b"ours");
         let error = fetch_with(&service, CID).await.unwrap_err();
         assert!(error.to_string().contains("another host"), "{error}");

@@ -118,7 +118,9 @@ async fn another_refusal_fails_the_request() {
 
 #[tokio::test]
 async fn an_answer_without_end_is_cut_off() {
-    let (fault, _) = refused(Reply::ok(" ".repeat(MAX_FEATURES + 1))).await;
+    let (fault, tries) = refused(Reply::ok(" ".repeat(MAX_FEATURES + 1))).await;
+    assert!(matches!(fault, Fault::Retry(_)), "Plumber may be well again before the deadline: {fault}");
+    assert_eq!(tries, 1, "not read again at once");
     assert!(fault.to_string().contains("longer than"), "{fault}");
 }
 

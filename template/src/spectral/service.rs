@@ -30,6 +30,8 @@ pub struct Service {
     key: Option<SecretString>,
     client: Client,
     first_wait: Duration,
+    /// What is asked for never changes: an answer that is too long will be so again.
+    immutable: bool,
 }
 
 /// A try that failed: what it means, and whether the next one may go better.
@@ -49,7 +51,14 @@ impl Service {
             key: None,
             client: http_client::client(timeout),
             first_wait: Duration::from_millis(250),
+            immutable: false,
         }
+    }
+
+    /// What is asked for is named by its content.
+    pub fn of_immutable_content(mut self) -> Self {
+        self.immutable = true;
+        self
     }
 
     /// Calls carry this key as their bearer token.
@@ -125,8 +134,10 @@ impl Service {
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreached(path, error))? {
             if body.len() + chunk.len() > limit {
-                let error = anyhow!("the answer is longer than the {limit} bytes that are read");
-                return Err(Failed { fault: Fault::Row(self.told(path, error)), again: false, wait: None });
+                let error = self.told(path, anyhow!("the answer is longer than the {limit} bytes that are read"));
+                let fault = if self.immutable { Fault::Row(error) } else { Fault::Retry(error) };
+                // Not at once: that much is not read again and again.
+                return Err(Failed { fault, again: false, wait: None });
             }
             body.extend_from_slice(&chunk);
         }

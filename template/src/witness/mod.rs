@@ -16,6 +16,7 @@ use crate::config::{Config, Storage};
 use crate::digest;
 use crate::ezkl::felt::Felt;
 use crate::ezkl::files::ModelVersion;
+use crate::failpoint::{Step, step};
 use crate::fault::{Classify as _, Fault, Result};
 
 /// What was promised for one request, and with what.
@@ -82,7 +83,8 @@ impl Store {
         self.put(&path_of(id, "input.json"), input).await?;
         self.put(&path_of(id, "witness.json"), witness).await?;
         let manifest = serde_json::to_vec_pretty(manifest).stop()?;
-        self.put(&path_of(id, "manifest.json"), &manifest).await
+        // With the manifest the witness exists.
+        step(Step::WitnessSaved, self.put(&path_of(id, "manifest.json"), &manifest)).await
     }
 
     /// What was promised for a request.
@@ -111,7 +113,7 @@ impl Store {
     }
 
     pub async fn save_proof(&self, request_id: &str, proof: &[u8]) -> Result<()> {
-        self.put(&path_of(request_id, "proof.json"), proof).await
+        step(Step::ProofSaved, self.put(&path_of(request_id, "proof.json"), proof)).await
     }
 
     /// The proof of a request, if it was made before.

@@ -1,6 +1,7 @@
 //! A running `nova run`.
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -131,6 +132,36 @@ impl Daemon {
         gone(&workers).await;
     }
 
+    /// Waits until it has ended as by SIGKILL, whoever sent it.
+    pub async fn dies(mut self) {
+        let workers = self.workers();
+        let status = tokio::time::timeout(SOON, self.child.wait()).await;
+        let status = status.unwrap_or_else(|_| panic!("it still runs after {SOON:?}:\n{}", self.log())).unwrap();
+        assert_eq!(status.signal(), Some(9), "it ended with {status}:\n{}", self.log());
+        gone(&workers).await;
+    }
+
+    /// True if it has ended, however it did.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// SIGTERM, whatever else may happen to it meanwhile: it must be gone in time.
+    pub async fn ends(mut self) {
+        let workers = self.workers();
+        try_signal("TERM", self.pid).await;
+        let ended = tokio::time::timeout(STOPS_WITHIN, self.child.wait()).await;
+        ended.unwrap_or_else(|_| panic!("it still runs {STOPS_WITHIN:?} after SIGTERM")).unwrap();
+        gone(&workers).await;
+    }
+
+    /// The most memory that it ever held, in MiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
     /// SIGKILL.
     pub async fn kill(mut self) {
         let workers = self.workers();
@@ -159,9 +190,16 @@ async fn gone(workers: &[(u32, String)]) {
     .await;
 }
 
-async fn signal(name: &str, id: u32) {
+/// Sends a process a signal: `KILL`, `STOP` …
+pub async fn signal(name: &str, id: u32) {
     let sent = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &id.to_string()]).status().await.unwrap();
     assert!(sent.success(), "cannot send {name} to process {id}");
+}
+
+/// The same for one that may be gone.
+pub async fn try_signal(name: &str, id: u32) {
+    let script = "kill -\"$0\" \"$1\" 2>/dev/null || true";
+    Command::new("sh").args(["-c", script, name, &id.to_string()]).status().await.unwrap();
 }
 
 fn is_running(id: u32) -> bool {

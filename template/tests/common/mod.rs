@@ -1,7 +1,10 @@
 //! What the tests share. Each of their programs uses a part of it.
 #![allow(dead_code)]
 
+pub mod clock;
 pub mod daemon;
+pub mod disk;
+pub mod ledger;
 pub mod model_files;
 pub mod net;
 pub mod nova;
@@ -10,6 +13,7 @@ pub mod project;
 pub mod proxy;
 pub mod python;
 pub mod status;
+pub mod toxic;
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use sha2::{Digest as _, Sha256};
 
-use super::python;
+use super::{onnx, python};
 
 /// The project under test.
 pub const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
@@ -37,6 +37,29 @@ pub fn model_files() -> PathBuf {
     if !folder.is_dir() {
         make(shared, &folder);
     }
+    folder
+}
+
+/// The files of a later model: other weights, circuit and keys; the same settings and SRS. Not to be written to.
+pub fn later_model_files() -> PathBuf {
+    let first = model_files();
+    let shared = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let lock = File::create(shared.join("model-files.lock")).unwrap();
+    lock.lock().unwrap();
+    let folder = shared.join(format!("later-{}", first.file_name().unwrap().to_str().unwrap()));
+    if folder.is_dir() {
+        return folder;
+    }
+    let unfinished = tempfile::tempdir_in(shared).unwrap();
+    let later = unfinished.path().join("model_files");
+    fs::create_dir(&later).unwrap();
+    for name in ["scaler.json", "training_cols.json", "settings.json", "kzg.srs"] {
+        fs::copy(first.join(name), later.join(name)).unwrap();
+    }
+    let model = fs::read(first.join("model.onnx")).unwrap();
+    fs::write(later.join("model.onnx"), onnx::with_slightly_other_weights(model)).unwrap();
+    python::remake_model(&later);
+    fs::rename(later, &folder).unwrap();
     folder
 }
 

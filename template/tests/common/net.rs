@@ -33,6 +33,11 @@ impl Net {
         Self::with(Options::default()).await
     }
 
+    /// With these terms, and no proofs on chain.
+    pub async fn with_terms(terms: Terms) -> Self {
+        Self::with(Options { terms, ..Options::default() }).await
+    }
+
     /// With the model's verifier registered.
     pub async fn with_verifier(terms: Terms) -> Self {
         let model_files = tokio::task::spawn_blocking(model_files::model_files).await.unwrap();
@@ -114,6 +119,11 @@ impl Net {
     pub async fn pass(&self, seconds: u64) {
         self.anvil("evm_increaseTime", [seconds]).await;
         self.anvil("evm_mine", [(); 0]).await;
+    }
+
+    /// The number of the newest block.
+    pub async fn head(&self) -> u64 {
+        self.node.get_block_number().await.unwrap().as_u64()
     }
 
     pub async fn stop_mining(&self) {

@@ -39,6 +39,16 @@ impl Project {
         project
     }
 
+    /// Replaces the model files by those of another folder, as a new image does.
+    pub fn use_model_files(&self, folder: &Path) {
+        fs::remove_dir_all(self.model_files()).unwrap();
+        fs::create_dir(self.model_files()).unwrap();
+        for entry in fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name();
+            symlink(folder.join(&name), self.model_files().join(&name)).unwrap();
+        }
+    }
+
     pub fn path(&self) -> &Path {
         self.0.path()
     }

@@ -21,6 +21,8 @@ pub enum Act {
     Say(u16, &'static str),
     /// Passes the call on, and never answers.
     PassInSilence,
+    /// Passes the call on with these parameters instead.
+    Instead(Value),
 }
 
 type Rule = Box<dyn Fn(&str, &Value) -> Act + Send + Sync>;
@@ -98,6 +100,11 @@ async fn answer(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     match act {
         Act::Say(status, body) => (StatusCode::from_u16(status).unwrap(), body).into_response(),
         Act::Pass => pass_on(&shared, body).await,
+        Act::Instead(params) => {
+            let mut call = call;
+            call["params"] = params;
+            pass_on(&shared, call.to_string().into()).await
+        }
         Act::PassInSilence => {
             pass_on(&shared, body).await;
             std::future::pending().await

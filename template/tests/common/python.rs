@@ -42,3 +42,8 @@ pub fn mock(input: &Path, model_files: &Path) -> Result<(), String> {
         refusal => Err(refusal.to_owned()),
     }
 }
+
+/// Makes circuit and keys of the `model.onnx` in a folder anew, with the settings and the SRS that are there.
+pub fn remake_model(model_files: &Path) {
+    run("remake_model.py", &[model_files]);
+}

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
-use crate::common::{SOON, assert_says};
+use crate::common::{SOON, assert_says, wait_until};
 
 /// One answer that meets all obstacles, one after the other: sending is off; the modeler is not among the top N; the
 /// wallet is empty. Then it goes out on the fixed terms.
@@ -32,18 +32,25 @@ async fn answers_wait_until_they_may_be_sent_and_can_be_paid_for() {
 
     // Without polling only the ledger's work is done: nobody sees a new request.
     let unseen = net.ask(1).await;
-    let daemon = run.clone().env("NOVA_POLLING_ENABLED", "False").start().ready().await;
+    let daemon = run.clone().env("NOVA_POLLING_ENABLED", "False").start();
     daemon.says("not among the top N modelers").await;
     daemon.stop().await;
     assert!(project.status().await.request(unseen[0].id).is_none());
 
     let (price, gas) = ("1.5", 1_234_567);
     let run = run.env("NOVA_GAS_PRICE_GWEI", price).env("NOVA_GAS", gas.to_string());
-    let daemon = run.start().ready().await;
+    let daemon = run.start();
     daemon.says("not among the top N modelers").await;
     requests.extend(unseen);
     project.transactions_in("queued", 3).await;
     assert_eq!(net.sent().await, 0);
+    wait_until("a daemon that says what it lacks", SOON, async || match daemon.readyz().await {
+        Some((503, body)) if body["parts"]["funds"].as_str().unwrap_or_default().contains("pays for no answer") => {
+            Ok(())
+        }
+        other => Err(format!("{other:?}")),
+    })
+    .await;
 
     net.rank(true).await;
     for request in &requests {
@@ -56,6 +63,7 @@ async fn answers_wait_until_they_may_be_sent_and_can_be_paid_for() {
 
     net.fund(U256::exp10(18)).await;
     let answers = net.answered_once(&requests).await;
+    let _daemon = daemon.ready().await;
     for answer in answers.values() {
         let transaction = net.transaction(answer.transaction).await;
         assert_eq!(transaction.gas, gas.into());
@@ -107,18 +115,17 @@ async fn an_answer_whose_nonce_is_taken_is_signed_anew() {
 /// The blocks that held the answers are gone, and the answers with them: they are sent again, as they were signed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_whose_block_is_reorganised_away_is_sent_again() {
-    const CONFIRMATIONS: u64 = 60;
+    const FINALITY: u64 = 60;
     let (project, net) = (Project::new(), Net::start().await);
-    let run = project.nova(&["run"]).envs(net.env()).env("NOVA_CONFIRMATIONS", CONFIRMATIONS.to_string());
+    let run = project.nova(&["run"]).envs(net.env()).env("NOVA_FINALITY", FINALITY.to_string());
     let _daemon = run.start().ready().await;
     let requests = net.ask(2).await;
-    net.anvil("anvil_mine", [CONFIRMATIONS]).await;
     let answers = net.answered_once(&requests).await;
     net.stop_mining().await;
     project.transactions_in("mined", 2).await;
     let first = answers.values().map(|answer| answer.block).min().unwrap();
     let depth = net.node.get_block_number().await.unwrap().as_u64() - first + 1;
-    assert!(depth < CONFIRMATIONS, "the requests would be gone too");
+    assert!(depth < FINALITY, "they would be final");
 
     net.anvil("anvil_reorg", json!([depth, []])).await;
     for request in &requests {
@@ -126,7 +133,7 @@ async fn an_answer_whose_block_is_reorganised_away_is_sent_again() {
     }
     net.go_on_mining().await;
     let again = net.answered_once(&requests).await;
-    net.anvil("anvil_mine", [CONFIRMATIONS]).await;
+    net.anvil("anvil_mine", [FINALITY]).await;
     for request in &requests {
         assert_eq!(again[&request.id].transaction, answers[&request.id].transaction);
         project.request_in(request.id, "final").await;

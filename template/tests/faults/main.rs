@@ -3,3 +3,23 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+
+mod clock;
+mod disk;
+mod files;
+mod fork;
+mod invariants;
+mod kill;
+mod kill_troubled;
+mod load;
+mod nonces;
+mod pool;
+mod reorg;
+mod rewards;
+mod scene;
+mod sending;
+mod toxic;
+mod toxic_services;
+mod watch;
+mod wire;
+mod worker;

@@ -1,40 +1,87 @@
 //! Rows → transactions. One sender a key owns its nonces; the signed bytes of an attempt are in the ledger before any
 //! node sees them, and after a crash the same bytes go out again.
+//!
+//! A pass asks the chain where everything is (`reconcile`, `settle`), outbids or cancels what is stuck (`replace`), makes
+//! way for who else used the key or stops beside a second daemon (`rival`), then signs what is queued (`sign`).
 
+mod asks;
+mod claim;
+mod fees;
+mod money;
 mod reconcile;
+mod refusal;
+mod replace;
+mod rival;
+mod settle;
 mod sign;
 mod terms;
+mod trouble;
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ethers::providers::{ProviderError, RpcError as _};
 
-use super::contracts::describe_revert;
-use super::{Chain, text};
-use crate::fault::{Classify as _, Result};
+use super::{Chain, Head, text};
+use crate::fault::{Classify as _, Fault, Result};
+use crate::health::Health;
 use crate::ledger::{Allowed, Ledger, Tx};
+use reconcile::needs_rank;
+use terms::Terms;
+use trouble::Troubles;
 
 /// How long a yes to "are we among the top N?" is believed, and how long a no: with that the deadlines come closer.
 const TOP_N_LIFETIME: Duration = Duration::from_secs(60);
 const NOT_TOP_N_LIFETIME: Duration = Duration::from_secs(5);
 /// How often a second process looks whether the first has ended.
 const PLACE_TAKEN: Duration = Duration::from_secs(2);
+/// How often what waits while nothing may be sent is looked at.
+const WAITING: i64 = 5;
 
 /// The one sender of a key.
 pub struct Sender {
     chain: Chain,
     ledger: Ledger,
+    troubles: Troubles,
     top_n: Option<(Instant, bool)>,
-    said_not_top_n: Option<Instant>,
     /// When the node was last handed what it has not mined; `None` at the start, so that a crash costs no time.
     rebroadcast: Option<Instant>,
-    /// When it was last said that the wallet cannot pay.
-    said_unfunded: Option<Instant>,
+    /// The newest block of the last look at what is mined.
+    seen: Option<Head>,
+    looked: Option<Instant>,
+    asked_again: Option<Instant>,
+    /// When a transaction was last tried to be replaced, by its key.
+    tried: HashMap<String, Instant>,
+    /// A nonce below those of ours may be free.
+    has_gap: bool,
+    contest: Option<Contest>,
+    /// Hashes of attempts that no node could be offered.
+    unoffered: HashSet<String>,
+    /// Why nothing could be offered in this pass.
+    unsent: Option<Fault>,
+    /// A second daemon uses our key: nothing is signed any more.
+    rival: Option<String>,
+    money_next: Option<Instant>,
+    claims_next: Option<Instant>,
     /// Held for as long as we live: no second process on this ledger signs with the same key.
     _lock: File,
+}
+
+/// The node's pool holds a nonce for somebody else: nothing is signed until it is known who that is.
+struct Contest {
+    nonce: u64,
+    since: Instant,
+    patience: Duration,
+}
+
+impl Contest {
+    /// Nobody mines the other one: we make way for it.
+    fn is_over(&self) -> bool {
+        self.since.elapsed() >= self.patience
+    }
 }
 
 /// Whether there is more to do at once.
@@ -47,37 +94,60 @@ pub enum Pending {
 
 impl Sender {
     /// Waits until no other process sends for this key from this ledger, then takes its place.
-    pub async fn take_place(chain: Chain, ledger: Ledger, artifacts: &Path) -> Result<Self> {
-        let path = artifacts.join(format!("sender-{}.lock", text(chain.account().wallet_address())));
-        let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display())).stop()?;
+    pub async fn take_place(chain: Chain, ledger: Ledger, artifacts: &Path, health: Arc<Health>) -> Result<Self> {
         let mut said = false;
         loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) => {
-                    if !std::mem::replace(&mut said, true) {
-                        tracing::info!("another process sends for this key, this one takes over when it ends");
-                    }
-                    tokio::time::sleep(PLACE_TAKEN).await;
-                }
-                Err(TryLockError::Error(error)) => {
-                    return Err(error).with_context(|| format!("cannot lock {}", path.display())).stop();
-                }
+            if let Some(sender) = Self::try_place(&chain, &ledger, artifacts, &health)? {
+                return Ok(sender);
+            }
+            if !std::mem::replace(&mut said, true) {
+                tracing::info!("another process sends for this key, this one takes over when it ends");
+            }
+            tokio::time::sleep(PLACE_TAKEN).await;
+        }
+    }
+
+    /// The sender's place, if no other process has it.
+    pub fn try_place(chain: &Chain, ledger: &Ledger, artifacts: &Path, health: &Arc<Health>) -> Result<Option<Self>> {
+        let path = artifacts.join(format!("sender-{}.lock", text(chain.account().wallet_address())));
+        let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display())).stop()?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display())).stop();
             }
         }
-        Ok(Self {
-            chain,
-            ledger,
+        Ok(Some(Self {
+            chain: chain.clone(),
+            ledger: ledger.clone(),
+            troubles: Troubles::new(health.clone()),
             top_n: None,
-            said_not_top_n: None,
             rebroadcast: None,
-            said_unfunded: None,
+            seen: None,
+            looked: None,
+            asked_again: None,
+            tried: HashMap::new(),
+            has_gap: false,
+            contest: None,
+            unoffered: HashSet::new(),
+            unsent: None,
+            rival: None,
+            money_next: None,
+            claims_next: None,
             _lock: lock,
-        })
+        }))
+    }
+
+    /// Why this sender has stopped for good, if it has: another daemon uses its key.
+    pub fn rival(&self) -> Option<&str> {
+        self.rival.as_deref()
     }
 
     /// One pass: looks after what is in flight, queues what is ready, signs and sends what may be.
     pub async fn pass(&mut self, allowed: Allowed) -> Result<Pending> {
+        self.unsent = None;
+        self.watch_money(allowed).await?;
         let targets = self.chain.targets();
         if allowed.answers {
             self.ledger.queue_answers(&targets).await?;
@@ -85,27 +155,63 @@ impl Sender {
         if allowed.proofs {
             self.ledger.queue_deliveries(&targets).await?;
         }
-        let in_flight = self.reconcile().await?;
-        let pending = if in_flight == 0 { Pending::Nothing } else { Pending::InFlight };
-        let mut room = self.chain.settings.max_in_flight.saturating_sub(in_flight);
-        let mut sendable = self.ledger.sendable(room, allowed).await?;
-        if sendable.is_empty() {
-            return Ok(pending);
+        self.claim_daily().await?;
+        let mut terms = None;
+        let in_flight = self.reconcile(&mut terms).await?;
+        let room = self.chain.settings.max_in_flight.saturating_sub(in_flight);
+        let sent = self.send_all(room, allowed, terms).await?;
+        if let Some(unsent) = self.unsent.take() {
+            return Err(unsent);
         }
-        if !self.in_top_n().await? {
-            self.end_late(&sendable).await?;
-            return Ok(pending);
-        }
-        let mut terms = self.terms().await?;
+        Ok(if in_flight == 0 && !sent { Pending::Nothing } else { Pending::InFlight })
+    }
+
+    /// Signs and sends what is queued, as far as there is room, and takes the nonces that are left free below others.
+    /// True if there was anything to sign.
+    async fn send_all(&mut self, mut room: usize, allowed: Allowed, mut terms: Option<Terms>) -> Result<bool> {
+        let mut sent = false;
         // A commitment that was just signed frees its answer.
-        while !sendable.is_empty() {
-            for tx in &sendable {
-                self.send(tx, &mut terms).await?;
+        loop {
+            let rows = self.sendable(room, allowed).await?;
+            if rows.is_empty() || !self.may_sign() {
+                break;
             }
-            room = room.saturating_sub(sendable.len());
-            sendable = self.ledger.sendable(room, allowed).await?;
+            for tx in &rows {
+                let terms = match &mut terms {
+                    Some(terms) => terms,
+                    None => terms.insert(self.terms().await?),
+                };
+                self.send(tx, terms).await?;
+                if !self.may_sign() {
+                    return Ok(true);
+                }
+            }
+            sent = true;
+            room = room.saturating_sub(rows.len());
         }
-        Ok(Pending::InFlight)
+        if self.has_gap && self.may_sign() {
+            sent |= self.fill_gap(terms).await?;
+        }
+        Ok(sent)
+    }
+
+    /// False while no node can be reached, or it is not known who else uses the key; for ever once a second daemon does.
+    fn may_sign(&self) -> bool {
+        self.unsent.is_none() && self.rival.is_none() && self.contest.is_none()
+    }
+
+    /// What may be signed now. Of what may not, the rows that nobody waits for any more are ended.
+    async fn sendable(&mut self, room: usize, allowed: Allowed) -> Result<Vec<Tx>> {
+        let mut rows = self.ledger.sendable(room, allowed).await?;
+        if let Some(rival) = self.rival.clone() {
+            self.end_settled(&rows, &rival).await?;
+            return Ok(Vec::new());
+        }
+        if rows.iter().any(needs_rank) && !self.in_top_n().await? {
+            self.end_late(&rows).await?;
+            rows.retain(|tx| !needs_rank(tx));
+        }
+        Ok(rows)
     }
 
     /// Ends the rows whose deadline passes while nothing may be sent.
@@ -117,6 +223,43 @@ impl Sender {
         Ok(())
     }
 
+    /// Beside a second daemon: ends what is late, or what the other one has answered, and says why the rest waits.
+    async fn end_settled(&self, rows: &[Tx], rival: &str) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let head = self.chain.head().await?;
+        for tx in rows {
+            if !self.is_in_time(tx, head).await? {
+                continue;
+            }
+            if self.is_answered(tx).await? {
+                self.ledger.fatal(tx, "answered", "the chain holds our answer already").await?;
+            } else {
+                self.ledger.postpone_tx(&tx.key, rival, WAITING).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A nonce below ours that nobody takes holds up all that are above it: a transfer to ourselves takes it.
+    async fn fill_gap(&mut self, terms: Option<Terms>) -> Result<bool> {
+        let mut terms = match terms {
+            Some(terms) => terms,
+            None => self.terms().await?,
+        };
+        if !terms.nonces.has_gap() {
+            return Ok(false);
+        }
+        let nonce = terms.nonces.next();
+        tracing::warn!(nonce, "nothing takes a nonce that others wait for, filling it");
+        self.ledger.queue_fill(&text(self.chain.account().wallet_address()), nonce).await?;
+        for tx in self.ledger.fills().await? {
+            self.send(&tx, &mut terms).await?;
+        }
+        Ok(true)
+    }
+
     async fn in_top_n(&mut self) -> Result<bool> {
         if let Some((asked, answer)) = self.top_n
             && asked.elapsed() < if answer { TOP_N_LIFETIME } else { NOT_TOP_N_LIFETIME }
@@ -125,14 +268,11 @@ impl Sender {
         }
         let answer = self.chain.in_top_n().await?;
         self.top_n = Some((Instant::now(), answer));
-        if answer {
-            self.said_not_top_n = None;
-        } else if self.said_not_top_n.is_none_or(|said| said.elapsed() >= Duration::from_secs(3600)) {
+        if !answer && self.troubles.may_say("not among the top N", Duration::from_secs(3600)) {
             tracing::warn!(
                 modeler = text(self.chain.modeler()),
                 "not among the top N modelers: watching on, sending nothing"
             );
-            self.said_not_top_n = Some(Instant::now());
         }
         Ok(answer)
     }
@@ -144,13 +284,4 @@ impl Chain {
         let explorer = self.settings.tx_explorer_url.trim_end_matches('/');
         (!explorer.is_empty()).then(|| format!("{explorer}/{hash}"))
     }
-}
-
-/// What a node says of a call that reverts; `None` if that is not what it says.
-fn revert_reason(error: &ProviderError) -> Option<String> {
-    let response = error.as_error_response()?;
-    if let Some(data) = response.as_revert_data() {
-        return Some(describe_revert(&data));
-    }
-    response.is_revert().then(|| response.message.clone())
 }

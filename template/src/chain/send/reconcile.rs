@@ -4,171 +4,260 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ethers::providers::{Middleware as _, RpcError as _};
-use ethers::types::transaction::eip2718::TypedTransaction;
-use ethers::types::{BlockId, Bytes, H256, TransactionReceipt, TransactionRequest};
+use ethers::types::{BlockNumber, Bytes, H256, TransactionReceipt};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Sender, revert_reason};
-use crate::chain::{Head, text, unreachable};
+use super::refusal::Refusal;
+use super::terms::Terms;
+use super::{Contest, Sender};
+use crate::chain::{Head, unreachable};
 use crate::fault::{Classify as _, Result};
-use crate::ledger::{Attempt, Mined, Purpose, Tx};
+use crate::ledger::{Attempt, AttemptKind, Purpose, Tx, now};
 
 /// How often a node is handed a transaction that it has not mined.
 const REBROADCAST: Duration = Duration::from_secs(15);
-/// An answer that was reverted with time left is signed anew so often: what was in its way may be gone.
-const MAX_TRIES: i64 = 3;
+/// How often every mined transaction is asked for again, reorg or not.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// How often a row that is queued again is looked for in the blocks while nothing else is to be done.
+const LOOK_FOR_LOST: Duration = Duration::from_secs(10);
+/// Transactions whose receipts are asked for at once.
+const ASKS_AT_ONCE: usize = 8;
+/// How long what no node can ever take waits before it is signed anew: a setting may have to change.
+const UNMINEABLE: i64 = 30;
+
+/// What one pass sees.
+pub(super) struct Look {
+    pub head: Head,
+    /// How many nonces of the wallet are spent for good.
+    spent: u64,
+    /// The lowest nonce of ours that is not mined: the others wait for it.
+    pub lowest: u64,
+    rebroadcast: bool,
+}
+
+/// A transaction with all that was signed for it, and what the chain has of that.
+type Found = (Tx, Vec<Attempt>, Option<TransactionReceipt>);
 
 impl Sender {
-    /// Moves every transaction that is in flight to where the chain says it is. Returns how many are not mined yet.
-    pub(super) async fn reconcile(&mut self) -> Result<usize> {
-        let in_flight = self.ledger.in_flight().await?;
-        if in_flight.is_empty() {
+    /// Moves every transaction that is in flight to where the chain says it is; replaces and cancels what is stuck.
+    /// Returns how many are not mined yet.
+    pub(super) async fn reconcile(&mut self, terms: &mut Option<Terms>) -> Result<usize> {
+        self.has_gap = false;
+        let rows = self.ledger.in_flight().await?;
+        if !self.is_time_to_look(&rows) {
             return Ok(0);
         }
         let head = self.chain.head().await?;
-        let spent = self.spent_nonces(head).await?;
-        let rebroadcast = self.rebroadcast.is_none_or(|last| last.elapsed() >= REBROADCAST);
-        if rebroadcast {
-            self.rebroadcast = Some(Instant::now());
-        }
-        let mut waiting = 0;
-        for tx in in_flight {
-            let attempts = self.ledger.attempts(&tx.key).await?;
-            match self.find_receipt(&attempts).await? {
-                Some(receipt) => self.mined(&tx, &receipt, head).await?,
-                None => {
-                    self.not_mined(&tx, &attempts, head, spent, rebroadcast).await?;
-                    waiting += 1;
+        let (due, final_block) = self.due(rows, head).await?;
+        let found = self.find_receipts(due).await?;
+        let open: Vec<_> = found.iter().filter(|(tx, _, receipt)| receipt.is_none() && is_open(tx)).collect();
+        let waiting = open.len();
+        let look = if open.is_empty() { None } else { Some(self.look(head, &open).await?) };
+        for (tx, attempts, receipt) in found {
+            match (receipt, &look) {
+                (Some(receipt), _) => self.settle(&tx, &attempts, &receipt, head, final_block).await?,
+                (None, _) if tx.state == "mined" => {
+                    tracing::warn!(tx = tx.key, "the chain forgot the block of a transaction, it is sent again");
+                    self.ledger.unmined(&tx.key).await?;
+                    self.rebroadcast = None;
                 }
+                (None, Some(look)) if is_open(&tx) => self.not_mined(tx, &attempts, look, terms).await?,
+                _ => {}
             }
         }
         Ok(waiting)
     }
 
-    /// How many nonces of the wallet are spent for good: so many blocks ago that a replica that lags, or a short reorg,
-    /// does not change it.
-    async fn spent_nonces(&self, head: Head) -> Result<u64> {
-        let settled = head.number.saturating_sub(self.chain.settings.confirmations);
-        let wallet = self.chain.account().wallet_address();
-        let count = self.chain.client.get_transaction_count(wallet, Some(settled.into())).await;
-        Ok(count.map_err(unreachable)?.as_u64())
+    /// What is not mined is looked at in every pass; what is mined and not final the less often the older it is.
+    fn is_time_to_look(&mut self, rows: &[Tx]) -> bool {
+        let mined = rows.iter().filter(|tx| tx.state == "mined");
+        let youngest = mined.map(|tx| (now() - tx.changed_at).clamp(0, 1000) as u64).min();
+        let every = youngest.map_or(LOOK_FOR_LOST, |age| Duration::from_secs((age / 8).clamp(1, 30)));
+        let due = self.looked.is_none_or(|looked| looked.elapsed() >= every);
+        let look = !rows.is_empty() && (due || rows.iter().any(is_open));
+        if look {
+            self.looked = Some(Instant::now());
+        }
+        look
     }
 
-    /// A transaction without receipt: forgotten by the chain, out of the race, out of time, or simply not mined yet.
-    async fn not_mined(&self, tx: &Tx, attempts: &[Attempt], head: Head, spent: u64, rebroadcast: bool) -> Result<()> {
-        if tx.state == "mined" {
-            tracing::warn!(tx = tx.key, "the chain forgot the block of a transaction, it is sent again");
-            return self.ledger.unmined(&tx.key).await;
+    /// The rows whose receipts are worth asking for: of those that are mined only what may be final now, or gone.
+    async fn due(&mut self, rows: Vec<Tx>, head: Head) -> Result<(Vec<Tx>, Option<u64>)> {
+        if !rows.iter().any(|tx| tx.state == "mined") {
+            return Ok((rows, None));
         }
-        if attempts.iter().all(|attempt| (attempt.nonce as u64) < spent) {
-            // A receipt may have come between the two questions.
-            if self.find_receipt(attempts).await?.is_none() {
-                tracing::warn!(tx = tx.key, "another transaction took the nonce, signing anew");
-                self.ledger.sign_anew(&tx.key, "its nonce was spent by another transaction").await?;
+        let final_block = self.final_block(head).await?;
+        let seen = self.seen.map_or(0, |seen| seen.number);
+        let all = self.may_be_another_chain(head).await?;
+        let is_due = |tx: &Tx| {
+            let block = tx.mined_block.unwrap_or_default() as u64;
+            tx.state != "mined" || all || block > seen || final_block.is_some_and(|last| block <= last)
+        };
+        Ok((rows.into_iter().filter(is_due).collect(), final_block))
+    }
+
+    /// True if the chain forgot the newest block we saw, or went back, or now and then for safety.
+    async fn may_be_another_chain(&mut self, head: Head) -> Result<bool> {
+        let seen = self.seen.replace(head);
+        let overdue = self.asked_again.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN);
+        let forgotten = match seen {
+            None => true,
+            Some(seen) if seen.number > head.number => true,
+            Some(seen) => {
+                let block = self.chain.client.get_block(seen.number).await.map_err(unreachable)?;
+                block.is_some_and(|block| block.hash != Some(seen.hash))
             }
-            return Ok(());
+        };
+        if forgotten || overdue {
+            self.asked_again = Some(Instant::now());
         }
-        let late = |limit: Option<i64>| limit.is_some_and(|limit| head.time > limit as u64);
-        if tx.state == "signed" && (late(tx.deadline) || attempts.iter().all(|attempt| late(attempt.expires))) {
-            // No node ever took it. Queued, it is ended or signed with a new expiry; its nonce is free.
-            return self.ledger.sign_anew(&tx.key, "it was signed too long ago").await;
-        }
-        if rebroadcast && let Some(newest) = attempts.first() {
-            self.broadcast(tx, newest).await?;
-        }
-        Ok(())
+        Ok(forgotten || overdue)
     }
 
-    async fn find_receipt(&self, attempts: &[Attempt]) -> Result<Option<TransactionReceipt>> {
-        for attempt in attempts {
+    async fn find_receipts(&self, rows: Vec<Tx>) -> Result<Vec<Found>> {
+        let asks: Vec<_> = rows
+            .into_iter()
+            .map(async |tx| {
+                let attempts = self.ledger.attempts(&tx.key).await?;
+                let receipt = self.find_receipt(&attempts).await?;
+                Ok((tx, attempts, receipt))
+            })
+            .collect();
+        stream::iter(asks).buffered(ASKS_AT_ONCE).try_collect().await
+    }
+
+    /// The receipt of whichever attempt was mined, be it one that was given up, but for those that are known to have done
+    /// nothing.
+    pub(super) async fn find_receipt(&self, attempts: &[Attempt]) -> Result<Option<TransactionReceipt>> {
+        for attempt in attempts.iter().filter(|attempt| !attempt.is_void()) {
             let hash: H256 = attempt.hash.parse().context("the ledger holds a hash that is none").stop()?;
-            if let Some(receipt) = self.chain.client.get_transaction_receipt(hash).await.map_err(unreachable)?
-                && receipt.block_number.is_some()
-            {
+            let receipt = self.chain.client.get_transaction_receipt(hash).await.map_err(unreachable)?;
+            if let Some(receipt) = receipt.filter(|receipt| receipt.block_number.is_some()) {
                 return Ok(Some(receipt));
             }
         }
         Ok(None)
     }
 
-    /// `→ mined`, then `→ final` once it is deep enough; a revert is the end.
-    async fn mined(&self, tx: &Tx, receipt: &TransactionReceipt, head: Head) -> Result<()> {
-        let block = receipt.block_number.unwrap_or_default().as_u64();
-        if receipt.status == Some(0.into()) {
-            if tx.purpose() == Purpose::Answer && self.is_answered(tx).await? {
-                return self.ledger.fatal(tx, "answered", "the chain holds our answer already").await;
-            }
-            let reason = format!("reverted on chain: {}", self.why_reverted(receipt).await);
-            tracing::error!(tx = tx.key, hash = text(receipt.transaction_hash), reason, "a transaction was reverted");
-            let in_time = tx.deadline.is_some_and(|deadline| head.time <= deadline as u64);
-            return if tx.purpose() == Purpose::Answer && in_time && tx.tries < MAX_TRIES {
-                self.ledger.sign_anew(&tx.key, &reason).await
-            } else {
-                self.ledger.fatal(tx, "failed", &reason).await
+    async fn look(&mut self, head: Head, open: &[&Found]) -> Result<Look> {
+        // So many blocks ago that a replica that lags, or a short reorg, does not change it.
+        let settled = head.number.saturating_sub(self.chain.settings.confirmations);
+        let spent = self.transaction_count(BlockNumber::Number(settled.into())).await?;
+        let lowest = open.iter().filter_map(|(_, attempts, _)| newest_live(attempts)).map(nonce_of).min();
+        let lowest = lowest.unwrap_or(u64::MAX);
+        self.has_gap = lowest > spent;
+        if self.contest.as_ref().is_some_and(|contest| contest.nonce < spent) {
+            self.contest = None;
+        }
+        let rebroadcast = self.rebroadcast.is_none_or(|last| last.elapsed() >= REBROADCAST);
+        if rebroadcast {
+            self.rebroadcast = Some(Instant::now());
+        }
+        Ok(Look { head, spent, lowest, rebroadcast })
+    }
+
+    /// A transaction without receipt: out of the race, out of purpose, stuck, or simply not mined yet.
+    async fn not_mined(
+        &mut self,
+        mut tx: Tx,
+        attempts: &[Attempt],
+        look: &Look,
+        terms: &mut Option<Terms>,
+    ) -> Result<()> {
+        let Some(newest) = newest_live(attempts) else {
+            return self.ledger.sign_anew(&tx.key, "nothing that was signed for it can be mined").await;
+        };
+        let nonce = nonce_of(newest);
+        if nonce < look.spent {
+            return self.nonce_spent(&tx, attempts, nonce, look.head).await;
+        }
+        if self.rival.is_some() {
+            // We sign nothing any more: what no node took is given up, the rest is watched.
+            return match tx.state.as_str() {
+                "signed" => self.ledger.sign_anew(&tx.key, "another daemon uses this key").await,
+                _ => Ok(()),
             };
         }
-        if tx.state != "mined" {
-            let header = self.chain.client.get_block(block).await.map_err(unreachable)?;
-            let header = header
-                .with_context(|| format!("the RPC endpoint has a receipt of block {block} but not the block"))
-                .retry()?;
-            let mined = Mined {
-                hash: text(receipt.transaction_hash),
-                block,
-                time: header.timestamp.as_u64(),
-                gas_used: receipt.gas_used.unwrap_or_default().low_u64(),
-            };
-            self.ledger.mined(&tx.key, &mined).await?;
-            tracing::info!(tx = tx.key, hash = mined.hash, block, url = self.chain.explorer(&mined.hash), "mined");
+        if tx.state == "signed"
+            && self.contest.as_ref().is_some_and(|contest| contest.nonce == nonce && contest.is_over())
+        {
+            self.contest = None;
+            return self.ledger.sign_anew(&tx.key, "another transaction holds its nonce in the node's pool").await;
         }
-        if head.number >= block + self.chain.settings.confirmations {
-            self.ledger.finalized(tx).await?;
+        if tx.state != "cancelling"
+            && let Some(reason) = tx.lapsed(look.head.time)
+        {
+            tracing::info!(tx = tx.key, reason, "nobody wants it any more, cancelling");
+            self.ledger.cancelling(&tx.key, &reason).await?;
+            (tx.state, tx.reason) = ("cancelling".to_owned(), Some(reason));
+        }
+        // What was never offered need not be outbid.
+        let unwanted = tx.state == "cancelling" && newest.kind() == AttemptKind::Work;
+        let unoffered = !unwanted && self.unoffered.contains(&newest.hash);
+        if !unoffered && self.outbid_if_due(&tx, attempts, look, terms).await? {
+            return Ok(());
+        }
+        if unoffered || (look.rebroadcast && !unwanted) {
+            return self.broadcast(&tx, &newest.hash, &newest.raw, nonce).await;
         }
         Ok(())
     }
 
-    /// Runs the transaction again on the block before, to hear its reason.
-    async fn why_reverted(&self, receipt: &TransactionReceipt) -> String {
-        let Ok(Some(transaction)) = self.chain.client.get_transaction(receipt.transaction_hash).await else {
-            return "the node does not say why".to_owned();
+    /// Hands the node an attempt. That it knows it already is success. Once no node can be reached nothing more is offered
+    /// in this pass, which ends with that fault.
+    pub(super) async fn broadcast(&mut self, tx: &Tx, hash: &str, raw: &[u8], nonce: u64) -> Result<()> {
+        if self.unsent.is_some() {
+            self.unoffered.insert(hash.to_owned());
+            return Ok(());
+        }
+        self.unoffered.remove(hash);
+        let error = match self.chain.client.send_raw_transaction(Bytes::from(raw.to_vec())).await {
+            Ok(_) => return self.ledger.broadcast(&tx.key).await,
+            Err(error) => error,
         };
-        let before = receipt.block_number.map(|block| BlockId::from(block.saturating_sub(1.into())));
-        match self.chain.client.call(&replayed(&transaction), before).await {
-            Err(error) => revert_reason(&error).unwrap_or_else(|| error.to_string()),
-            Ok(_) => "it would have succeeded a block earlier".to_owned(),
+        let Some(answer) = error.as_error_response() else {
+            self.unoffered.insert(hash.to_owned());
+            self.unsent = Some(unreachable(error).context("cannot send a transaction"));
+            return Ok(());
+        };
+        let refusal = Refusal::of(&answer.message);
+        let never_taken = matches!(tx.state.as_str(), "queued" | "signed");
+        let reason = format!("the node refuses it: {}", answer.message);
+        match refusal {
+            Refusal::Known => return self.ledger.broadcast(&tx.key).await,
+            // Spent by this very transaction or by another: the next pass asks for receipts and decides.
+            Refusal::NonceSpent => return Ok(()),
+            Refusal::Outbid if never_taken => {
+                let patience = self.chain.settings.replace_after;
+                self.contest.get_or_insert_with(|| Contest { nonce, since: Instant::now(), patience });
+            }
+            Refusal::Unmineable if never_taken => {
+                tracing::error!(tx = tx.key, hash, reason, "not sent");
+                self.ledger.sign_anew(&tx.key, &reason).await?;
+                return self.ledger.postpone_tx(&tx.key, &reason, UNMINEABLE).await;
+            }
+            _ => {}
         }
-    }
-
-    /// Hands the node an attempt. That it knows it already is success.
-    pub(super) async fn broadcast(&self, tx: &Tx, attempt: &Attempt) -> Result<()> {
-        match self.chain.client.send_raw_transaction(Bytes::from(attempt.raw.clone())).await {
-            Ok(_) => self.ledger.broadcast(&tx.key).await,
-            Err(error) => match error.as_error_response() {
-                Some(refusal)
-                    if refusal.message.contains("already known") || refusal.message.contains("already imported") =>
-                {
-                    self.ledger.broadcast(&tx.key).await
-                }
-                // Spent by this very transaction or by another: the next pass asks for receipts and decides.
-                Some(refusal) if refusal.message.contains("nonce too low") => Ok(()),
-                Some(refusal) => {
-                    tracing::warn!(
-                        tx = tx.key,
-                        hash = attempt.hash,
-                        reason = refusal.message,
-                        "the node refuses a transaction, it is offered again"
-                    );
-                    Ok(())
-                }
-                None => Err(unreachable(error).context("cannot send a transaction")),
-            },
-        }
+        tracing::warn!(tx = tx.key, hash, reason, "it is offered again");
+        self.ledger.explain_tx(&tx.key, &reason).await
     }
 }
 
-/// The call that a mined transaction made.
-fn replayed(transaction: &ethers::types::Transaction) -> TypedTransaction {
-    let mut call =
-        TransactionRequest::new().from(transaction.from).data(transaction.input.clone()).gas(transaction.gas);
-    call.to = transaction.to.map(Into::into);
-    call.into()
+/// True if it is signed and not mined, as far as the ledger knows.
+fn is_open(tx: &Tx) -> bool {
+    matches!(tx.state.as_str(), "signed" | "broadcast" | "cancelling")
+}
+
+/// The attempt that the node should have.
+pub(super) fn newest_live(attempts: &[Attempt]) -> Option<&Attempt> {
+    attempts.iter().find(|attempt| attempt.is_live())
+}
+
+pub(super) fn nonce_of(attempt: &Attempt) -> u64 {
+    attempt.nonce as u64
+}
+
+/// What waits for a rank among the top N.
+pub(super) fn needs_rank(tx: &Tx) -> bool {
+    !matches!(tx.purpose(), Purpose::Claim | Purpose::Fill)
 }

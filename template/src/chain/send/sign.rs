@@ -1,17 +1,19 @@
-//! One transaction: is it still wanted, what does it cost, then signed, written down, and sent.
+//! One queued transaction: is it still wanted, what does it cost, then signed, written down, and sent.
 
 use std::time::{Duration, Instant};
 
 use ethers::providers::Middleware as _;
 use ethers::types::transaction::eip2718::TypedTransaction;
-use ethers::types::{TransactionRequest, U256};
+use ethers::types::{Address, Bytes, TransactionRequest, U256};
 use ethers::utils::{format_ether, parse_units};
 
+use super::Sender;
+use super::fees::{Fees, gwei};
 use super::terms::Terms;
-use super::{Sender, revert_reason};
-use crate::chain::{Head, address, request_id, text, unreachable};
+use crate::chain::revert::{Meaning, Revert};
+use crate::chain::{Head, address, text, unreachable};
 use crate::fault::{Classify as _, Result};
-use crate::ledger::{Attempt, NewAttempt, Purpose, Tx};
+use crate::ledger::{AttemptKind, NewAttempt, Purpose, Tx};
 use crate::times::milliseconds;
 
 /// An estimate of gas is for the state it was made on: what is sent carries a quarter more.
@@ -23,72 +25,89 @@ const COMMIT_TRIES: i64 = 3;
 /// A proof whose delivery would revert this often has failed.
 const MAX_REVERTS: i64 = 8;
 
+/// What a transaction calls, in the form in which it is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub to: Address,
+    pub data: Bytes,
+    pub sequence_id: Option<u64>,
+    /// When the MultiSig refuses it, on the chain's clock.
+    pub expires: Option<u64>,
+}
+
+/// On which nonce and at which price a call is signed.
+pub(super) struct Place {
+    pub kind: AttemptKind,
+    pub nonce: u64,
+    pub fees: Fees,
+    pub gas: u64,
+}
+
 impl Sender {
     /// Asks whether the work is still wanted, then signs, writes down, and sends.
     pub(super) async fn send(&mut self, tx: &Tx, terms: &mut Terms) -> Result<()> {
-        if !self.still_wanted(tx, terms.head).await? {
+        if !self.still_wanted(tx, terms).await? {
             return Ok(());
         }
-        let target = address("the ledger's target", &tx.target)?;
-        let account = self.chain.account().clone();
-        let wrapped = account.wrap(target, tx.calldata.clone().into(), terms.sequence_id, terms.head.time);
-        let mut transaction =
-            TransactionRequest::new().from(account.wallet_address()).to(wrapped.to).data(wrapped.data.clone()).into();
-        if terms.fees.max() < terms.head.base_fee {
+        if terms.fees.max < terms.head.base_fee {
+            let (asked, allowed) = (gwei(terms.head.base_fee), gwei(terms.fees.max));
             let reason = format!(
-                "a unit of gas costs {} wei now, NOVA_MAX_FEE_GWEI or NOVA_GAS_PRICE_GWEI allows {}",
-                terms.head.base_fee,
-                terms.fees.max()
+                "a unit of gas costs {asked} gwei now, NOVA_MAX_FEE_GWEI or NOVA_GAS_PRICE_GWEI allows {allowed}"
             );
             return self.ledger.postpone_tx(&tx.key, &reason, 5).await;
         }
-        let Some(gas) = self.gas(tx, &transaction).await? else { return Ok(()) };
+        let call = self.call(tx, terms.sequence_id, terms.head)?;
+        let gas = match self.gas(&call).await? {
+            Ok(gas) => gas,
+            Err(revert) => return self.would_revert(tx, &revert).await,
+        };
         if !self.is_paid_for(tx, terms, gas).await? {
             return Ok(());
         }
-        transaction = self.priced(wrapped.to, wrapped.data, terms, gas);
-        let start = Instant::now();
-        let (raw, hash) = account.sign(&transaction)?;
-        let sign_ms = milliseconds(start.elapsed());
-        let attempt = NewAttempt {
-            hash: text(hash),
-            sender: text(account.wallet_address()),
-            nonce: terms.nonce,
-            sequence_id: terms.sequence_id,
-            expires: wrapped.expires,
-            raw: raw.to_vec(),
-            max_fee_wei: terms.fees.max().to_string(),
-            gas,
-        };
+        let nonce = terms.nonces.next();
+        let attempt = self.sign(&call, &Place { kind: AttemptKind::Work, nonce, fees: terms.fees, gas }, terms.head)?;
         self.ledger.signed(&tx.key, &attempt).await?;
-        terms.nonce += 1;
-        terms.sequence_id = terms.sequence_id.map(|id| id + 1);
-        terms.balance = terms.balance.saturating_sub(terms.fees.max() * gas);
-        let written = Attempt {
-            hash: attempt.hash.clone(),
-            nonce: attempt.nonce as i64,
-            expires: attempt.expires.map(|time| time as i64),
-            raw: attempt.raw,
-        };
-        tracing::info!(tx = tx.key, hash = attempt.hash, nonce = attempt.nonce, sign_ms, "sending");
-        self.broadcast(tx, &written).await
+        terms.nonces.take(nonce);
+        terms.sequence_id = terms.sequence_id.map(|id| if call.sequence_id.is_some() { id + 1 } else { id });
+        terms.balance = terms.balance.saturating_sub(terms.fees.max * gas);
+        tracing::info!(tx = tx.key, hash = attempt.hash, nonce, "sending");
+        self.broadcast(tx, &attempt.hash, &attempt.raw, nonce).await
     }
 
-    /// False, and the row ended, if the answer is late or on chain already.
-    async fn still_wanted(&self, tx: &Tx, head: Head) -> Result<bool> {
-        if !self.is_in_time(tx, head).await? {
+    /// False, and the row moved on, if nobody wants it any more, or if it was mined after all.
+    async fn still_wanted(&mut self, tx: &Tx, terms: &Terms) -> Result<bool> {
+        if !self.is_in_time(tx, terms.head).await? {
             return Ok(false);
         }
-        if self.is_answered(tx).await? {
-            self.ledger.fatal(tx, "answered", "the chain holds our answer already").await?;
+        if let Some(reason) = tx.lapsed(terms.head.time) {
+            self.ledger.fatal(tx, "failed", &reason).await?;
             return Ok(false);
         }
-        Ok(true)
+        let attempts = self.ledger.attempts(&tx.key).await?;
+        if let Some(receipt) = self.find_receipt(&attempts).await? {
+            self.settle(tx, &attempts, &receipt, terms.head, None).await?;
+            return Ok(false);
+        }
+        match tx.purpose() {
+            Purpose::Commit | Purpose::Answer if self.is_answered(tx).await? => {
+                self.ledger.fatal(tx, "answered", "the chain holds our answer already").await?;
+                Ok(false)
+            }
+            Purpose::Respond => match self.nothing_to_respond(tx).await? {
+                Some(reason) => self.ledger.done(tx, &reason).await.map(|()| false),
+                None => Ok(true),
+            },
+            Purpose::Fill if !terms.nonces.has_gap() => {
+                self.ledger.fatal(tx, "failed", "the gap in the nonces has closed").await?;
+                Ok(false)
+            }
+            _ => Ok(true),
+        }
     }
 
     /// False, and the row ended, if the deadline has passed on the chain's clock.
     pub(super) async fn is_in_time(&self, tx: &Tx, head: Head) -> Result<bool> {
-        if tx.deadline.is_none_or(|deadline| head.time <= deadline as u64) {
+        if !tx.is_late(head.time) {
             return Ok(true);
         }
         let reason = tx.reason.as_deref().unwrap_or("it was ready too late");
@@ -96,66 +115,149 @@ impl Sender {
         Ok(false)
     }
 
-    /// True if the transaction is for a request that the chain holds our answer to.
-    pub(super) async fn is_answered(&self, tx: &Tx) -> Result<bool> {
-        let (Some(contract), Some(request)) = (&tx.contract, &tx.request) else { return Ok(false) };
-        let contract = address("the ledger's contract", contract)?;
-        self.chain.has_responded(contract, request_id(request)?).await
+    /// The call that a transaction is for, through the MultiSig where there is one.
+    pub(super) fn call(&self, tx: &Tx, sequence_id: Option<u64>, head: Head) -> Result<Call> {
+        if tx.purpose() == Purpose::Fill {
+            return Ok(self.transfer_to_ourselves());
+        }
+        let target = address("the ledger's target", &tx.target)?;
+        let wrapped = self.chain.account().wrap(target, tx.calldata.clone().into(), sequence_id, head.time);
+        let sequence_id = wrapped.expires.and(sequence_id);
+        Ok(Call { to: wrapped.to, data: wrapped.data, sequence_id, expires: wrapped.expires })
     }
 
-    /// The gas limit; `None`, and the row put off or ended, if the call would revert.
-    async fn gas(&self, tx: &Tx, transaction: &TypedTransaction) -> Result<Option<u64>> {
-        if let Some(gas) = self.chain.settings.gas {
-            return Ok(Some(gas));
-        }
-        match self.chain.client.estimate_gas(transaction, None).await {
-            Ok(gas) => Ok(Some(gas.low_u64() * GAS_MARGIN.0 / GAS_MARGIN.1)),
-            Err(error) => match revert_reason(&error) {
-                Some(reason) => self.would_revert(tx, &reason).await.map(|()| None),
+    /// What takes a nonce and does nothing.
+    pub(super) fn transfer_to_ourselves(&self) -> Call {
+        let to = self.chain.account().wallet_address();
+        Call { to, data: Bytes::new(), sequence_id: None, expires: None }
+    }
+
+    /// The signed bytes of a call, as they go into the ledger.
+    pub(super) fn sign(&self, call: &Call, place: &Place, head: Head) -> Result<NewAttempt> {
+        let account = self.chain.account();
+        let transaction = self.priced(call.to, call.data.clone(), place.nonce, place.fees, place.gas);
+        let start = Instant::now();
+        let (raw, hash) = account.sign(&transaction)?;
+        tracing::debug!(nonce = place.nonce, sign_ms = milliseconds(start.elapsed()), "signed");
+        Ok(NewAttempt {
+            hash: text(hash),
+            kind: place.kind,
+            sender: text(account.wallet_address()),
+            nonce: place.nonce,
+            sequence_id: call.sequence_id,
+            expires: call.expires,
+            raw: raw.to_vec(),
+            max_fee_wei: place.fees.max.to_string(),
+            priority_fee_wei: place.fees.priority.to_string(),
+            gas: place.gas,
+            chain_time: head.time,
+        })
+    }
+
+    /// The gas limit, or why the call would revert. With `NOVA_GAS` the call is tried all the same: nothing is sent that
+    /// is known to fail.
+    pub(super) async fn gas(&self, call: &Call) -> Result<std::result::Result<u64, Revert>> {
+        let from = self.chain.account().wallet_address();
+        let request = TransactionRequest::new().from(from).to(call.to).data(call.data.clone());
+        // A transfer needs no estimate for work.
+        let fixed = self.chain.settings.gas.filter(|_| !call.data.is_empty());
+        let tried = match fixed {
+            Some(gas) => {
+                let request: TypedTransaction = request.gas(gas).into();
+                self.chain.client.call(&request, None).await.map(|_| gas)
+            }
+            None => {
+                let estimate = self.chain.client.estimate_gas(&request.into(), None).await;
+                estimate.map(|gas| gas.low_u64().saturating_mul(GAS_MARGIN.0) / GAS_MARGIN.1)
+            }
+        };
+        match tried {
+            Ok(gas) => Ok(Ok(gas)),
+            Err(error) => match Revert::of(&error) {
+                Some(revert) => Ok(Err(revert)),
                 None => Err(unreachable(error).context("cannot estimate gas")),
             },
         }
     }
 
-    /// An answer waits for better times until its deadline; a commitment must not hold up its answer; a delivery gives
-    /// up after some tries.
-    async fn would_revert(&self, tx: &Tx, reason: &str) -> Result<()> {
-        let reason = format!("the call would revert: {reason}");
+    /// What became of a queued transaction whose call would revert. An answer waits for better times until its deadline;
+    /// a commitment must not hold up its answer; a delivery gives up after some tries.
+    async fn would_revert(&mut self, tx: &Tx, revert: &Revert) -> Result<()> {
+        if self.is_settled_by(tx, revert).await? {
+            return Ok(());
+        }
+        let reason = format!("the call would revert: {}", revert.reason);
         tracing::warn!(tx = tx.key, reason, "not sent");
-        match tx.purpose() {
-            Purpose::Answer => self.ledger.postpone_tx(&tx.key, &reason, 5).await,
-            Purpose::Commit if tx.tries < COMMIT_TRIES => self.ledger.postpone_tx(&tx.key, &reason, 2).await,
-            Purpose::Commit => self.ledger.fatal(tx, "failed", &reason).await,
-            Purpose::Respond | Purpose::Prove if tx.tries + 1 < MAX_REVERTS => {
-                self.ledger.postpone_tx(&tx.key, &reason, 30).await
-            }
-            Purpose::Respond | Purpose::Prove => self.ledger.fatal(tx, "failed", &reason).await,
+        if revert.meaning == Meaning::NotTopN {
+            self.top_n = None;
+        }
+        let wait = match (tx.purpose(), revert.meaning) {
+            (_, Meaning::Sequence) => Some(1),
+            (Purpose::Answer | Purpose::Commit, Meaning::UnknownRequest) => Some(2),
+            (Purpose::Answer, _) | (_, Meaning::NotTopN) => Some(5),
+            (Purpose::Commit, _) => (tx.tries < COMMIT_TRIES).then_some(2),
+            (Purpose::Claim, Meaning::NotOver | Meaning::Nothing) => None,
+            _ => (tx.tries + 1 < MAX_REVERTS).then_some(30),
+        };
+        match wait {
+            Some(seconds) => self.ledger.postpone_tx(&tx.key, &reason, seconds).await,
+            None => self.ledger.fatal(tx, "failed", &reason).await,
         }
     }
 
-    /// False, and the row put off, if the wallet cannot pay for it. Proofs leave `NOVA_MIN_BALANCE_ETH` for answers.
+    /// False, and the row put off, if the wallet cannot pay for it. What is no answer leaves `NOVA_MIN_BALANCE_ETH` for
+    /// answers.
     async fn is_paid_for(&mut self, tx: &Tx, terms: &Terms, gas: u64) -> Result<bool> {
-        let cost = terms.fees.max() * gas;
+        let cost = terms.fees.max * gas;
         let floor = match tx.purpose() {
-            Purpose::Commit | Purpose::Answer => U256::zero(),
-            Purpose::Respond | Purpose::Prove => {
+            Purpose::Commit | Purpose::Answer | Purpose::Fill => U256::zero(),
+            Purpose::Respond | Purpose::Prove | Purpose::Claim => {
                 parse_units(format!("{:.18}", self.chain.settings.min_balance_eth), "ether").stop()?.into()
             }
         };
         if terms.balance >= cost + floor {
             return Ok(true);
         }
-        let reason = format!(
-            "wallet {} holds {} ETH, this transaction needs up to {} ETH: send it some",
-            text(self.chain.account().wallet_address()),
-            format_ether(terms.balance),
-            format_ether(cost + floor)
-        );
-        if self.said_unfunded.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+        let reason = self.unfunded(terms.balance, cost + floor);
+        if self.troubles.may_say("unfunded", SAY_AGAIN) {
             tracing::error!(tx = tx.key, reason, "not sent");
-            self.said_unfunded = Some(Instant::now());
         }
         self.ledger.postpone_tx(&tx.key, &reason, 10).await?;
         Ok(false)
+    }
+
+    /// That the wallet cannot pay, for people.
+    pub(super) fn unfunded(&self, balance: U256, needed: U256) -> String {
+        format!(
+            "wallet {} holds {} ETH, this transaction needs up to {} ETH: send it some",
+            text(self.chain.account().wallet_address()),
+            format_ether(balance),
+            format_ether(needed)
+        )
+    }
+
+    /// True, and the row ended, if a refusal says that the chain holds already what was to be brought about.
+    pub(super) async fn is_settled_by(&self, tx: &Tx, revert: &Revert) -> Result<bool> {
+        match (revert.meaning, tx.purpose()) {
+            (Meaning::Answered, Purpose::Answer) => {
+                self.ledger.fatal(tx, "answered", "the chain holds our answer already").await?;
+            }
+            (Meaning::Answered, Purpose::Commit) => {
+                let reason = format!("the request is answered, it takes no commitment any more: {}", revert.reason);
+                self.ledger.fatal(tx, "failed", &reason).await?;
+            }
+            (Meaning::Done, Purpose::Commit) => match self.holds_our_commitment(tx).await? {
+                true => self.ledger.done(tx, "the chain holds this commitment already").await?,
+                false => {
+                    let reason = "the chain holds another commitment to this request: its proof will not be accepted";
+                    self.ledger.fatal(tx, "failed", reason).await?;
+                }
+            },
+            (Meaning::Done, Purpose::Respond | Purpose::Prove) => {
+                self.ledger.done(tx, &format!("the chain holds an answer already: {}", revert.reason)).await?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 }

@@ -1,69 +1,98 @@
-//! What a pass signs with: fees, balance, the next nonce and sequence id.
+//! What a pass signs with: fees, balance, the free nonces and the next sequence id.
 
-use anyhow::Context as _;
+use std::collections::BTreeSet;
+
 use ethers::providers::{Middleware as _, ProviderError, RpcError as _};
 use ethers::types::transaction::eip2718::TypedTransaction;
 use ethers::types::{Address, BlockNumber, Bytes, Eip1559TransactionRequest, TransactionRequest, U256};
-use ethers::utils::parse_units;
 
 use super::Sender;
+use super::fees::{Fees, Limits};
 use crate::chain::{Head, text, unreachable};
-use crate::fault::{Classify as _, Result};
+use crate::fault::Result;
+
+/// Sequence ids that were signed and never used leave holes. The MultiSig takes none that is 10,000 above the lowest of
+/// its last ten, so that far before that we go back to the holes.
+const MAX_HOLES: u64 = 5_000;
 
 /// What is the same for all transactions signed in one pass.
 pub(super) struct Terms {
     pub head: Head,
+    /// What the market asks for.
     pub fees: Fees,
+    pub limits: Limits,
     pub balance: U256,
-    pub nonce: u64,
+    pub nonces: Nonces,
     pub sequence_id: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Fees {
-    Legacy { gas_price: U256 },
-    Eip1559 { max_fee: U256, priority: U256 },
+/// Which nonces of the wallet are free.
+#[derive(Debug, Clone)]
+pub(super) struct Nonces {
+    /// The first that neither the chain nor the node's pool has, counted without a gap.
+    first: u64,
+    /// Taken by what we signed, from `first` on.
+    held: BTreeSet<u64>,
 }
 
-impl Fees {
-    /// The most that a unit of gas can cost, in wei.
-    pub fn max(self) -> U256 {
-        match self {
-            Self::Legacy { gas_price } => gas_price,
-            Self::Eip1559 { max_fee, .. } => max_fee,
-        }
+impl Nonces {
+    /// `latest` and `pending` as the node counts them; `held` by what we signed and what is not final.
+    pub fn new(latest: u64, pending: u64, held: BTreeSet<u64>) -> Self {
+        let first = latest.max(pending);
+        Self { first, held: held.into_iter().filter(|nonce| *nonce >= first).collect() }
+    }
+
+    /// The lowest that is free.
+    pub fn next(&self) -> u64 {
+        let taken = self.held.iter().zip(self.first..).take_while(|(held, expected)| **held == *expected).count();
+        self.first + taken as u64
+    }
+
+    /// True if nothing holds the next one and something a higher one, which waits for it.
+    pub fn has_gap(&self) -> bool {
+        self.held.last().is_some_and(|highest| *highest > self.next())
+    }
+
+    pub fn take(&mut self, nonce: u64) {
+        self.held.insert(nonce);
     }
 }
 
 impl Sender {
     pub(super) async fn terms(&self) -> Result<Terms> {
         let head = self.chain.head().await?;
-        let wallet = self.chain.account().wallet_address();
-        let sender = text(wallet);
-        let pending = self
-            .chain
-            .client
-            .get_transaction_count(wallet, Some(BlockNumber::Pending.into()))
-            .await
-            .map_err(unreachable)?
-            .as_u64();
-        let nonce = pending.max(self.ledger.next_nonce(&sender).await?.unwrap_or(0));
+        let sender = text(self.chain.account().wallet_address());
+        let latest = self.transaction_count(BlockNumber::Latest).await?;
+        let pending = self.transaction_count(BlockNumber::Pending).await?;
+        let nonces = Nonces::new(latest, pending, self.ledger.held_nonces(&sender, latest).await?);
         let sequence_id = match self.chain.account().next_sequence_id().await? {
-            Some(next) => Some(next.max(self.ledger.next_sequence_id(&sender).await?.unwrap_or(0))),
+            Some(next) => {
+                let unsigned = self.ledger.next_sequence_id(&sender).await?.unwrap_or(0);
+                Some(if unsigned > next + MAX_HOLES { next } else { next.max(unsigned) })
+            }
             None => None,
         };
-        Ok(Terms { head, fees: self.fees(head).await?, balance: self.chain.balance().await?, nonce, sequence_id })
+        let limits = Limits::of(&self.chain.settings)?;
+        let fees = self.fees(head, limits).await?;
+        Ok(Terms { head, fees, limits, balance: self.chain.balance().await?, nonces, sequence_id })
+    }
+
+    /// How many transactions the wallet has sent as of that block.
+    pub(super) async fn transaction_count(&self, block: BlockNumber) -> Result<u64> {
+        let wallet = self.chain.account().wallet_address();
+        let count = self.chain.client.get_transaction_count(wallet, Some(block.into())).await;
+        Ok(count.map_err(unreachable)?.as_u64())
     }
 
     /// As the settings say, else twice the base fee and the node's priority fee (EIP-1559), never above
     /// `NOVA_MAX_FEE_GWEI`.
-    async fn fees(&self, head: Head) -> Result<Fees> {
-        let settings = &self.chain.settings;
-        if let Some(gwei) = settings.gas_price_gwei {
-            return Ok(Fees::Legacy { gas_price: gwei_to_wei(gwei)? });
+    async fn fees(&self, head: Head, limits: Limits) -> Result<Fees> {
+        if let Some(price) = limits.fixed {
+            return Ok(Fees::legacy(price));
         }
+        let cap = limits.cap.unwrap_or(U256::MAX);
         if head.base_fee.is_zero() {
-            return Ok(Fees::Legacy { gas_price: self.chain.client.get_gas_price().await.map_err(unreachable)? });
+            return Ok(Fees::legacy(self.chain.client.get_gas_price().await.map_err(unreachable)?.min(cap)));
         }
         let asked: std::result::Result<U256, ProviderError> =
             self.chain.client.request("eth_maxPriorityFeePerGas", ()).await;
@@ -73,36 +102,50 @@ impl Sender {
             Err(error) if error.as_error_response().is_some() => U256::zero(),
             Err(error) => return Err(unreachable(error)),
         };
-        let cap = settings.max_fee_gwei.map(gwei_to_wei).transpose()?.unwrap_or(U256::MAX);
-        let max_fee = cap.min(head.base_fee * 2 + priority);
-        Ok(Fees::Eip1559 { max_fee, priority: priority.min(max_fee) })
+        let max = cap.min(head.base_fee.saturating_mul(2.into()).saturating_add(priority));
+        Ok(Fees { max, priority: priority.min(max), legacy: false })
     }
 
-    /// The transaction that carries `data` to `to` on these terms.
-    pub(super) fn priced(&self, to: Address, data: Bytes, terms: &Terms, gas: u64) -> TypedTransaction {
+    /// The transaction that carries `data` to `to` on this nonce, at these fees.
+    pub(super) fn priced(&self, to: Address, data: Bytes, nonce: u64, fees: Fees, gas: u64) -> TypedTransaction {
         let chain_id = self.chain.settings.chain_id;
-        match terms.fees {
-            Fees::Legacy { gas_price } => TransactionRequest::new()
-                .chain_id(chain_id)
-                .to(to)
-                .data(data)
-                .gas(gas)
-                .gas_price(gas_price)
-                .nonce(terms.nonce)
-                .into(),
-            Fees::Eip1559 { max_fee, priority } => Eip1559TransactionRequest::new()
-                .chain_id(chain_id)
-                .to(to)
-                .data(data)
-                .gas(gas)
-                .max_fee_per_gas(max_fee)
-                .max_priority_fee_per_gas(priority)
-                .nonce(terms.nonce)
-                .into(),
+        if fees.legacy {
+            let request = TransactionRequest::new().chain_id(chain_id).to(to).data(data).gas(gas);
+            return request.gas_price(fees.max).nonce(nonce).into();
         }
+        let request = Eip1559TransactionRequest::new().chain_id(chain_id).to(to).data(data).gas(gas);
+        request.max_fee_per_gas(fees.max).max_priority_fee_per_gas(fees.priority).nonce(nonce).into()
     }
 }
 
-fn gwei_to_wei(gwei: f64) -> Result<U256> {
-    Ok(parse_units(format!("{gwei:.9}"), "gwei").with_context(|| format!("{gwei} gwei is no gas price")).stop()?.into())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_nonce_is_the_lowest_that_nobody_holds() {
+        for (latest, pending, held, next, gap) in [
+            (5, 5, vec![], 5, false),
+            // Ours, in the pool or on the way to it.
+            (5, 7, vec![5, 6], 7, false),
+            (5, 5, vec![5, 6], 7, false),
+            // Somebody else's, in the pool.
+            (5, 7, vec![], 7, false),
+            // A gap: nothing holds 5, and 6 waits for it.
+            (5, 5, vec![6, 7], 5, true),
+            (5, 6, vec![5, 7], 6, true),
+            // Mined a moment ago: a replica that lags does not know of it.
+            (5, 5, vec![3, 5], 6, false),
+        ] {
+            let nonces = Nonces::new(latest, pending, held.iter().copied().collect());
+            assert_eq!((nonces.next(), nonces.has_gap()), (next, gap), "{latest} {pending} {held:?}");
+        }
+    }
+
+    #[test]
+    fn a_taken_nonce_is_taken() {
+        let mut nonces = Nonces::new(5, 5, [6].into());
+        nonces.take(5);
+        assert_eq!((nonces.next(), nonces.has_gap()), (7, false));
+    }
 }

@@ -1,0 +1,117 @@
+//! Noticing that the chain was reorganised: rows of blocks that it forgot are `orphaned`, and what came after the fork is
+//! read again.
+//!
+//! Only a block with another hash at the same height is a reorg. A lower head, or a block that the endpoint does not have,
+//! is a replica that lags: nothing follows from that.
+
+use std::collections::HashMap;
+
+use ethers::providers::Middleware as _;
+
+use super::{Chain, Head, text, unreachable};
+use crate::fault::Result;
+use crate::ledger::{Block, Ledger};
+
+/// So far below the first head that a ledger sees it keeps another block, for a reorg that comes at once; and so far below
+/// all that it keeps a fork is assumed that is deeper than that.
+const ANCHOR: u64 = 4096;
+
+impl Chain {
+    /// Compares the chain with what the ledger saw of it, and keeps its head. True if there was a reorg: then other
+    /// streams have blocks to read again too.
+    pub async fn follow(&self, ledger: &Ledger, head: Head) -> Result<bool> {
+        let reorganised = match ledger.newest_block(head.number).await? {
+            Some(newest) if self.has(head, &newest).await? => false,
+            Some(gone) => self.rewind(ledger, head, &gone).await?,
+            None => {
+                let anchor = self.block(head, head.number.saturating_sub(ANCHOR)).await?;
+                ledger.remember_blocks(anchor.as_slice()).await?;
+                false
+            }
+        };
+        ledger.remember_blocks(&[head.block()]).await?;
+        Ok(reorganised)
+    }
+
+    /// Orphans the rows that come from blocks of a range which the chain has not. `named` are hashes that its logs name.
+    pub(super) async fn orphan_rows(
+        &self,
+        ledger: &Ledger,
+        head: Head,
+        (first, last): (u64, u64),
+        named: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let mut blocks = ledger.blocks_of_rows(first, last).await?;
+        blocks.retain(|block| !named(&block.hash));
+        let forgotten = self.forgotten(head, blocks).await?;
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(?forgotten, "the chain forgot blocks that rows come from");
+        ledger.orphan_blocks(&forgotten).await
+    }
+
+    async fn rewind(&self, ledger: &Ledger, head: Head, gone: &Block) -> Result<bool> {
+        let fork = self.fork(head, ledger.blocks(head.number).await?).await?;
+        let forgotten = self.forgotten(head, ledger.blocks_of_rows(fork + 1, head.number).await?).await?;
+        let done = ledger.rewind(gone, fork, &forgotten).await?;
+        if done {
+            tracing::warn!(fork, head = head.number, "the chain was reorganised, reading on from the fork");
+        }
+        Ok(done)
+    }
+
+    /// The newest of these blocks, lowest first, that the chain has: found by halving.
+    async fn fork(&self, head: Head, seen: Vec<Block>) -> Result<u64> {
+        let (mut same, mut gone) = (0, seen.len());
+        while same < gone {
+            let middle = same + (gone - same) / 2;
+            if self.has(head, &seen[middle]).await? {
+                same = middle + 1;
+            } else {
+                gone = middle;
+            }
+        }
+        Ok(match same {
+            0 => seen.first().map_or(0, |lowest| lowest.number.saturating_sub(ANCHOR)),
+            _ => seen[same - 1].number,
+        })
+    }
+
+    /// Which of these blocks the chain has not, at heights at which it has another.
+    async fn forgotten(&self, head: Head, blocks: Vec<Block>) -> Result<Vec<Block>> {
+        let mut there: HashMap<u64, Option<Block>> = HashMap::new();
+        let mut forgotten = Vec::new();
+        for block in blocks {
+            let found = match there.get(&block.number) {
+                Some(found) => found.clone(),
+                None => self.block(head, block.number).await?,
+            };
+            there.insert(block.number, found.clone());
+            if found.is_some_and(|found| found.hash != block.hash) {
+                forgotten.push(block);
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// False if the endpoint has another block at this height.
+    async fn has(&self, head: Head, block: &Block) -> Result<bool> {
+        Ok(self.block(head, block.number).await?.is_none_or(|found| found.hash == block.hash))
+    }
+
+    /// The block at a height, if the endpoint has one.
+    async fn block(&self, head: Head, number: u64) -> Result<Option<Block>> {
+        if number == head.number {
+            return Ok(Some(head.block()));
+        }
+        let found = self.client.get_block(number).await.map_err(unreachable)?;
+        Ok(found.and_then(|block| block.hash).map(|hash| Block { number, hash: text(hash) }))
+    }
+}
+
+impl Head {
+    fn block(self) -> Block {
+        Block { number: self.number, hash: text(self.hash) }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the sender asks the contracts before it signs, and after.
+
+use ethers::abi::AbiDecode as _;
+use ethers::providers::{Middleware as _, RpcError as _};
+use ethers::types::BlockNumber;
+
+use super::Sender;
+use crate::chain::contracts::CommitCall;
+use crate::chain::{Head, address, call_fault, is_refusal, request_id, unreachable};
+use crate::config::Finality;
+use crate::fault::Result;
+use crate::ledger::Tx;
+
+impl Sender {
+    /// True if the transaction is for a request that the chain holds our answer to.
+    pub(super) async fn is_answered(&self, tx: &Tx) -> Result<bool> {
+        let (Some(contract), Some(request)) = (&tx.contract, &tx.request) else { return Ok(false) };
+        let contract = address("the ledger's contract", contract)?;
+        self.chain.has_responded(contract, request_id(request)?).await
+    }
+
+    /// Why a challenge needs no answer any more: the contract has one place for it, and a newer challenge or our answer is
+    /// there.
+    pub(super) async fn nothing_to_respond(&self, tx: &Tx) -> Result<Option<String>> {
+        let slot = self.chain.modeler_contract.zkml_challenges(self.chain.modeler()).call().await;
+        let (challenge, response, ..) = match slot {
+            Ok(slot) => slot,
+            // A contract without that getter says by its revert what it thinks of the answer.
+            Err(error) if is_refusal(&error) => return Ok(None),
+            Err(error) => return Err(call_fault(error, "ZKMLChallenges")),
+        };
+        let asked = self.ledger.payload(tx).await?.unwrap_or_default();
+        if challenge != asked {
+            let superseded = self.ledger.is_superseded(tx, &challenge).await?;
+            return Ok(superseded
+                .then(|| "a newer challenge took its place in the contract, which answers only that".to_owned()));
+        }
+        Ok((!response.is_empty()).then(|| format!("the contract holds an answer to it already: {response}")))
+    }
+
+    /// True if the registry holds the very commitment that this transaction carries.
+    pub(super) async fn holds_our_commitment(&self, tx: &Tx) -> Result<bool> {
+        let (Some(registry), Ok(ours)) = (&self.chain.registry, CommitCall::decode(&tx.calldata)) else {
+            return Ok(false);
+        };
+        let held = registry.contract.commitments(ours.request_id, self.chain.modeler()).call().await;
+        let (verifier, instances_hash, _) = held.map_err(|error| call_fault(error, "commitments"))?;
+        Ok((verifier, instances_hash) == (ours.verifier, ours.instances_hash))
+    }
+
+    /// The highest block that no reorg takes back. `None`, and said so, where the node does not tell.
+    pub(super) async fn final_block(&mut self, head: Head) -> Result<Option<u64>> {
+        let (tag, name) = match self.chain.settings.finality {
+            Finality::Blocks(depth) => return Ok(head.number.checked_sub(depth)),
+            Finality::Finalized => (BlockNumber::Finalized, "finalized"),
+            Finality::Safe => (BlockNumber::Safe, "safe"),
+        };
+        let unknown = match self.chain.client.get_block(tag).await {
+            Ok(Some(block)) => {
+                self.troubles.set("finality", Ok(()));
+                return Ok(block.number.map(|number| number.as_u64()));
+            }
+            Ok(None) => "it has none".to_owned(),
+            Err(error) => match error.as_error_response() {
+                Some(refusal) => refusal.message.clone(),
+                None => return Err(unreachable(error)),
+            },
+        };
+        let reason = format!(
+            "the RPC endpoint does not tell which block is `{name}` ({unknown}), so that no transaction becomes final: set \
+             NOVA_FINALITY to a number of blocks"
+        );
+        self.troubles.set("finality", Err(reason));
+        Ok(None)
+    }
+}

@@ -1,0 +1,139 @@
+//! What is stuck: replaced by the same at a higher price, or cancelled by a transfer to ourselves on its nonce.
+
+use std::time::{Duration, Instant};
+
+use super::Sender;
+use super::fees::Fees;
+use super::reconcile::{Look, newest_live, nonce_of};
+use super::sign::{Call, Place};
+use super::terms::Terms;
+use crate::chain::Head;
+use crate::chain::revert::{Meaning, Revert};
+use crate::fault::Result;
+use crate::ledger::{Attempt, AttemptKind, Tx, now};
+
+/// How soon what could not be replaced is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// How often it is said that something cannot be replaced.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// A call is renewed this long before the MultiSig refuses it.
+const BEFORE_EXPIRY: u64 = 60;
+
+impl Sender {
+    /// Signs another attempt on the nonce of a transaction that waits too long, or that nobody wants. True if it did.
+    pub(super) async fn outbid_if_due(
+        &mut self,
+        tx: &Tx,
+        attempts: &[Attempt],
+        look: &Look,
+        terms: &mut Option<Terms>,
+    ) -> Result<bool> {
+        let Some(newest) = newest_live(attempts) else { return Ok(false) };
+        let cancelling = tx.state == "cancelling";
+        let is_first_cancel = cancelling && newest.kind() == AttemptKind::Work;
+        if !is_first_cancel && !self.is_due(tx, newest, look)? {
+            return Ok(false);
+        }
+        if self.tried.get(&tx.key).is_some_and(|tried| tried.elapsed() < TRY_AGAIN) {
+            return Ok(false);
+        }
+        self.tried.retain(|_, tried| tried.elapsed() < TRY_AGAIN);
+        self.tried.insert(tx.key.clone(), Instant::now());
+        let terms = match terms {
+            Some(terms) => terms,
+            None => terms.insert(self.terms().await?),
+        };
+        let Some(fees) = self.higher_fees(tx, attempts, is_first_cancel, terms).await? else { return Ok(false) };
+        let call = match cancelling {
+            true => self.transfer_to_ourselves(),
+            false => self.call(tx, newest.sequence_id.map(|id| id as u64), terms.head)?,
+        };
+        let Some(gas) = self.gas_again(tx, &call).await? else { return Ok(false) };
+        if terms.balance < fees.max * gas {
+            self.cannot_replace(tx, &self.unfunded(terms.balance, fees.max * gas)).await?;
+            return Ok(false);
+        }
+        let kind = if cancelling { AttemptKind::Cancel } else { AttemptKind::Work };
+        let nonce = nonce_of(newest);
+        let attempt = self.sign(&call, &Place { kind, nonce, fees, gas }, terms.head)?;
+        self.ledger.replaced(&tx.key, &attempt).await?;
+        tracing::info!(tx = tx.key, hash = attempt.hash, replaces = newest.hash, nonce, cancelling, "replacing");
+        self.broadcast(tx, &attempt.hash, &attempt.raw, nonce).await?;
+        Ok(true)
+    }
+
+    /// True if an attempt has waited too long: the lowest nonce by the chain's clock, so that a chain that stands still
+    /// costs nothing; what the next block would not take because it pays too little, by ours too; what expires, at once.
+    fn is_due(&self, tx: &Tx, newest: &Attempt, look: &Look) -> Result<bool> {
+        let patience = self.chain.settings.replace_after.as_secs_f64();
+        let by_chain = look.head.time.saturating_sub(newest.chain_time as u64) as f64 >= patience;
+        let by_us = (now() - newest.signed_at) as f64 >= patience;
+        let is_cheap = Fees::offered([newest])?.max < look.head.base_fee;
+        let expires = newest.expires.is_some_and(|time| time as u64 <= look.head.time + BEFORE_EXPIRY);
+        let is_lowest = nonce_of(newest) == look.lowest;
+        let refused = is_cheap && tx.state == "signed";
+        Ok(expires || refused || (is_cheap && (by_chain || by_us)) || (is_lowest && by_chain))
+    }
+
+    /// What outbids all that was offered on this nonce; `None`, and said so, if the settings do not allow it. The first
+    /// cancellation is signed all the same, as high as they allow: a node that has lost the work takes it.
+    async fn higher_fees(
+        &mut self,
+        tx: &Tx,
+        attempts: &[Attempt],
+        is_first_cancel: bool,
+        terms: &Terms,
+    ) -> Result<Option<Fees>> {
+        let offered = Fees::offered(attempts.iter().filter(|attempt| attempt.is_live()))?;
+        match offered.outbid(terms.fees, terms.limits) {
+            Ok(fees) => Ok(Some(fees)),
+            Err(_) if is_first_cancel => Ok(Some(terms.fees)),
+            Err(reason) => {
+                self.cannot_replace(tx, &reason).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The gas limit of a replacement. `None` if the call would revert now, which its row is told; work that the chain
+    /// holds already is cancelled.
+    async fn gas_again(&mut self, tx: &Tx, call: &Call) -> Result<Option<u64>> {
+        match self.gas(call).await? {
+            Ok(gas) => Ok(Some(gas)),
+            Err(Revert { meaning: Meaning::Answered, reason }) => {
+                self.ledger.cancelling(&tx.key, &format!("the chain holds it already: {reason}")).await?;
+                Ok(None)
+            }
+            Err(revert) => {
+                self.cannot_replace(tx, &format!("the call would revert now: {}", revert.reason)).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn cannot_replace(&mut self, tx: &Tx, reason: &str) -> Result<()> {
+        if self.troubles.may_say("replace", SAY_AGAIN) {
+            tracing::error!(tx = tx.key, reason, "a transaction is stuck and cannot be replaced");
+        }
+        self.ledger.explain_tx(&tx.key, &format!("stuck: {reason}")).await
+    }
+
+    /// Ends a transaction that was given up, once nothing of it can be mined as work.
+    pub(super) async fn end_given_up(&mut self, tx: &Tx, head: Head) -> Result<()> {
+        let end = if self.is_answered(tx).await? {
+            "answered"
+        } else if tx.is_late(head.time) {
+            "expired"
+        } else {
+            "failed"
+        };
+        let reason = tx.reason.as_deref().unwrap_or("nobody wanted it any more");
+        self.ledger.fatal(tx, end, &format!("cancelled: {reason}")).await
+    }
+
+    /// True if somebody wants a transaction that was given up after all: its request came back.
+    pub(super) async fn is_wanted_again(&self, tx: &Tx, head: Head) -> Result<bool> {
+        let served = matches!(tx.served.as_deref(), Some("inferred" | "answering" | "proved" | "uploaded" | "sending"));
+        Ok(served && tx.lapsed(head.time).is_none() && !self.is_answered(tx).await?)
+    }
+}

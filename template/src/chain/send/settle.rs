@@ -1,0 +1,177 @@
+//! What a mined transaction did: what it was for, nothing, or something else.
+
+use anyhow::Context as _;
+use ethers::contract::EthEvent as _;
+use ethers::providers::Middleware as _;
+use ethers::types::transaction::eip2718::TypedTransaction;
+use ethers::types::{Address, BlockId, H256, Log, TransactionReceipt, TransactionRequest};
+
+use super::Sender;
+use crate::chain::contracts::{
+    CommittedFilter, ProofVerifiedFilter, ZkmlchallengeResponseFilter, consumption, consumption_of_strings,
+};
+use crate::chain::revert::{Meaning, Revert};
+use crate::chain::{Head, address, text, unreachable};
+use crate::fault::{Classify as _, Result};
+use crate::ledger::{Attempt, AttemptKind, Mined, Purpose, Tx};
+
+/// An answer that was reverted with time left is signed anew so often: what was in its way may be gone.
+const MAX_REVERTS: usize = 3;
+
+impl Sender {
+    /// `→ mined`, then `→ final` once its block is; a revert, a missing event or a cancellation is something else.
+    pub(super) async fn settle(
+        &mut self,
+        tx: &Tx,
+        attempts: &[Attempt],
+        receipt: &TransactionReceipt,
+        head: Head,
+        final_block: Option<u64>,
+    ) -> Result<()> {
+        let hash = text(receipt.transaction_hash);
+        let is_cancel = attempts.iter().any(|it| it.hash == hash && it.kind() == AttemptKind::Cancel);
+        if is_cancel && self.is_wanted_again(tx, head).await? {
+            tracing::info!(tx = tx.key, hash, "cancelled, and wanted again");
+            return self.ledger.void(&tx.key, &hash, "it was cancelled, and is wanted again", 0).await;
+        }
+        if receipt.status == Some(0.into()) {
+            return self.reverted(tx, attempts, receipt, head).await;
+        }
+        let block = receipt.block_number.unwrap_or_default().as_u64();
+        let block_hash = text(receipt.block_hash.unwrap_or_default());
+        let known = tx.state == "mined"
+            && tx.mined_hash.as_ref() == Some(&hash)
+            && tx.mined_block_hash.as_ref() == Some(&block_hash);
+        if !known {
+            return self.mined(tx, is_cancel, receipt, block, block_hash).await;
+        }
+        // The receipt that was just asked for is of the very block that was written down before.
+        if final_block.is_none_or(|last| block > last) {
+            return Ok(());
+        }
+        if is_cancel { self.end_given_up(tx, head).await } else { self.ledger.finalized(tx).await }
+    }
+
+    async fn mined(
+        &mut self,
+        tx: &Tx,
+        is_cancel: bool,
+        receipt: &TransactionReceipt,
+        block: u64,
+        block_hash: String,
+    ) -> Result<()> {
+        let header = self.chain.client.get_block(receipt.block_hash.unwrap_or_default()).await.map_err(unreachable)?;
+        let header = header
+            .with_context(|| format!("the RPC endpoint has a receipt of block {block} but not the block"))
+            .retry()?;
+        let mined = Mined {
+            hash: text(receipt.transaction_hash),
+            block,
+            block_hash,
+            time: header.timestamp.as_u64(),
+            gas_used: receipt.gas_used.unwrap_or_default().low_u64(),
+        };
+        self.ledger.mined(&tx.key, &mined).await?;
+        tracing::info!(
+            tx = tx.key,
+            hash = mined.hash,
+            block,
+            is_cancel,
+            url = self.chain.explorer(&mined.hash),
+            "mined"
+        );
+        if !is_cancel && let Some(missing) = self.missing_event(tx, &receipt.logs)? {
+            let reason = format!("mined, but the contract {} logged no {missing}", tx.target);
+            tracing::error!(tx = tx.key, hash = mined.hash, reason, "a transaction did nothing");
+            return self.ledger.fatal(tx, "failed", &reason).await;
+        }
+        Ok(())
+    }
+
+    /// The event that says that the work was done, if it is not among the logs.
+    fn missing_event(&self, tx: &Tx, logs: &[Log]) -> Result<Option<String>> {
+        let us = H256::from(self.chain.modeler());
+        // The request id is the first argument of all calls but one.
+        let request = tx.calldata.get(4..36).map(H256::from_slice);
+        let (name, signatures, topics) = match tx.purpose() {
+            Purpose::Answer => (
+                "InferenceSubmitted",
+                vec![
+                    consumption::InferenceSubmittedFilter::signature(),
+                    consumption_of_strings::InferenceSubmittedFilter::signature(),
+                ],
+                [Some(us), request],
+            ),
+            Purpose::Commit => ("Committed", vec![CommittedFilter::signature()], [request, Some(us)]),
+            Purpose::Prove => ("ProofVerified", vec![ProofVerifiedFilter::signature()], [request, Some(us)]),
+            Purpose::Respond => {
+                ("ZKMLChallengeResponse", vec![ZkmlchallengeResponseFilter::signature()], [None, Some(us)])
+            }
+            Purpose::Claim | Purpose::Fill => return Ok(None),
+        };
+        let target = address("the ledger's target", &tx.target)?;
+        let found = logs.iter().any(|log| is_event(log, target, &signatures, topics));
+        Ok((!found).then(|| format!("{name} of ours for it")))
+    }
+
+    /// A revert on chain: the end, unless what was in its way may be gone.
+    async fn reverted(
+        &mut self,
+        tx: &Tx,
+        attempts: &[Attempt],
+        receipt: &TransactionReceipt,
+        head: Head,
+    ) -> Result<()> {
+        let hash = text(receipt.transaction_hash);
+        if tx.purpose() == Purpose::Answer && self.is_answered(tx).await? {
+            return self.ledger.fatal(tx, "answered", "the chain holds our answer already").await;
+        }
+        let revert = self.why_reverted(receipt).await;
+        if self.is_settled_by(tx, &revert).await? {
+            return Ok(());
+        }
+        let reason = format!("reverted on chain: {}", revert.reason);
+        tracing::error!(tx = tx.key, hash, reason, "a transaction was reverted");
+        let times = attempts.iter().filter(|attempt| attempt.is_void()).count() + 1;
+        let may_pass = match (tx.purpose(), revert.meaning) {
+            (_, Meaning::Sequence | Meaning::NotTopN) => true,
+            (Purpose::Answer | Purpose::Commit, Meaning::UnknownRequest) => true,
+            (Purpose::Answer, _) => times < MAX_REVERTS,
+            _ => false,
+        };
+        if may_pass && tx.lapsed(head.time).is_none() {
+            self.ledger.void(&tx.key, &hash, &reason, 1).await
+        } else {
+            self.ledger.fatal(tx, "failed", &reason).await
+        }
+    }
+
+    /// Runs the transaction again on the block before, to hear its reason.
+    async fn why_reverted(&self, receipt: &TransactionReceipt) -> Revert {
+        let silent = |reason: &str| Revert { meaning: Meaning::Other, reason: reason.to_owned() };
+        let Ok(Some(transaction)) = self.chain.client.get_transaction(receipt.transaction_hash).await else {
+            return silent("the node does not say why");
+        };
+        let before = receipt.block_number.map(|block| BlockId::from(block.saturating_sub(1.into())));
+        match self.chain.client.call(&replayed(&transaction), before).await {
+            Err(error) => Revert::of(&error).unwrap_or_else(|| silent(&error.to_string())),
+            Ok(_) => silent("it would have succeeded a block earlier"),
+        }
+    }
+}
+
+fn is_event(log: &Log, target: Address, signatures: &[H256], topics: [Option<H256>; 2]) -> bool {
+    let has = |place: usize, wanted: Option<H256>| wanted.is_none_or(|topic| log.topics.get(place) == Some(&topic));
+    log.address == target
+        && log.topics.first().is_some_and(|topic| signatures.contains(topic))
+        && has(1, topics[0])
+        && has(2, topics[1])
+}
+
+/// The call that a mined transaction made.
+fn replayed(transaction: &ethers::types::Transaction) -> TypedTransaction {
+    let mut call =
+        TransactionRequest::new().from(transaction.from).data(transaction.input.clone()).gas(transaction.gas);
+    call.to = transaction.to.map(Into::into);
+    call.into()
+}

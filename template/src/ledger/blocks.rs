@@ -1,0 +1,259 @@
+//! Where the watchers are on the chain: what each stream of logs has read, what it left for later, and the blocks that
+//! were seen, by which a reorg is noticed.
+
+use sqlx::{FromRow, SqliteConnection};
+
+use super::{Ledger, broken, now};
+use crate::failpoint::{Step, step};
+use crate::fault::{Fault, Result};
+
+/// Below the head, every head that was seen is kept this far, of older ones one in `SPARSE` blocks, until `WINDOW`: hours
+/// on Arbitrum, longer than a block there can take to become final.
+const DENSE: u64 = 256;
+const SPARSE: u64 = 64;
+const WINDOW: u64 = 100_000;
+
+/// A block as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Block {
+    pub number: u64,
+    pub hash: String,
+}
+
+impl FromRow<'_, sqlx::sqlite::SqliteRow> for Block {
+    fn from_row(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
+        use sqlx::Row as _;
+        Ok(Self { number: row.try_get::<i64, _>("number")? as u64, hash: row.try_get("hash")? })
+    }
+}
+
+/// Blocks that a stream has still to read; both ends are part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    pub from: u64,
+    pub to: u64,
+}
+
+/// Blocks that were read, first to last. Written in one transaction with what was in them.
+#[derive(Debug, Clone, Copy)]
+pub struct Read<'a> {
+    pub stream: &'a str,
+    pub first: u64,
+    pub last: u64,
+    /// What `Ledger::reorgs` said before they were read.
+    pub reorgs: i64,
+}
+
+impl Ledger {
+    /// The next block to read for `stream`, if any was read before.
+    pub async fn cursor(&self, stream: &str) -> Result<Option<u64>> {
+        sqlx::query_scalar::<_, i64>("SELECT block FROM cursor WHERE stream = ?")
+            .bind(stream)
+            .fetch_optional(&self.pool)
+            .await
+            .map(|block| block.map(|b| b as u64))
+            .map_err(broken)
+    }
+
+    /// What `stream` left for later, the newest part of it.
+    pub async fn gap(&self, stream: &str) -> Result<Option<Gap>> {
+        sqlx::query_as::<_, (i64, i64)>(
+            "SELECT from_block, to_block FROM gap WHERE stream = ? ORDER BY to_block DESC LIMIT 1",
+        )
+        .bind(stream)
+        .fetch_optional(&self.pool)
+        .await
+        .map(|gap| gap.map(|(from, to)| Gap { from: from as u64, to: to as u64 }))
+        .map_err(broken)
+    }
+
+    /// Moves the cursor of `stream` over a gap, which is left for later. Nothing happens if the cursor is no longer where
+    /// the gap begins.
+    pub async fn leave_gap(&self, stream: &str, gap: Gap) -> Result<()> {
+        step(Step::GapLeft, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let moved = sqlx::query(
+                "INSERT INTO cursor (stream, block) VALUES (?1, ?2)
+                 ON CONFLICT (stream) DO UPDATE SET block = excluded.block WHERE block = ?3",
+            )
+            .bind(stream)
+            .bind(gap.to as i64 + 1)
+            .bind(gap.from as i64)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            if moved.rows_affected() == 0 {
+                return Ok(());
+            }
+            sqlx::query(
+                "INSERT INTO gap (stream, from_block, to_block) VALUES (?, ?, ?)
+                 ON CONFLICT (stream, from_block) DO UPDATE SET to_block = max(to_block, excluded.to_block)",
+            )
+            .bind(stream)
+            .bind(gap.from as i64)
+            .bind(gap.to as i64)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            db.commit().await.map_err(broken)
+        })
+        .await
+    }
+
+    /// How many reorgs were noticed so far: who reads blocks keeps it, for `Read`.
+    pub async fn reorgs(&self) -> Result<i64> {
+        sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM reorg").fetch_one(&self.pool).await.map_err(broken)
+    }
+
+    /// The newest block that was seen at `height` or below.
+    pub async fn newest_block(&self, height: u64) -> Result<Option<Block>> {
+        sqlx::query_as("SELECT number, hash FROM block WHERE number <= ? ORDER BY number DESC LIMIT 1")
+            .bind(height as i64)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(broken)
+    }
+
+    /// The blocks that were seen at `height` or below, lowest first.
+    pub async fn blocks(&self, height: u64) -> Result<Vec<Block>> {
+        sqlx::query_as("SELECT number, hash FROM block WHERE number <= ? ORDER BY number")
+            .bind(height as i64)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(broken)
+    }
+
+    /// Keeps that these blocks were seen, and of those before them as many as finding a fork needs.
+    pub async fn remember_blocks(&self, blocks: &[Block]) -> Result<()> {
+        let Some(newest) = blocks.iter().map(|block| block.number).max() else { return Ok(()) };
+        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+        for block in blocks {
+            sqlx::query("INSERT INTO block (number, hash) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(block.number as i64)
+                .bind(&block.hash)
+                .execute(&mut *db)
+                .await
+                .map_err(broken)?;
+        }
+        sqlx::query(
+            "DELETE FROM block WHERE number < ?1 AND number NOT IN (SELECT max(number) FROM block GROUP BY number / ?2)",
+        )
+        .bind(newest.saturating_sub(DENSE) as i64)
+        .bind(SPARSE as i64)
+        .execute(&mut *db)
+        .await
+        .map_err(broken)?;
+        // One at the window's lower end or below it always stays: there may be no other.
+        sqlx::query("DELETE FROM block WHERE number < (SELECT max(number) FROM block WHERE number <= ?)")
+            .bind(newest.saturating_sub(WINDOW) as i64)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+        db.commit().await.map_err(broken)
+    }
+
+    /// The blocks from `first` to `last` that rows come from which a reorg would concern.
+    pub async fn blocks_of_rows(&self, first: u64, last: u64) -> Result<Vec<Block>> {
+        sqlx::query_as(
+            "SELECT block AS number, block_hash AS hash FROM request
+                 WHERE block BETWEEN ?1 AND ?2 AND state NOT IN ('final', 'orphaned')
+             UNION SELECT block, block_hash FROM challenge
+                 WHERE block BETWEEN ?1 AND ?2 AND state NOT IN ('final', 'orphaned')",
+        )
+        .bind(first as i64)
+        .bind(last.min(i64::MAX as u64) as i64)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(broken)
+    }
+
+    /// The chain forgot `gone`, and everything above `fork` has to be read again: rows of the blocks in `forgotten` are
+    /// `orphaned`, all cursors go back. False if another watcher has done it.
+    pub async fn rewind(&self, gone: &Block, fork: u64, forgotten: &[Block]) -> Result<bool> {
+        step(Step::ReorgRewound, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let dropped = sqlx::query("DELETE FROM block WHERE number = ? AND hash = ?")
+                .bind(gone.number as i64)
+                .bind(&gone.hash)
+                .execute(&mut *db)
+                .await
+                .map_err(broken)?;
+            if dropped.rows_affected() == 0 {
+                return Ok(false);
+            }
+            orphan(&mut db, forgotten).await?;
+            for query in [
+                "DELETE FROM block WHERE number > ?1",
+                "UPDATE cursor SET block = ?1 + 1 WHERE block > ?1 + 1",
+                "INSERT INTO reorg (fork, noticed_at) VALUES (?1, ?2)",
+            ] {
+                sqlx::query(query).bind(fork as i64).bind(now()).execute(&mut *db).await.map_err(broken)?;
+            }
+            db.commit().await.map_err(broken)?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Rows of blocks that the chain has not (any more) are `orphaned`.
+    pub async fn orphan_blocks(&self, forgotten: &[Block]) -> Result<()> {
+        step(Step::ReorgOrphaned, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            orphan(&mut db, forgotten).await?;
+            db.commit().await.map_err(broken)
+        })
+        .await
+    }
+}
+
+/// `→ orphaned`, but for what is `final`. Whoever works on such a row may finish: what was inferred is kept, for the row
+/// may come back.
+async fn orphan(db: &mut SqliteConnection, forgotten: &[Block]) -> Result<()> {
+    for block in forgotten {
+        for query in [
+            "UPDATE request SET state = 'orphaned', reason = ?1, changed_at = ?2
+             WHERE block = ?3 AND block_hash = ?4 AND state NOT IN ('final', 'orphaned')",
+            "UPDATE challenge SET state = 'orphaned', reason = ?1, changed_at = ?2
+             WHERE block = ?3 AND block_hash = ?4 AND state NOT IN ('final', 'orphaned')",
+        ] {
+            sqlx::query(query)
+                .bind(format!("its block {} ({}) was reorganised away", block.number, block.hash))
+                .bind(now())
+                .bind(block.number as i64)
+                .bind(&block.hash)
+                .execute(&mut *db)
+                .await
+                .map_err(broken)?;
+        }
+    }
+    Ok(())
+}
+
+/// Inside a transaction that also writes what was read: the cursor moves past the blocks if it was at them, and gaps lose
+/// them from their upper end.
+///
+/// # Errors
+/// `Retry` if a reorg was noticed since they were read: they have to be read again.
+pub(super) async fn have_read(db: &mut SqliteConnection, read: &Read<'_>) -> Result<()> {
+    let reorgs: i64 =
+        sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM reorg").fetch_one(&mut *db).await.map_err(broken)?;
+    if reorgs != read.reorgs {
+        let blocks = format!("blocks {} to {}", read.first, read.last);
+        return Err(Fault::Retry(anyhow::anyhow!("the chain was reorganised while {blocks} were read: once more")));
+    }
+    for query in [
+        "INSERT INTO cursor (stream, block) VALUES (?1, ?3 + 1)
+         ON CONFLICT (stream) DO UPDATE SET block = excluded.block WHERE block BETWEEN ?2 AND ?3",
+        "DELETE FROM gap WHERE stream = ?1 AND from_block >= ?2 AND to_block <= ?3",
+        "UPDATE gap SET to_block = ?2 - 1 WHERE stream = ?1 AND from_block < ?2 AND to_block BETWEEN ?2 AND ?3",
+    ] {
+        sqlx::query(query)
+            .bind(read.stream)
+            .bind(read.first as i64)
+            .bind(read.last as i64)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Reorgs and gaps, on a real SQLite file.
+
+use super::tests::{answering, inferred, key, ledger, read, seen, state, targets};
+use super::*;
+
+fn block(number: u64, hash: &str) -> Block {
+    Block { number, hash: hash.to_owned() }
+}
+
+/// A request from another block than usual.
+fn seen_in(n: u8, number: u64, hash: &str) -> SeenRequest {
+    SeenRequest { block: number, block_hash: hash.to_owned(), ..seen(n, 1000) }
+}
+
+fn challenge_in(number: u64, hash: &str) -> SeenChallenge {
+    SeenChallenge {
+        key: ChallengeKey { transaction_hash: "0xaa".to_owned(), log_index: 3 },
+        route: Route::Ipfs,
+        asker: "0xvalidator".to_owned(),
+        payload: "bafy".to_owned(),
+        block: number,
+        block_hash: hash.to_owned(),
+    }
+}
+
+/// Requests 1 in block 7, 2 in block 9, and a challenge in block 9; heads 5 and 9 were seen.
+async fn two_blocks() -> (tempfile::TempDir, Ledger) {
+    let (folder, ledger) = ledger().await;
+    ledger.remember_blocks(&[block(5, "0x5"), block(9, "0x9")]).await.unwrap();
+    ledger.see_requests(&read(9), &[seen_in(1, 7, "0x7"), seen_in(2, 9, "0x9")], 0).await.unwrap();
+    let challenges = Read { stream: "challenges", ..read(9) };
+    ledger.see_challenges(&challenges, &[challenge_in(9, "0x9")]).await.unwrap();
+    (folder, ledger)
+}
+
+async fn after_a_reorg(ledger: &Ledger, last: u64) -> Read<'static> {
+    Read { reorgs: ledger.reorgs().await.unwrap(), first: 6, ..read(last) }
+}
+
+#[tokio::test]
+async fn a_reorg_orphans_what_came_from_its_blocks_and_moves_every_cursor_back() {
+    let (_folder, ledger) = two_blocks().await;
+    let rows = ledger.blocks_of_rows(6, u64::MAX).await.unwrap();
+    assert_eq!(rows, [block(7, "0x7"), block(9, "0x9")]);
+    assert!(ledger.rewind(&block(9, "0x9"), 5, &[block(9, "0x9")]).await.unwrap());
+    assert_eq!((state(&ledger, 1).await, state(&ledger, 2).await), ("seen".to_owned(), "orphaned".to_owned()));
+    let row = ledger.request(&key(2).id).await.unwrap().unwrap();
+    assert!(row.reason.unwrap().contains("block 9 (0x9)"));
+    assert_eq!(ledger.status(9).await.unwrap().challenges[0].state, "orphaned");
+    for stream in ["requests", "challenges"] {
+        assert_eq!(ledger.cursor(stream).await.unwrap(), Some(6));
+    }
+    assert_eq!(ledger.newest_block(100).await.unwrap(), Some(block(5, "0x5")));
+    assert!(!ledger.rewind(&block(9, "0x9"), 5, &[]).await.unwrap(), "it was done");
+    assert_eq!(ledger.reorgs().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_was_read_before_a_reorg_is_not_written_after_it() {
+    let (_folder, ledger) = two_blocks().await;
+    ledger.rewind(&block(9, "0x9"), 5, &[]).await.unwrap();
+    let late = Read { first: 10, ..read(12) };
+    let refused = ledger.see_requests(&late, &[seen_in(3, 12, "0x12")], 0).await.unwrap_err().to_string();
+    assert!(refused.contains("reorganised while blocks 10 to 12"), "{refused}");
+    assert!(ledger.request(&key(3).id).await.unwrap().is_none());
+    assert_eq!(ledger.cursor("requests").await.unwrap(), Some(6));
+}
+
+#[tokio::test]
+async fn an_orphan_that_is_seen_again_goes_on_where_it_was() {
+    let (_folder, ledger) = answering(false).await;
+    ledger.see_requests(&read(9), &[seen_in(2, 9, "0x9")], 0).await.unwrap();
+    ledger.orphan_blocks(&[block(7, "0xb10c"), block(9, "0x9")]).await.unwrap();
+    assert_eq!((state(&ledger, 1).await, state(&ledger, 2).await), ("orphaned".to_owned(), "orphaned".to_owned()));
+    assert!(ledger.claim_requests(9).await.unwrap().is_empty());
+    assert!(ledger.known_requests("0xc0", &[key(1).id]).await.unwrap().is_empty());
+
+    let again = [seen_in(1, 8, "0x8b"), seen_in(2, 10, "0x10b")];
+    assert_eq!(ledger.see_requests(&read(10), &again, 0).await.unwrap(), 2);
+    assert_eq!(state(&ledger, 1).await, "inferred");
+    let row = ledger.request(&key(2).id).await.unwrap().unwrap();
+    assert_eq!((row.state.as_str(), row.block, row.reason), ("seen", 10, None));
+    assert_eq!(ledger.queue_answers(&targets()).await.unwrap(), 1);
+    assert_eq!(ledger.see_requests(&read(10), &again, 0).await.unwrap(), 0, "nothing is new");
+    assert_eq!(state(&ledger, 1).await, "answering");
+}
+
+#[tokio::test]
+async fn an_orphan_that_comes_back_too_late_is_expired() {
+    let (_folder, ledger) = answering(false).await;
+    ledger.orphan_blocks(&[block(7, "0xb10c")]).await.unwrap();
+    ledger.see_requests(&read(9), &[seen_in(1, 8, "0x8b")], 1001).await.unwrap();
+    let row = ledger.request(&key(1).id).await.unwrap().unwrap();
+    assert_eq!(row.state, "expired");
+    assert!(row.reason.unwrap().contains("deadline"));
+}
+
+/// The inference goes on while the request is an orphan: nobody else begins it again, and its outcome is kept.
+#[tokio::test]
+async fn what_is_inferred_for_an_orphan_is_there_when_it_comes_back() {
+    let (_folder, ledger) = ledger().await;
+    ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 1000)], 0).await.unwrap();
+    let claimed = ledger.claim_requests(9).await.unwrap();
+    ledger.orphan_blocks(&[block(7, "0xb10c")]).await.unwrap();
+    ledger.see_requests(&read(8), &[seen_in(2, 8, "0x8b")], 0).await.unwrap();
+    assert!(ledger.claim_requests(9).await.unwrap().is_empty(), "its claim holds");
+    ledger.inferred(&key(1), &inferred(false)).await.unwrap();
+    ledger.inferred(&key(2), &inferred(false)).await.unwrap();
+    assert_eq!((state(&ledger, 1).await, state(&ledger, 2).await), ("orphaned".to_owned(), "inferred".to_owned()));
+    ledger.see_requests(&read(9), &[seen_in(1, 9, "0x9b")], 0).await.unwrap();
+    assert_eq!(state(&ledger, 1).await, "inferred");
+    // A failure lets go of the claim too.
+    ledger.request_fault(&claimed[0], &Fault::Row(anyhow!("no wallet"))).await.unwrap();
+    assert_eq!(state(&ledger, 1).await, "inferred");
+}
+
+#[tokio::test]
+async fn a_challenge_that_moved_to_another_block_goes_on_where_it_was() {
+    let (_folder, ledger) = two_blocks().await;
+    let challenge = ledger.claim_challenge().await.unwrap().unwrap();
+    ledger.proved(&challenge.key(), None).await.unwrap();
+    ledger.uploaded(&challenge.key(), "cid", &[1]).await.unwrap();
+    assert_eq!(ledger.queue_deliveries(&targets()).await.unwrap(), 1);
+    ledger.rewind(&block(9, "0x9"), 5, &[block(9, "0x9")]).await.unwrap();
+    assert_eq!(ledger.status(9).await.unwrap().challenges[0].state, "orphaned");
+    let read = Read { stream: "challenges", ..after_a_reorg(&ledger, 10).await };
+    assert_eq!(ledger.see_challenges(&read, &[challenge_in(10, "0x10b")]).await.unwrap(), 1);
+    assert_eq!(ledger.status(9).await.unwrap().challenges[0].state, "uploaded");
+    assert_eq!(ledger.see_challenges(&read, &[challenge_in(10, "0x10b")]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_is_final_stays() {
+    let (_folder, ledger) = answering(false).await;
+    sqlx::query("UPDATE request SET state = 'final'").execute(&ledger.pool).await.unwrap();
+    assert!(ledger.blocks_of_rows(0, 9).await.unwrap().is_empty());
+    ledger.orphan_blocks(&[block(7, "0xb10c")]).await.unwrap();
+    ledger.see_requests(&read(8), &[seen_in(1, 8, "0x8b")], 0).await.unwrap();
+    let row = ledger.request(&key(1).id).await.unwrap().unwrap();
+    assert_eq!((row.state.as_str(), row.block), ("final", 8));
+}
+
+#[tokio::test]
+async fn a_gap_is_read_from_its_upper_end_and_is_gone_when_it_is_read() {
+    let (_folder, ledger) = ledger().await;
+    ledger.see_requests(&read(9), &[], 0).await.unwrap();
+    ledger.leave_gap("requests", Gap { from: 10, to: 99 }).await.unwrap();
+    assert_eq!(ledger.cursor("requests").await.unwrap(), Some(100));
+    ledger.leave_gap("requests", Gap { from: 10, to: 199 }).await.unwrap();
+    assert_eq!(ledger.cursor("requests").await.unwrap(), Some(100), "the cursor was elsewhere");
+
+    // The newest blocks, some of the gap with them, as a look that reads blocks once more does.
+    ledger.see_requests(&Read { first: 92, ..read(120) }, &[], 0).await.unwrap();
+    assert_eq!(ledger.cursor("requests").await.unwrap(), Some(121));
+    assert_eq!(ledger.gap("requests").await.unwrap(), Some(Gap { from: 10, to: 91 }));
+    assert_eq!(ledger.gap("challenges").await.unwrap(), None);
+    ledger.see_requests(&Read { first: 50, ..read(91) }, &[], 0).await.unwrap();
+    ledger.leave_gap("requests", Gap { from: 121, to: 200 }).await.unwrap();
+    assert_eq!(ledger.gap("requests").await.unwrap(), Some(Gap { from: 121, to: 200 }), "the newest first");
+    ledger.see_requests(&Read { first: 121, ..read(200) }, &[], 0).await.unwrap();
+    ledger.see_requests(&Read { first: 10, ..read(49) }, &[], 0).await.unwrap();
+    assert_eq!(ledger.gap("requests").await.unwrap(), None);
+    assert_eq!(ledger.cursor("requests").await.unwrap(), Some(201));
+}
+
+#[tokio::test]
+async fn of_old_heads_some_are_kept_and_at_least_one() {
+    let (_folder, ledger) = ledger().await;
+    let heads: Vec<Block> = (0..2000).map(|number| block(number, "0x")).collect();
+    ledger.remember_blocks(&heads).await.unwrap();
+    let kept = ledger.blocks(u64::MAX >> 1).await.unwrap();
+    assert!((250..320).contains(&kept.len()), "{}", kept.len());
+    assert!(kept.windows(2).all(|pair| pair[1].number - pair[0].number <= 64));
+    ledger.remember_blocks(&[block(10_000_000, "0x")]).await.unwrap();
+    let kept: Vec<u64> = ledger.blocks(u64::MAX >> 1).await.unwrap().iter().map(|block| block.number).collect();
+    assert_eq!(kept, [1999, 10_000_000]);
+}

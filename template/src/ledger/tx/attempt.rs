@@ -1,0 +1,279 @@
+//! Signed transactions: written down before a node sees them, and kept for ever.
+
+use std::collections::BTreeSet;
+
+use anyhow::anyhow;
+use sqlx::{FromRow, SqliteConnection};
+
+use super::super::{Ledger, broken, now};
+use crate::failpoint::{Step, step};
+use crate::fault::{Fault, Result};
+
+/// What an attempt does on its nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptKind {
+    /// What the transaction is for.
+    Work,
+    /// A transfer to ourselves, so that the work is never done.
+    Cancel,
+}
+
+/// A signed transaction to be written before it is sent.
+#[derive(Debug, Clone)]
+pub struct NewAttempt {
+    pub hash: String,
+    pub kind: AttemptKind,
+    pub sender: String,
+    pub nonce: u64,
+    pub sequence_id: Option<u64>,
+    pub expires: Option<u64>,
+    pub raw: Vec<u8>,
+    pub max_fee_wei: String,
+    /// With a gas price of before EIP-1559: that price.
+    pub priority_fee_wei: String,
+    pub gas: u64,
+    /// The newest block's time.
+    pub chain_time: u64,
+}
+
+/// A signed transaction as the ledger holds it.
+#[derive(Debug, Clone, FromRow)]
+pub struct Attempt {
+    pub hash: String,
+    kind: String,
+    pub nonce: i64,
+    pub sequence_id: Option<i64>,
+    /// When the MultiSig refuses it, on the chain's clock.
+    pub expires: Option<i64>,
+    pub raw: Vec<u8>,
+    pub max_fee_wei: String,
+    pub priority_fee_wei: String,
+    pub gas: i64,
+    /// `live`, `mined`, `lost` or `void`.
+    pub state: String,
+    /// The newest block's time when it was signed.
+    pub chain_time: i64,
+    pub signed_at: i64,
+}
+
+impl Attempt {
+    pub fn kind(&self) -> AttemptKind {
+        if self.kind == "work" { AttemptKind::Work } else { AttemptKind::Cancel }
+    }
+
+    /// True if it may be mined next.
+    pub fn is_live(&self) -> bool {
+        self.state == "live"
+    }
+
+    /// True if it was mined and did not do what it was for.
+    pub fn is_void(&self) -> bool {
+        self.state == "void"
+    }
+}
+
+impl Ledger {
+    /// Every attempt of a transaction, newest first.
+    pub async fn attempts(&self, key: &str) -> Result<Vec<Attempt>> {
+        sqlx::query_as("SELECT * FROM attempt WHERE tx = ? ORDER BY rowid DESC")
+            .bind(key)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(broken)
+    }
+
+    /// True if we signed the transaction of this hash.
+    pub async fn is_ours(&self, hash: &str) -> Result<bool> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM attempt WHERE hash = ?)")
+            .bind(hash)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(broken)
+    }
+
+    /// The nonces of `sender` from `least` on that are taken by what may be mined, or was and is not final.
+    pub async fn held_nonces(&self, sender: &str, least: u64) -> Result<BTreeSet<u64>> {
+        let nonces: Vec<i64> = sqlx::query_scalar(
+            "SELECT DISTINCT nonce FROM attempt JOIN tx ON tx.key = attempt.tx
+             WHERE sender = ? AND nonce >= ? AND attempt.state IN ('live', 'mined') AND tx.state NOT IN ('final', 'fatal')",
+        )
+        .bind(sender)
+        .bind(least as i64)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(broken)?;
+        Ok(nonces.into_iter().map(|nonce| nonce as u64).collect())
+    }
+
+    /// One more than the highest sequence id that `sender` ever signed, if there is any.
+    pub async fn next_sequence_id(&self, sender: &str) -> Result<Option<u64>> {
+        sqlx::query_scalar::<_, Option<i64>>("SELECT max(sequence_id) + 1 FROM attempt WHERE sender = ?")
+            .bind(sender)
+            .fetch_one(&self.pool)
+            .await
+            .map(|next| next.map(|n| n as u64))
+            .map_err(broken)
+    }
+
+    /// `queued → signed`, with the signed bytes: both are in the ledger before a node sees them.
+    pub async fn signed(&self, key: &str, attempt: &NewAttempt) -> Result<()> {
+        step(Step::TxSigned, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            insert(&mut db, key, attempt).await?;
+            let moved = sqlx::query(
+                "UPDATE tx SET state = 'signed', reason = NULL, tries = tries + 1, changed_at = ?
+                 WHERE key = ? AND state = 'queued'",
+            )
+            .bind(now())
+            .bind(key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            if moved.rows_affected() == 0 {
+                return Err(Fault::Retry(anyhow!("transaction {key} is no longer waiting to be signed")));
+            }
+            db.commit().await.map_err(broken)
+        })
+        .await
+    }
+
+    /// Another attempt of a transaction that is in flight, on the same nonce: whichever is mined counts.
+    pub async fn replaced(&self, key: &str, attempt: &NewAttempt) -> Result<()> {
+        step(Step::TxReplaced, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            insert(&mut db, key, attempt).await?;
+            let moved = sqlx::query(
+                "UPDATE tx SET reason = iif(state = 'cancelling', reason, NULL), changed_at = ?
+                 WHERE key = ? AND state IN ('signed', 'broadcast', 'cancelling')",
+            )
+            .bind(now())
+            .bind(key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            if moved.rows_affected() == 0 {
+                return Err(Fault::Retry(anyhow!("transaction {key} is no longer waiting to be mined")));
+            }
+            db.commit().await.map_err(broken)
+        })
+        .await
+    }
+
+    /// `signed → broadcast`: a node has it.
+    pub async fn broadcast(&self, key: &str) -> Result<()> {
+        step(Step::TxBroadcast, async {
+            sqlx::query(
+                "UPDATE tx SET state = 'broadcast', reason = NULL, changed_at = ? WHERE key = ? AND state = 'signed'",
+            )
+            .bind(now())
+            .bind(key)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(broken)
+        })
+        .await
+    }
+
+    /// `signed | broadcast → cancelling`: nobody wants it any more, and a node may have it.
+    pub async fn cancelling(&self, key: &str, reason: &str) -> Result<()> {
+        step(Step::TxCancelling, async {
+            sqlx::query(
+                "UPDATE tx SET state = 'cancelling', reason = ?, changed_at = ?
+                 WHERE key = ? AND state IN ('signed', 'broadcast')",
+            )
+            .bind(reason)
+            .bind(now())
+            .bind(key)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(broken)
+        })
+        .await
+    }
+
+    /// `signed | broadcast → queued`: what was signed cannot be mined any more, as far as anyone can tell. It stays in
+    /// view: should it be mined after all, it counts.
+    pub async fn sign_anew(&self, key: &str, reason: &str) -> Result<()> {
+        step(Step::TxRequeued, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            lose_live(&mut db, key).await?;
+            sqlx::query(
+                "UPDATE tx SET state = 'queued', reason = ?, next_try = 0, changed_at = ?
+                 WHERE key = ? AND state IN ('signed', 'broadcast', 'cancelling')",
+            )
+            .bind(reason)
+            .bind(now())
+            .bind(key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            db.commit().await.map_err(broken)
+        })
+        .await
+    }
+
+    /// `→ queued`: the attempt of this hash was mined and did not do what it was for. It is tried again after `seconds`.
+    pub async fn void(&self, key: &str, hash: &str, reason: &str, seconds: i64) -> Result<()> {
+        step(Step::TxVoid, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            lose_live(&mut db, key).await?;
+            sqlx::query("UPDATE attempt SET state = 'void' WHERE hash = ?")
+                .bind(hash)
+                .execute(&mut *db)
+                .await
+                .map_err(broken)?;
+            sqlx::query(
+                "UPDATE tx SET state = 'queued', reason = ?, next_try = ?, changed_at = ?
+                 WHERE key = ? AND state NOT IN ('final', 'fatal')",
+            )
+            .bind(reason)
+            .bind(now() + seconds)
+            .bind(now())
+            .bind(key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            db.commit().await.map_err(broken)
+        })
+        .await
+    }
+}
+
+async fn insert(db: &mut SqliteConnection, key: &str, attempt: &NewAttempt) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO attempt (hash, tx, kind, sender, nonce, sequence_id, expires, raw, max_fee_wei, priority_fee_wei, gas,
+             chain_time, signed_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(&attempt.hash)
+    .bind(key)
+    .bind(match attempt.kind {
+        AttemptKind::Work => "work",
+        AttemptKind::Cancel => "cancel",
+    })
+    .bind(&attempt.sender)
+    .bind(attempt.nonce as i64)
+    .bind(attempt.sequence_id.map(|id| id as i64))
+    .bind(attempt.expires.map(|time| time as i64))
+    .bind(&attempt.raw)
+    .bind(&attempt.max_fee_wei)
+    .bind(&attempt.priority_fee_wei)
+    .bind(attempt.gas as i64)
+    .bind(attempt.chain_time as i64)
+    .bind(now())
+    .execute(db)
+    .await
+    .map(drop)
+    .map_err(broken)
+}
+
+async fn lose_live(db: &mut SqliteConnection, key: &str) -> Result<()> {
+    sqlx::query("UPDATE attempt SET state = 'lost' WHERE tx = ? AND state IN ('live', 'mined')")
+        .bind(key)
+        .execute(db)
+        .await
+        .map(drop)
+        .map_err(broken)
+}

@@ -1,0 +1,185 @@
+//! What must happen on chain: `queued → signed → broadcast → mined → final`, or `fatal` with the reason.
+//!
+//! An attempt's signed bytes are here before any node sees them, and every hash ever signed is kept. This file has the
+//! rows and finds them; `queue` adds them, `attempt` signs and replaces, `outcome` takes them to their end.
+
+mod attempt;
+mod outcome;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use sqlx::FromRow;
+
+pub use attempt::{Attempt, AttemptKind, NewAttempt};
+pub use outcome::Mined;
+pub use queue::Targets;
+
+use super::{Ledger, broken, now};
+use crate::fault::Result;
+
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// `ProofRegistry.commit`, before its answer.
+    Commit,
+    /// `Consumption.submitInference`.
+    Answer,
+    /// `Modeler.respondToZKMLChallenge`.
+    Respond,
+    /// `ProofRegistry.submitProof`.
+    Prove,
+    /// `Consumption.claimReward`.
+    Claim,
+    /// A transfer to ourselves on a nonce that was left free below others.
+    Fill,
+}
+
+/// What the owner lets us send.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed {
+    pub answers: bool,
+    pub proofs: bool,
+}
+
+/// A transaction as the ledger holds it.
+#[derive(Debug, Clone, FromRow)]
+pub struct Tx {
+    pub key: String,
+    purpose: String,
+    pub contract: Option<String>,
+    pub request: Option<String>,
+    pub transaction_hash: Option<String>,
+    pub log_index: Option<i64>,
+    pub target: String,
+    pub calldata: Vec<u8>,
+    pub deadline: Option<i64>,
+    pub state: String,
+    pub reason: Option<String>,
+    pub mined_hash: Option<String>,
+    pub mined_block: Option<i64>,
+    pub mined_block_hash: Option<String>,
+    pub mined_time: Option<i64>,
+    pub gas_used: Option<i64>,
+    pub tries: i64,
+    pub changed_at: i64,
+    /// The state of the request or challenge that it serves.
+    pub served: Option<String>,
+}
+
+impl Tx {
+    pub fn purpose(&self) -> Purpose {
+        match self.purpose.as_str() {
+            "commit" => Purpose::Commit,
+            "answer" => Purpose::Answer,
+            "respond" => Purpose::Respond,
+            "prove" => Purpose::Prove,
+            "claim" => Purpose::Claim,
+            _ => Purpose::Fill,
+        }
+    }
+
+    /// True if the deadline has passed at `chain_time`.
+    pub fn is_late(&self, chain_time: u64) -> bool {
+        self.deadline.is_some_and(|deadline| chain_time > deadline as u64)
+    }
+
+    /// Why nobody wants it any more; `None` while somebody does.
+    pub fn lapsed(&self, chain_time: u64) -> Option<String> {
+        let served = self.served.as_deref()?;
+        let what = if self.request.is_some() { "request" } else { "proof request" };
+        match served {
+            "orphaned" => Some(format!("its {what} was reorganised away")),
+            "expired" | "answered" | "failed" => Some(format!("its {what} is {served}")),
+            _ if self.is_late(chain_time) => Some("the deadline has passed".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Transactions, each with the state of what it serves.
+macro_rules! select_tx {
+    ($rest:literal) => {
+        concat!(
+            "SELECT tx.*, CASE
+                 WHEN tx.request IS NOT NULL THEN
+                     (SELECT state FROM request WHERE request.contract = tx.contract AND request.id = tx.request)
+                 WHEN tx.transaction_hash IS NOT NULL THEN
+                     (SELECT state FROM challenge WHERE challenge.transaction_hash = tx.transaction_hash
+                          AND challenge.log_index = tx.log_index)
+             END AS served
+             FROM tx ",
+            $rest
+        )
+    };
+}
+
+impl Ledger {
+    /// Transactions whose turn it is to be signed: answers by deadline, then the rest.
+    pub async fn sendable(&self, limit: usize, allowed: Allowed) -> Result<Vec<Tx>> {
+        sqlx::query_as(select_tx!(
+            "WHERE tx.state = 'queued' AND next_try <= ?
+                 AND CASE WHEN purpose IN ('commit', 'answer') THEN ? WHEN purpose IN ('respond', 'prove') THEN ? ELSE 1 END
+                 AND (after IS NULL OR (SELECT state FROM tx AS earlier WHERE earlier.key = tx.after) <> 'queued')
+             ORDER BY deadline IS NULL, deadline, queued_at, key LIMIT ?"
+        ))
+        .bind(now())
+        .bind(allowed.answers)
+        .bind(allowed.proofs)
+        .bind(limit as i64)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(broken)
+    }
+
+    /// Transactions that a node has, should have, or may still have: `signed`, `broadcast`, `cancelling`, `mined`, and
+    /// what is queued again after it was signed. Lowest nonce first.
+    pub async fn in_flight(&self) -> Result<Vec<Tx>> {
+        sqlx::query_as(select_tx!(
+            "JOIN (SELECT tx, max(nonce) AS nonce FROM attempt GROUP BY tx) AS newest ON newest.tx = tx.key
+             WHERE tx.state IN ('queued', 'signed', 'broadcast', 'cancelling', 'mined') ORDER BY newest.nonce"
+        ))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(broken)
+    }
+
+    /// The transfers that wait to take a free nonce.
+    pub async fn fills(&self) -> Result<Vec<Tx>> {
+        sqlx::query_as(select_tx!("WHERE tx.purpose = 'fill' AND tx.state = 'queued' AND next_try <= ?"))
+            .bind(now())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(broken)
+    }
+
+    /// One transaction by its idempotency key.
+    pub async fn tx(&self, key: &str) -> Result<Option<Tx>> {
+        sqlx::query_as(select_tx!("WHERE tx.key = ?")).bind(key).fetch_optional(&self.pool).await.map_err(broken)
+    }
+
+    /// True if the challenge of this delivery was followed by one that says `payload`.
+    pub async fn is_superseded(&self, tx: &Tx, payload: &str) -> Result<bool> {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM challenge AS newer, challenge AS own
+             WHERE own.transaction_hash = ? AND own.log_index = ? AND newer.route = own.route AND newer.payload = ?
+                 AND (newer.block, newer.log_index) > (own.block, own.log_index))",
+        )
+        .bind(&tx.transaction_hash)
+        .bind(tx.log_index)
+        .bind(payload)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(broken)
+    }
+
+    /// What the challenge of this delivery says.
+    pub async fn payload(&self, tx: &Tx) -> Result<Option<String>> {
+        sqlx::query_scalar("SELECT payload FROM challenge WHERE transaction_hash = ? AND log_index = ?")
+            .bind(&tx.transaction_hash)
+            .bind(tx.log_index)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(broken)
+    }
+}

@@ -1,0 +1,201 @@
+//! How transactions end, and with them what they serve.
+
+use sqlx::SqliteConnection;
+
+use super::super::{Ledger, broken, now};
+use super::{Purpose, Tx};
+use crate::failpoint::{Step, step};
+use crate::fault::Result;
+
+/// Where and when an attempt was mined.
+#[derive(Debug, Clone)]
+pub struct Mined {
+    pub hash: String,
+    pub block: u64,
+    pub block_hash: String,
+    /// The block's time, on the chain's clock.
+    pub time: u64,
+    pub gas_used: u64,
+}
+
+impl Ledger {
+    /// `→ mined`: an attempt is in a block, be it one that was given up. What else was signed is out of the race.
+    pub async fn mined(&self, key: &str, mined: &Mined) -> Result<()> {
+        step(Step::TxMined, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            sqlx::query(
+                "UPDATE tx SET state = 'mined', mined_hash = ?1, mined_block = ?2, mined_block_hash = ?3, mined_time = ?4,
+                     gas_used = ?5, changed_at = ?6,
+                     reason = iif((SELECT kind FROM attempt WHERE hash = ?1) = 'work', NULL, reason)
+                 WHERE key = ?7 AND state NOT IN ('final', 'fatal')",
+            )
+            .bind(&mined.hash)
+            .bind(mined.block as i64)
+            .bind(&mined.block_hash)
+            .bind(mined.time as i64)
+            .bind(mined.gas_used as i64)
+            .bind(now())
+            .bind(key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            sqlx::query(
+                "UPDATE attempt SET state = iif(hash = ?1, 'mined', 'lost') WHERE tx = ?2 AND (state <> 'void' OR hash = ?1)",
+            )
+            .bind(&mined.hash)
+            .bind(key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            db.commit().await.map_err(broken)
+        })
+        .await
+    }
+
+    /// `mined → broadcast | cancelling`: the chain forgot the block. Every attempt on that nonce is live again.
+    pub async fn unmined(&self, key: &str) -> Result<()> {
+        step(Step::TxUnmined, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            sqlx::query(
+                "UPDATE attempt SET state = 'live' WHERE tx = ?1 AND state <> 'void'
+                     AND nonce = (SELECT nonce FROM attempt WHERE tx = ?1 AND state = 'mined')",
+            )
+            .bind(key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            sqlx::query(
+                "UPDATE tx SET changed_at = ?1,
+                     state = iif(EXISTS (SELECT 1 FROM attempt WHERE tx = ?2 AND kind = 'cancel' AND state = 'live'),
+                         'cancelling', 'broadcast'),
+                     reason = coalesce(reason, 'the chain forgot its block')
+                 WHERE key = ?2 AND state = 'mined'",
+            )
+            .bind(now())
+            .bind(key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            db.commit().await.map_err(broken)
+        })
+        .await
+    }
+
+    /// `mined → final`, and with it what the transaction served.
+    pub async fn finalized(&self, tx: &Tx) -> Result<()> {
+        step(Step::TxFinal, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            sqlx::query(
+                "UPDATE tx SET state = 'final', reason = NULL, changed_at = ? WHERE key = ? AND state = 'mined'",
+            )
+            .bind(now())
+            .bind(&tx.key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            end_what_it_serves(&mut db, tx, "final", None).await?;
+            db.commit().await.map_err(broken)
+        })
+        .await
+    }
+
+    /// `→ final`: the chain holds already what it was to bring about.
+    pub async fn done(&self, tx: &Tx, reason: &str) -> Result<()> {
+        step(Step::TxDone, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            sqlx::query(
+                "UPDATE tx SET state = 'final', reason = ?, changed_at = ? WHERE key = ? AND state NOT IN ('final', 'fatal')",
+            )
+            .bind(reason)
+            .bind(now())
+            .bind(&tx.key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            end_what_it_serves(&mut db, tx, "final", Some(reason)).await?;
+            db.commit().await.map_err(broken)
+        })
+        .await
+    }
+
+    /// The row stays `queued` and says why; it is tried again after `seconds`.
+    pub async fn postpone_tx(&self, key: &str, reason: &str, seconds: i64) -> Result<()> {
+        step(Step::TxPostponed, async {
+            sqlx::query(
+                "UPDATE tx SET reason = ?, next_try = ?, tries = tries + 1, changed_at = ? WHERE key = ? AND state = 'queued'",
+            )
+            .bind(reason)
+            .bind(now() + seconds)
+            .bind(now())
+            .bind(key)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(broken)
+        })
+        .await
+    }
+
+    /// What a transaction in flight waits for. Its state stays; that of one that is given up keeps the reason for that.
+    pub async fn explain_tx(&self, key: &str, reason: &str) -> Result<()> {
+        sqlx::query(
+            "UPDATE tx SET reason = ?1 WHERE key = ?2 AND state IN ('signed', 'broadcast') AND reason IS NOT ?1",
+        )
+        .bind(reason)
+        .bind(key)
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(broken)
+    }
+
+    /// `→ fatal`: it will not be sent (again). What it served ends as `end`: `failed`, `answered` or `expired`.
+    pub async fn fatal(&self, tx: &Tx, end: &'static str, reason: &str) -> Result<()> {
+        step(Step::TxFatal, async {
+            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            sqlx::query("UPDATE tx SET state = 'fatal', reason = ?, changed_at = ? WHERE key = ? AND state <> 'final'")
+                .bind(reason)
+                .bind(now())
+                .bind(&tx.key)
+                .execute(&mut *db)
+                .await
+                .map_err(broken)?;
+            // Should somebody want it again, what was mined has not done it.
+            sqlx::query(
+                "UPDATE attempt SET state = iif(state = 'mined', 'void', 'lost') WHERE tx = ? AND state IN ('live', 'mined')",
+            )
+            .bind(&tx.key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            end_what_it_serves(&mut db, tx, end, Some(reason)).await?;
+            db.commit().await.map_err(broken)
+        })
+        .await
+    }
+}
+
+/// Ends the request or challenge behind a transaction. A commitment's end decides nothing: its answer does.
+async fn end_what_it_serves(db: &mut SqliteConnection, tx: &Tx, end: &'static str, reason: Option<&str>) -> Result<()> {
+    let update = match tx.purpose() {
+        Purpose::Commit | Purpose::Claim | Purpose::Fill => return Ok(()),
+        Purpose::Answer => sqlx::query(
+            "UPDATE request SET state = ?, reason = ?, changed_at = ? WHERE contract = ? AND id = ? AND state = 'answering'",
+        )
+        .bind(end)
+        .bind(reason)
+        .bind(now())
+        .bind(&tx.contract)
+        .bind(&tx.request),
+        Purpose::Respond | Purpose::Prove => sqlx::query(
+            "UPDATE challenge SET state = ?, reason = ?, changed_at = ?
+             WHERE transaction_hash = ? AND log_index = ? AND state = 'sending'",
+        )
+        .bind(end)
+        .bind(reason)
+        .bind(now())
+        .bind(&tx.transaction_hash)
+        .bind(tx.log_index),
+    };
+    update.execute(db).await.map(drop).map_err(broken)
+}

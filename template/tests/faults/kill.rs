@@ -1,0 +1,113 @@
+//! SIGKILL before and after every step that is written down: on the straight way of an answer and of a proof. Each time the
+//! daemon comes back to what was left.
+
+use nova::failpoint::Step;
+
+use crate::common::daemon::Daemon;
+use crate::common::nova::Nova;
+use crate::kill_troubled::{EXPIRES, FORGOTTEN, TROUBLED};
+use crate::scene::Scene;
+
+pub const WHEN: [&str; 2] = ["before", "after"];
+
+/// From a request to its answer.
+const ANSWERS: &[Step] = &[
+    Step::RequestSeen,
+    Step::WitnessSaved,
+    Step::RequestInferred,
+    Step::AnswerQueued,
+    Step::TxSigned,
+    Step::TxBroadcast,
+    Step::TxMined,
+    Step::TxFinal,
+];
+/// From a validator's challenge to the CID of the proof.
+const PROVES: &[Step] = &[
+    Step::ChallengeSeen,
+    Step::ChallengeNamed,
+    Step::ProofSaved,
+    Step::ProofMade,
+    Step::ChallengeProved,
+    Step::ChallengeUploaded,
+    Step::DeliveryQueued,
+];
+/// What is different where the chain itself checks the proof.
+const PROVES_ON_CHAIN: &[Step] = &[Step::ChallengeProved, Step::DeliveryQueued];
+
+#[test]
+fn every_step_there_is_belongs_to_a_scenario() {
+    let reached = [ANSWERS, PROVES, PROVES_ON_CHAIN, TROUBLED, EXPIRES, FORGOTTEN].concat();
+    let missing: Vec<_> = Step::ALL.iter().filter(|step| !reached.contains(step)).collect();
+    assert!(missing.is_empty(), "no scenario kills the daemon at {missing:?}");
+}
+
+/// A daemon that dies when it comes to a step.
+pub fn doomed(run: Nova, step: Step, when: &str) -> Daemon {
+    println!("killed {when} {}", step.name());
+    run.env("FAILPOINTS", format!("{}.{when}=return", step.name())).start()
+}
+
+/// Each daemon finds what the one before it left, and dies one step further on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_survives_a_kill_at_each_of_its_steps() {
+    let mut scene = Scene::with_verifier().await;
+    for step in ANSWERS {
+        for when in WHEN {
+            let daemon = doomed(scene.run(), *step, when);
+            scene.ask(1).await;
+            daemon.dies().await;
+        }
+    }
+    let daemon = scene.run().start().ready().await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}
+
+/// A modeler has one slot for challenges: the next one is given when the last one is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_survives_a_kill_at_each_of_its_steps() {
+    let mut scene = Scene::new().await;
+    let daemon = scene.run().start().ready().await;
+    let mut unproven = scene.ask(5).await;
+    scene.answered(&unproven).await;
+    daemon.kill().await;
+    let proven = unproven.remove(0);
+    for step in PROVES {
+        for when in WHEN {
+            let computed = matches!(step, Step::ProofSaved | Step::ProofMade);
+            let request = if computed { unproven.pop().unwrap() } else { proven.clone() };
+            let daemon = doomed(scene.run(), *step, when);
+            let challenge = scene.challenge(&[request.id]).await;
+            daemon.dies().await;
+
+            let daemon = scene.run().start();
+            scene.challenge_row(&challenge, |row| row.state == "final").await;
+            daemon.kill().await;
+        }
+    }
+    let daemon = scene.run().start().ready().await;
+    scene.check().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_on_chain_survives_a_kill_at_each_of_its_steps() {
+    let mut scene = Scene::with_verifier().await;
+    let daemon = scene.run().start().ready().await;
+    let mut requests = scene.ask(PROVES_ON_CHAIN.len() as u64 * 2).await;
+    scene.answered(&requests).await;
+    daemon.kill().await;
+    for step in PROVES_ON_CHAIN {
+        for when in WHEN {
+            let daemon = doomed(scene.run(), *step, when);
+            scene.request_proof(requests.pop().unwrap().id).await;
+            daemon.dies().await;
+        }
+    }
+    let daemon = scene.run().start().ready().await;
+    scene.check().await;
+    let proven = scene.net.proofs().await.unwrap();
+    assert_eq!(proven.len(), scene.challenges.len(), "{proven:?}");
+    daemon.stop().await;
+}

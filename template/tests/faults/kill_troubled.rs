@@ -1,0 +1,158 @@
+//! SIGKILL before and after every step that is written down: where something goes wrong besides.
+
+use ethers::types::{H256, U256};
+use nova::failpoint::Step;
+use nova_devnet::Fault;
+use serde_json::json;
+
+use crate::common::proxy::{Act, Proxy};
+use crate::kill::{WHEN, doomed};
+use crate::scene::{SLA, Scene};
+
+/// What cannot be done now is put off or given up.
+pub const TROUBLED: &[Step] =
+    &[Step::RequestFault, Step::ChallengeFault, Step::ChallengePostponed, Step::TxPostponed, Step::TxRequeued];
+/// What comes too late.
+pub const EXPIRES: &[Step] = &[Step::RequestExpired, Step::TxFatal];
+/// What the chain forgets.
+pub const FORGOTTEN: &[Step] = &[Step::TxUnmined];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_whose_features_fail_and_one_that_cannot_be_paid_for_survive_a_kill() {
+    let mut scene = Scene::new().await;
+    for when in WHEN {
+        let daemon = doomed(scene.run(), Step::RequestFault, when);
+        let wallet = scene.net.fresh_wallets(1).await.unwrap()[0];
+        scene.net.devnet.services.set_fault(wallet, Some(Fault::Error));
+        scene.ask_about(wallet).await;
+        daemon.dies().await;
+        scene.net.devnet.services.set_fault(wallet, None);
+    }
+    let daemon = scene.run().start();
+    scene.answered(&scene.requests).await;
+    daemon.kill().await;
+    for when in WHEN {
+        scene.net.fund(U256::zero()).await;
+        let daemon = doomed(scene.run(), Step::TxPostponed, when);
+        scene.ask(1).await;
+        daemon.dies().await;
+        scene.net.fund(U256::exp10(19)).await;
+    }
+    let daemon = scene.run().start().ready().await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}
+
+/// The key is used elsewhere while no node takes what was signed: it can never be mined.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_whose_nonce_is_taken_survives_a_kill() {
+    let mut scene = Scene::new().await;
+    let proxy = Proxy::start(scene.net.devnet.rpc_url()).await;
+    for when in WHEN {
+        proxy.rule(|method, _| if method == "eth_sendRawTransaction" { Act::Say(503, "") } else { Act::Pass });
+        let daemon = doomed(scene.run().env("NOVA_RPC_URLS", proxy.url()), Step::TxRequeued, when);
+        scene.ask(1).await;
+        scene.a_transaction_is("signed").await;
+        scene.steal_nonce().await;
+        daemon.dies().await;
+        let daemon = scene.run().start();
+        scene.answered(&scene.requests).await;
+        daemon.kill().await;
+    }
+    let daemon = scene.run().start().ready().await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_request_that_fails_or_must_wait_survives_a_kill() {
+    let mut scene = Scene::new().await;
+    let daemon = scene.run().start().ready().await;
+    let request = scene.ask(1).await.remove(0);
+    scene.answered(&scene.requests).await;
+    let challenge = scene.challenge(&[request.id]).await;
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    daemon.kill().await;
+
+    for when in WHEN {
+        let daemon = doomed(scene.run(), Step::ChallengeFault, when);
+        let unknown = format!("{:?}", H256::random());
+        scene.challenge_with(&unknown).await;
+        daemon.dies().await;
+    }
+    let daemon = scene.run().start();
+    for challenge in &scene.challenges {
+        scene.challenge_row(challenge, |row| matches!(&*row.state, "final" | "failed")).await;
+    }
+    daemon.kill().await;
+    // One proof was delivered today, and one is allowed.
+    for when in WHEN {
+        let run = scene.run().env("NOVA_MAX_PROOFS_PER_DAY", "1");
+        let daemon = doomed(run, Step::ChallengePostponed, when);
+        let challenge = scene.challenge(&[request.id]).await;
+        scene.may_wait.insert(challenge.transaction);
+        daemon.dies().await;
+    }
+    let daemon = scene.run().env("NOVA_MAX_PROOFS_PER_DAY", "1").start().ready().await;
+    scene.check().await;
+    daemon.stop().await;
+}
+
+/// One request that never had its features, and one whose answer could not be sent, run out of time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_late_ends_once_whenever_the_daemon_is_killed() {
+    let mut scene = Scene::new().await;
+    for step in EXPIRES {
+        for when in WHEN {
+            scene.net.rank(false).await;
+            let daemon = scene.run().start();
+            let wallet = scene.net.fresh_wallets(1).await.unwrap()[0];
+            scene.net.devnet.services.set_fault(wallet, Some(Fault::Error));
+            let without_features = scene.ask_about(wallet).await;
+            let unsent = scene.ask(1).await.remove(0);
+            scene.request_row(&without_features, |row| row.reason.is_some()).await;
+            scene.request_row(&unsent, |row| row.state == "answering").await;
+            daemon.kill().await;
+            scene.net.pass(SLA + 100).await;
+            doomed(scene.run(), *step, when).dies().await;
+        }
+    }
+    scene.net.rank(true).await;
+    let daemon = scene.run().start().ready().await;
+    let tally = scene.check().await;
+    assert_eq!((tally.answered, tally.explained, tally.transactions), (0, 8, 0));
+    daemon.stop().await;
+}
+
+/// The block of the answer is reorganised away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_the_chain_forgot_survives_a_kill() {
+    const CONFIRMATIONS: u64 = 60;
+    let mut scene = Scene::new().await;
+    for when in WHEN {
+        let run = scene.run().env("NOVA_CONFIRMATIONS", CONFIRMATIONS.to_string());
+        let daemon = doomed(run.clone(), Step::TxUnmined, when);
+        let request = scene.ask(1).await;
+        scene.net.anvil("anvil_mine", [CONFIRMATIONS]).await;
+        let answer = scene.net.answered_once(&request).await.into_values().next().unwrap();
+        scene.net.stop_mining().await;
+        scene.a_transaction_is("mined").await;
+        let depth = scene.net.head().await - answer.block + 1;
+        assert!(depth < CONFIRMATIONS, "the request would be gone too");
+        scene.net.anvil("anvil_reorg", json!([depth, []])).await;
+        daemon.dies().await;
+        scene.net.go_on_mining().await;
+
+        let daemon = run.start();
+        scene.net.answered_once(&request).await;
+        scene.net.anvil("anvil_mine", [CONFIRMATIONS + 1]).await;
+        scene.answered(&request).await;
+        daemon.kill().await;
+    }
+    let daemon = scene.run().start().ready().await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}

@@ -1,0 +1,80 @@
+//! Much at once.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::common::{SOON, wait_until};
+use crate::scene::Scene;
+
+const REQUESTS: u64 = 1000;
+/// Distinct requests that proofs are asked for, all of them in one challenge; the other challenges name one each.
+const PROVEN: u64 = 10;
+const CHALLENGES: usize = 91;
+
+/// The contract's own 600 s to answer in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_requests_in_one_block_are_answered_in_time() {
+    let mut scene = Scene::with_usual_sla().await;
+    let daemon = scene.run().start().ready().await;
+    scene.net.stop_mining().await;
+    let network = scene.net.devnet.network.clone();
+    let asking = tokio::spawn(async move {
+        let wallets = network.fresh_wallets(REQUESTS).await.unwrap();
+        let inputs: Vec<_> = wallets.iter().map(|wallet| format!("{wallet:?}")).collect();
+        network.requests(&inputs).await.unwrap()
+    });
+    wait_until("all requests in the pool", SOON, async || {
+        let status = scene.net.anvil("txpool_status", [(); 0]).await;
+        if pending(&status) >= REQUESTS { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    let started = Instant::now();
+    scene.net.anvil("evm_mine", [(); 0]).await;
+    scene.net.go_on_mining().await;
+    scene.requests = asking.await.unwrap();
+    let block = scene.requests[0].block;
+    assert!(scene.requests.iter().all(|request| request.block == block));
+    wait_until("an answer to each request", SOON * 5, async || {
+        let rows = scene.project.rows().await.ok_or("there is no ledger")?;
+        let open = rows.requests.iter().filter(|row| matches!(&*row.state, "seen" | "inferred" | "answering")).count();
+        let seen = rows.requests.len();
+        if seen as u64 == REQUESTS && open == 0 { Ok(()) } else { Err(format!("{open} of {seen} are open")) }
+    })
+    .await;
+    println!("{REQUESTS} requests in {:.0} s, {} MiB", started.elapsed().as_secs_f64(), daemon.peak_memory());
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    for answer in scene.net.answers(&scene.requests).await.unwrap() {
+        assert!(answer.seconds <= 600, "{answer:?} came too late");
+    }
+    daemon.stop().await;
+}
+
+fn pending(status: &Value) -> u64 {
+    u64::from_str_radix(status["pending"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
+/// Ten in one challenge, and 90 one by one: each proof is computed once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_proofs_are_delivered() {
+    let mut scene = Scene::new().await;
+    let run = scene.run().env("NOVA_MAX_PROOFS_PER_DAY", "1000");
+    let daemon = run.start().ready().await;
+    let requests = scene.ask(PROVEN).await;
+    scene.answered(&requests).await;
+    let started = Instant::now();
+    let all: Vec<_> = requests.iter().map(|request| request.id).collect();
+    for at in 0..CHALLENGES {
+        let ids = if at == 0 { &all[..] } else { std::slice::from_ref(&all[at % all.len()]) };
+        let challenge = scene.challenge(ids).await;
+        scene.challenge_row(&challenge, |row| row.state == "final").await;
+        if at == 0 {
+            println!("{PROVEN} proofs in one challenge: {:.0} s", started.elapsed().as_secs_f64());
+        }
+    }
+    println!("{CHALLENGES} challenges in {:.0} s, {} MiB", started.elapsed().as_secs_f64(), daemon.peak_memory());
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}

@@ -1,0 +1,160 @@
+//! The chain's RPC endpoint in trouble, in every way that is known of: what is asked meanwhile is answered once, as soon as
+//! it is well again.
+
+use crate::common::toxic::{Toxic, ToxicProxy};
+use crate::common::{SOON, wait_until};
+use crate::scene::Scene;
+
+/// MiB that a daemon never needs, whatever it is answered: what it holds when all is well, and a few bodies at their limit.
+pub const MEMORY: u64 = 400;
+
+/// What any HTTP server may do to any call.
+const HTTP: &[Toxic] = &[
+    Toxic::Reset,
+    Toxic::ResetInBody,
+    Toxic::PassAndReset,
+    Toxic::Say(429, "retry-after: 1", r#"{"error": "slow down"}"#),
+    Toxic::Say(500, "", ""),
+    Toxic::Say(502, "content-type: text/html", "<html><head><title>502 Bad Gateway</title></head></html>"),
+    Toxic::Say(503, "retry-after: 1", "unavailable"),
+    Toxic::Say(200, "content-type: application/json", r#"{"jsonrpc": "2.0", "id": 1, "resu"#),
+    Toxic::Say(200, "content-type: application/json", ""),
+    Toxic::Say(200, "content-type: text/html", "<!DOCTYPE html><h1>We will be back soon</h1>"),
+    Toxic::HalfGzip,
+    Toxic::Flood(50),
+    Toxic::Endless,
+];
+
+/// What providers say to any call when they have had enough, or lost the thread.
+const REFUSALS: &[Toxic] = &[
+    // Alchemy
+    Toxic::Refuse(429, 429, "Your app has exceeded its compute units per second capacity."),
+    Toxic::Refuse(200, 429, "Your app has exceeded its compute units per second capacity."),
+    Toxic::Refuse(500, -32000, "Unable to complete request at this time."),
+    // Infura
+    Toxic::Refuse(429, -32005, "project ID request rate exceeded"),
+    Toxic::Refuse(402, -32005, "daily request count exceeded, request rate limited"),
+    // Public endpoints
+    Toxic::Refuse(200, -32016, "over rate limit"),
+    Toxic::Refuse(200, -32005, "limit exceeded"),
+    // Nitro, geth and what stands before them
+    Toxic::Refuse(200, -32000, "header not found"),
+    Toxic::Refuse(200, -32603, "Internal error"),
+    Toxic::Refuse(200, -32000, "missing trie node 3f5a (path ) state 0x3f5a is not available"),
+    Toxic::Refuse(200, -32002, "request timed out"),
+    Toxic::Refuse(200, -32601, "the method is not available at this time"),
+];
+
+/// What nodes say to a transaction: whether they took it or not.
+const SENDING: &[Toxic] = &[
+    Toxic::PassAndRefuse(-32000, "already known"),
+    Toxic::PassAndRefuse(-32000, "ALREADY_EXISTS: already known"),
+    Toxic::PassAndRefuse(-32000, "nonce too low: address 0x70997970C51812dc3A010C7d01b50e0d17dc79C8, tx: 3 state: 4"),
+    Toxic::PassAndRefuse(-32603, "Internal error"),
+    Toxic::PassAndReset,
+    Toxic::Refuse(200, -32000, "already known"),
+    Toxic::Refuse(200, -32000, "replacement transaction underpriced"),
+    Toxic::Refuse(200, -32000, "nonce too high: address 0x70997970C51812dc3A010C7d01b50e0d17dc79C8, tx: 4 state: 3"),
+    Toxic::Refuse(200, -32000, "max fee per gas less than block base fee: address 0x7099, maxFeePerGas: 1 baseFee: 2"),
+    Toxic::Refuse(200, -32000, "txpool is full"),
+];
+
+/// What providers say when too much is asked for at once.
+const TOO_WIDE: &[Toxic] = &[
+    Toxic::Refuse(200, -32005, "query returned more than 10000 results"),
+    Toxic::Refuse(200, -32000, "block range too large"),
+    Toxic::Refuse(400, -32600, "You can make eth_getLogs requests with up to a 10 block range."),
+    Toxic::Refuse(
+        200,
+        -32602,
+        "Log response size exceeded. You can make eth_getLogs requests with up to a 2K block range",
+    ),
+];
+
+/// Calls in a row that each toxic meets: the tries of one call and more.
+const IN_A_ROW: usize = 5;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rpc_endpoints_that_answer_badly_cost_no_request() {
+    let mut scene = Scene::new().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+    let daemon = scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()).start().ready().await;
+    for toxic in HTTP.iter().chain(REFUSALS) {
+        proxy.course(&[*toxic; IN_A_ROW], |_| true);
+        scene.ask(1).await;
+        proxy.has_hit(IN_A_ROW).await;
+        println!("{toxic:?}");
+    }
+    for toxic in SENDING {
+        proxy.course(&[*toxic], |asked| asked.method == "eth_sendRawTransaction");
+        scene.ask(1).await;
+        proxy.has_hit(1).await;
+        println!("{toxic:?} to a transaction");
+    }
+    for toxic in TOO_WIDE {
+        proxy.course(&[*toxic; 2], |asked| asked.method == "eth_getLogs");
+        scene.ask(1).await;
+        proxy.has_hit(2).await;
+        println!("{toxic:?} to a range of blocks");
+    }
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    println!("{} MiB at most", daemon.peak_memory());
+    assert!(daemon.peak_memory() < MEMORY);
+    daemon.ready().await.stop().await;
+}
+
+/// Calls that take longer than anybody waits, and an endpoint that is not there at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rpc_endpoints_that_hang_drip_or_refuse_cost_no_request() {
+    let mut scene = Scene::new().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+    let daemon = scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()).start().ready().await;
+
+    proxy.rule(|_| Toxic::Drip);
+    scene.ask(1).await;
+    proxy.has_hit(2).await;
+    proxy.rule(|_| Toxic::Hang(30));
+    scene.ask(1).await;
+    proxy.has_hit(2).await;
+    proxy.heal();
+    scene.answered(&scene.requests).await;
+
+    proxy.refuse().await;
+    scene.ask(1).await;
+    wait_until("an unready daemon", SOON, async || match daemon.readyz().await {
+        Some((503, body)) if body["parts"]["rpc"] != "ok" => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    proxy.listen().await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.ready().await.stop().await;
+}
+
+/// Behind one URL there are several nodes, and some of them are far behind: whoever asks twice goes back in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_lag_cost_no_request() {
+    let mut scene = Scene::with_verifier().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+    let daemon = scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()).start().ready().await;
+    for behind in [1, 8, 40] {
+        let mut call = 0;
+        proxy.rule(move |_| {
+            call += 1;
+            // Not one in two: calls that come in pairs would always meet the same node.
+            if call % 3 == 0 || call % 7 == 0 { Toxic::Lag(behind) } else { Toxic::Pass }
+        });
+        let requests = scene.ask(3).await;
+        scene.net.answered_once(&requests).await;
+        println!("{behind} blocks behind: {} calls", proxy.hits());
+    }
+    proxy.heal();
+    let requests = scene.requests.clone();
+    scene.answered(&requests).await;
+    scene.request_proof(requests[0].id).await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}

@@ -1,0 +1,137 @@
+//! Plumber, Pulse and the IPFS gateway in trouble: what needs them waits, and is done once they are well again.
+
+use std::time::Duration;
+
+use crate::common::toxic::{Asked, Toxic, ToxicProxy};
+use crate::common::{SOON, wait_until};
+use crate::scene::Scene;
+use crate::toxic::MEMORY;
+
+/// What a server in trouble does; it passes.
+const TROUBLE: &[Toxic] = &[
+    Toxic::Reset,
+    Toxic::ResetInBody,
+    Toxic::PassAndReset,
+    Toxic::Say(429, "retry-after: 1", "slow down"),
+    Toxic::Say(500, "", "Internal Server Error"),
+    Toxic::Say(502, "content-type: text/html", "<html><head><title>502 Bad Gateway</title></head></html>"),
+    Toxic::Say(503, "retry-after: Wed, 21 Oct 2015 07:28:00 GMT", "unavailable"),
+    Toxic::HalfGzip,
+];
+/// Answers that are no JSON, where JSON is expected.
+const NO_JSON: &[Toxic] = &[
+    Toxic::Say(200, "content-type: application/json", r#"{"wallet_addr"#),
+    Toxic::Say(200, "content-type: text/html", "<!DOCTYPE html><h1>We will be back soon</h1>"),
+    Toxic::Say(200, "content-type: application/json", ""),
+    Toxic::Say(200, "content-type: application/json", "null"),
+];
+const TOO_LONG: &[Toxic] = &[Toxic::Flood(50), Toxic::Endless];
+
+const FEATURES: fn(&Asked) -> bool = |asked| asked.path.ends_with("/features");
+const BATCH: fn(&Asked) -> bool = |asked| asked.path.ends_with("/features_batch");
+const UPLOAD: fn(&Asked) -> bool = |asked| asked.path.ends_with("/ipfs");
+const DOCUMENT: fn(&Asked) -> bool = |asked| asked.path.starts_with("/ipfs/");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plumber_in_trouble_costs_no_request() {
+    let mut scene = Scene::new().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.services.url()).await;
+    let daemon = scene.run().env("NOVA_PLUMBER_HOST", proxy.url()).start().ready().await;
+    let all = [TROUBLE, NO_JSON, TOO_LONG].concat();
+
+    proxy.course(&all, FEATURES);
+    scene.ask(1).await;
+    proxy.has_hit(all.len()).await;
+    scene.answered(&scene.requests).await;
+
+    // Where the batch fails each wallet is asked for: no request waits for it.
+    for some in all.chunks(4) {
+        proxy.course(some, BATCH);
+        scene.ask(4).await;
+        proxy.has_hit(some.len()).await;
+        scene.answered(&scene.requests).await;
+    }
+
+    proxy.course(&[Toxic::Hang(30), Toxic::Drip], FEATURES);
+    scene.ask(1).await;
+    proxy.has_hit(2).await;
+    scene.answered(&scene.requests).await;
+
+    proxy.refuse().await;
+    let request = scene.ask(1).await.remove(0);
+    let row = scene.request_row(&request, |row| row.reason.is_some()).await;
+    assert!(row.reason.unwrap().contains("Plumber"));
+    proxy.listen().await;
+
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    println!("{} MiB at most", daemon.peak_memory());
+    assert!(daemon.peak_memory() < MEMORY);
+    daemon.stop().await;
+}
+
+/// Plumber says how long to wait, and is not asked before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plumber_that_names_a_time_is_left_alone_until_then() {
+    let mut scene = Scene::new().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.services.url()).await;
+    let daemon = scene.run().env("NOVA_PLUMBER_HOST", proxy.url()).start().ready().await;
+    proxy.course(&[Toxic::Say(429, "retry-after: 3", ""), Toxic::Say(503, "retry-after: 3", "")], FEATURES);
+    scene.ask(1).await;
+    proxy.has_hit(2).await;
+    let times = proxy.hit_times();
+    assert!(times[1] - times[0] >= Duration::from_secs(3), "{:?}", times[1] - times[0]);
+    scene.check().await;
+    daemon.stop().await;
+}
+
+/// The proof is made once, and delivered once the gateway has the document and Plumber takes the upload.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_and_uploads_in_trouble_cost_no_proof() {
+    let mut scene = Scene::new().await;
+    let plumber = ToxicProxy::start(scene.net.devnet.services.url()).await;
+    let gateway = ToxicProxy::start(scene.net.devnet.services.url()).await;
+    let run = scene.run().env("NOVA_PLUMBER_HOST", plumber.url()).env("NOVA_IPFS_GATEWAY", gateway.url());
+    let daemon = run.start().ready().await;
+    let requests = scene.ask(2).await;
+    scene.answered(&requests).await;
+
+    gateway.course(&[TROUBLE, &[Toxic::Say(404, "", "not yet")]].concat(), DOCUMENT);
+    plumber.course(TROUBLE, UPLOAD);
+    let challenge = scene.challenge(&[requests[0].id, requests[1].id]).await;
+    gateway.has_hit(TROUBLE.len()).await;
+    plumber.has_hit(TROUBLE.len()).await;
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+
+    // A document far longer than any is not what a validator wrote.
+    gateway.course(TOO_LONG, DOCUMENT);
+    for _ in TOO_LONG {
+        let challenge = scene.challenge(&[requests[0].id, requests[1].id]).await;
+        let row = scene.challenge_row(&challenge, |row| row.state == "failed").await;
+        assert!(row.reason.unwrap().contains("longer than"));
+    }
+    scene.check().await;
+    assert!(daemon.peak_memory() < MEMORY);
+    daemon.stop().await;
+}
+
+/// Pulse is asked at the start: the daemon comes up when Pulse does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pulse_in_trouble_holds_up_the_start_and_nothing_else() {
+    let mut scene = Scene::new().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.services.url()).await;
+    let all = [TROUBLE, NO_JSON].concat();
+    proxy.course(&all, |_| true);
+    let daemon = scene.run().env("NOVA_PULSE_HOST", proxy.url()).start();
+    scene.ask(1).await;
+    wait_until("a daemon that says why it waits", SOON, async || match daemon.readyz().await {
+        Some((503, body)) if body["parts"]["rpc"].as_str().unwrap_or_default().contains("Pulse") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    proxy.has_hit(all.len()).await;
+    let daemon = daemon.ready().await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}

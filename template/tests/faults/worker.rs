@@ -1,0 +1,214 @@
+//! The EZKL worker in trouble: it dies, hangs, runs out of memory, talks rubbish, cannot be started, or makes a proof that
+//! does not hold. Answers and proofs come once it is well again, or their rows say why not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nova_devnet::request::Request;
+use serde_json::json;
+
+use crate::common::daemon::{Daemon, signal};
+use crate::common::ledger::RequestRow;
+use crate::common::{SOON, python, wait_until};
+use crate::scene::Scene;
+
+/// A program that is run in place of Python.
+struct Wrapper(PathBuf);
+
+impl Wrapper {
+    /// Stands between the daemon and its workers, and does what it is told.
+    fn middleman(folder: &Path) -> Self {
+        let (python, script) = (python::program(), python::script("middleman.py"));
+        let (python, script) = (python.display(), script.display());
+        Self::write(folder, &format!("exec '{python}' -I '{script}' '{}' '{python}' \"$@\"", folder.display()))
+    }
+
+    /// The prover may have so many KiB of address space while the folder holds a file `tight`.
+    fn short_of_memory(folder: &Path, kibibytes: u32) -> Self {
+        let (python, tight) = (python::program(), folder.join("tight"));
+        let (python, tight) = (python.display(), tight.display());
+        Self::write(
+            folder,
+            &format!(
+                "case \"$*\" in *'--nice 10'*) [ ! -e '{tight}' ] || ulimit -v {kibibytes};; esac\nexec '{python}' \"$@\""
+            ),
+        )
+    }
+
+    fn write(folder: &Path, commands: &str) -> Self {
+        let wrapper = Self(folder.join("python"));
+        fs::write(&wrapper.0, format!("#!/bin/sh\n{commands}\n")).unwrap();
+        wrapper.allow(true);
+        wrapper
+    }
+
+    /// Whether it can be run.
+    fn allow(&self, allowed: bool) {
+        fs::set_permissions(&self.0, fs::Permissions::from_mode(if allowed { 0o755 } else { 0o644 })).unwrap();
+    }
+
+    fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+
+    /// From now on so many calls of this name go wrong.
+    fn plan(&self, call: &str, what: &str, times: usize) {
+        let folder = self.0.parent().unwrap();
+        // Absent where nothing has gone wrong yet.
+        let _ = fs::remove_file(folder.join("done"));
+        let unfinished = folder.join("plan.unfinished");
+        fs::write(&unfinished, json!({ "call": call, "do": what, "times": times }).to_string()).unwrap();
+        fs::rename(unfinished, folder.join("plan.json")).unwrap();
+    }
+
+    /// Waits until so many calls went wrong.
+    async fn has_gone_wrong(&self, times: usize) {
+        wait_until(format!("{times} calls that go wrong"), SOON, async || {
+            let done = fs::read_to_string(self.0.with_file_name("done")).unwrap_or_default();
+            if done.lines().count() >= times { Ok(()) } else { Err(done) }
+        })
+        .await;
+    }
+}
+
+/// The worker processes that are the prover's, or those that are not.
+fn workers(daemon: &Daemon, provers: bool) -> Vec<u32> {
+    let of_kind = daemon.workers().into_iter().filter(|(_, command)| command.contains("--nice 10") == provers);
+    of_kind.map(|(id, _)| id).collect()
+}
+
+/// What a worker does instead of answering, and whether the next try finds a new one at once.
+const WAYS: [&str; 5] = ["die", "rubbish", "other", "long", "hang"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_die_hang_or_talk_rubbish_cost_nothing() {
+    let mut scene = Scene::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let python = Wrapper::middleman(folder.path());
+    let run = scene.run().env("NOVA_PYTHON", python.path());
+    let run = run.env("NOVA_WITNESS_TIMEOUT", "5").env("NOVA_PROVE_TIMEOUT", "30");
+    let daemon = run.start().ready().await;
+    for what in WAYS {
+        python.plan("gen_witness", what, 2);
+        scene.ask(1).await;
+        python.has_gone_wrong(2).await;
+        scene.answered(&scene.requests).await;
+        println!("gen_witness: {what}");
+    }
+    let requests = scene.requests.clone();
+    for (what, request) in WAYS.iter().zip(&requests) {
+        python.plan("prove", what, 1);
+        let challenge = scene.challenge(&[request.id]).await;
+        python.has_gone_wrong(1).await;
+        // Answers do not wait for it.
+        let meanwhile = scene.ask(1).await;
+        scene.answered(&meanwhile).await;
+        scene.challenge_row(&challenge, |row| row.state == "final").await;
+        println!("prove: {what}");
+    }
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    println!("{} MiB at most", daemon.peak_memory());
+    assert!(daemon.peak_memory() < crate::toxic::MEMORY);
+    daemon.stop().await;
+}
+
+/// SIGSTOP: the process is there and does nothing; the deadline finds out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_are_stopped_or_killed_are_replaced() {
+    let mut scene = Scene::new().await;
+    let run = scene.run().env("NOVA_WITNESS_TIMEOUT", "5").env("NOVA_PROVE_TIMEOUT", "30");
+    let daemon = run.start().ready().await;
+    let first = scene.ask(1).await;
+    scene.answered(&first).await;
+    for worker in workers(&daemon, false) {
+        signal("STOP", worker).await;
+    }
+    let second = scene.ask(1).await;
+    scene.answered(&second).await;
+
+    for (name, request) in [("STOP", &first[0]), ("KILL", &second[0])] {
+        let challenge = scene.challenge(&[request.id]).await;
+        daemon.proves().await;
+        for worker in workers(&daemon, true) {
+            signal(name, worker).await;
+        }
+        let meanwhile = scene.ask(1).await;
+        scene.answered(&meanwhile).await;
+        scene.challenge_row(&challenge, |row| row.state == "final").await;
+    }
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}
+
+/// A real limit: the prover cannot have the memory that the proving key needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prover_that_runs_out_of_memory_takes_nothing_with_it() {
+    let mut scene = Scene::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let python = Wrapper::short_of_memory(folder.path(), 200 << 10);
+    let daemon = scene.run().env("NOVA_PYTHON", python.path()).start().ready().await;
+    let request = scene.ask(1).await.remove(0);
+    scene.answered(&scene.requests).await;
+    fs::write(folder.path().join("tight"), "").unwrap();
+    let challenge = scene.challenge(&[request.id]).await;
+    let row = scene.challenge_row(&challenge, |row| row.reason.is_some()).await;
+    assert_eq!(row.state, "asked", "it may have the memory later: {row:?}");
+    let meanwhile = scene.ask(2).await;
+    scene.answered(&meanwhile).await;
+    fs::remove_file(folder.path().join("tight")).unwrap();
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}
+
+/// Python is gone, as while somebody upgrades it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_no_worker_can_be_started_requests_wait() {
+    let mut scene = Scene::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let python = Wrapper::middleman(folder.path());
+    let daemon = scene.run().env("NOVA_PYTHON", python.path()).start().ready().await;
+    let first = scene.ask(1).await;
+    scene.answered(&first).await;
+    python.allow(false);
+    daemon.kill_workers().await;
+    let request = scene.ask(1).await.remove(0);
+    let says = |row: &RequestRow| row.reason.as_ref().is_some_and(|text| text.contains("cannot start the EZKL worker"));
+    scene.request_row(&request, says).await;
+    assert!(daemon.is_alive().await);
+    wait_until("an unready daemon", SOON, async || match daemon.readyz().await {
+        Some((503, body)) if body["parts"]["worker"] != "ok" => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    python.allow(true);
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, 2);
+    daemon.ready().await.stop().await;
+}
+
+/// A proof that the daemon's own check refuses is not delivered: the row says so, and a person decides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_that_does_not_hold_is_never_delivered() {
+    let mut scene = Scene::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let python = Wrapper::middleman(folder.path());
+    let daemon = scene.run().env("NOVA_PYTHON", python.path()).start().ready().await;
+    let request: Request = scene.ask(1).await.remove(0);
+    scene.answered(&scene.requests).await;
+    let before = scene.net.sent().await;
+    python.plan("verify", "refuse", 1);
+    let challenge = scene.challenge(&[request.id]).await;
+    let row = scene.challenge_row(&challenge, |row| row.state == "failed").await;
+    assert!(row.reason.unwrap().contains("does not verify"));
+    assert!(!scene.project.saved(request.id, "proof.json").exists(), "what does not hold is not kept");
+    assert_eq!(scene.net.sent().await, before, "nothing was sent for it");
+    scene.project.nova(&["retry", &format!("{:?}", challenge.transaction)]).succeed().await;
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    scene.check().await;
+    daemon.stop().await;
+}

@@ -1,0 +1,265 @@
+//! Random faults for as long as `NOVA_SOAK_SECONDS` says (20 minutes), from the seed `NOVA_SOAK_SEED` (else from the clock,
+//! and printed): the same seed gives the same faults in the same order. Then everything is healed, and all guarantees must
+//! hold. Run by `ci/test --soak`.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../faults/invariants.rs"]
+mod invariants;
+mod random;
+#[allow(dead_code)]
+#[path = "../faults/scene.rs"]
+mod scene;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ethers::types::{Address, U256};
+use nova::failpoint::Step;
+use nova_devnet::Fault;
+use nova_devnet::sender::Call;
+
+use common::daemon::{Daemon, try_signal};
+use common::toxic::{Toxic, ToxicProxy};
+use random::Random;
+use scene::Scene;
+
+const SECONDS: u64 = 20 * 60;
+
+/// What an RPC endpoint may do to a few calls in a row.
+const RPC: &[Toxic] = &[
+    Toxic::Reset,
+    Toxic::ResetInBody,
+    Toxic::PassAndReset,
+    Toxic::Hang(5),
+    Toxic::Say(429, "retry-after: 1", ""),
+    Toxic::Say(502, "content-type: text/html", "<html>502 Bad Gateway</html>"),
+    Toxic::Say(200, "content-type: application/json", "{"),
+    Toxic::HalfGzip,
+    Toxic::Flood(50),
+    Toxic::Refuse(200, -32005, "limit exceeded"),
+    Toxic::Refuse(200, -32016, "over rate limit"),
+    Toxic::Refuse(200, -32000, "header not found"),
+    Toxic::Lag(3),
+    Toxic::Lag(30),
+];
+/// What Plumber and the gateway may do.
+const SERVICES: &[Toxic] = &[
+    Toxic::Reset,
+    Toxic::ResetInBody,
+    Toxic::Hang(5),
+    Toxic::Say(429, "retry-after: 2", ""),
+    Toxic::Say(500, "", ""),
+    Toxic::Say(200, "content-type: text/html", "<html>"),
+    Toxic::HalfGzip,
+];
+
+/// What happens next.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Ask(u64),
+    Prove,
+    Kill,
+    KillAt(Step, bool),
+    Stop,
+    Rpc(Toxic, usize),
+    Services(Toxic, usize),
+    BadFeatures,
+    NonceTaken,
+    NoMoney,
+    Money,
+    NoBlocks,
+    Blocks,
+    WorkersKilled,
+    WorkersStopped,
+    Unranked,
+    Ranked,
+    Quiet(u64),
+}
+
+fn event(random: &mut Random) -> Event {
+    match random.below(24) {
+        0..6 => Event::Ask(1 + random.below(5)),
+        6..8 => Event::Prove,
+        8 => Event::Kill,
+        9..11 => Event::KillAt(*random.of(Step::ALL), random.below(2) == 0),
+        11 => Event::Stop,
+        12..14 => Event::Rpc(*random.of(RPC), 1 + random.below(20) as usize),
+        14 => Event::Services(*random.of(SERVICES), 1 + random.below(10) as usize),
+        15 => Event::BadFeatures,
+        16 => Event::NonceTaken,
+        17 => Event::NoMoney,
+        18 => Event::Money,
+        19 => {
+            if random.below(2) == 0 {
+                Event::NoBlocks
+            } else {
+                Event::Unranked
+            }
+        }
+        20 => {
+            if random.below(2) == 0 {
+                Event::Blocks
+            } else {
+                Event::Ranked
+            }
+        }
+        21 => Event::WorkersKilled,
+        22 => Event::WorkersStopped,
+        _ => Event::Quiet(1 + random.below(5)),
+    }
+}
+
+/// The stage, and how it stands.
+struct Soak {
+    scene: Scene,
+    rpc: ToxicProxy,
+    services: ToxicProxy,
+    daemon: Option<Daemon>,
+    bad: Vec<Address>,
+    /// Blocks come.
+    mining: bool,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_faults_lose_nothing_and_double_nothing() {
+    let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let seed = setting("NOVA_SOAK_SEED").unwrap_or(clock);
+    let seconds = setting("NOVA_SOAK_SECONDS").unwrap_or(SECONDS);
+    println!("NOVA_SOAK_SEED={seed} NOVA_SOAK_SECONDS={seconds}");
+    let mut random = Random::new(seed);
+    let mut soak = Soak::start().await;
+    let started = Instant::now();
+    let mut events = 0;
+    while started.elapsed() < Duration::from_secs(seconds) {
+        let next = event(&mut random);
+        events += 1;
+        println!("{:6.1} s {next:?}", started.elapsed().as_secs_f64());
+        soak.play(next).await;
+        tokio::time::sleep(Duration::from_millis(200 + random.below(1500))).await;
+    }
+    soak.heal().await;
+    let tally = soak.scene.check().await;
+    println!("{events} events, seed {seed}: {tally}");
+}
+
+impl Soak {
+    async fn start() -> Self {
+        let scene = Scene::with_verifier().await;
+        let rpc = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+        let services = ToxicProxy::start(scene.net.devnet.services.url()).await;
+        let mut soak = Self { scene, rpc, services, daemon: None, bad: Vec::new(), mining: true };
+        soak.start_daemon("").await;
+        soak
+    }
+
+    async fn start_daemon(&mut self, failpoints: &str) {
+        let run = self.scene.run().env("NOVA_RPC_URLS", self.rpc.rpc_url());
+        let run = run.env("NOVA_PLUMBER_HOST", self.services.url()).env("NOVA_IPFS_GATEWAY", self.services.url());
+        let run = run.env("NOVA_WITNESS_TIMEOUT", "10").env("NOVA_MAX_PROOFS_PER_DAY", "100000");
+        self.daemon = Some(run.env("FAILPOINTS", failpoints).start());
+    }
+
+    async fn play(&mut self, event: Event) {
+        // One that died at its failpoint comes back, as a service manager brings it.
+        if let Some(daemon) = self.daemon.take_if(|daemon| daemon.has_ended()) {
+            daemon.dies().await;
+            self.start_daemon("").await;
+        }
+        match event {
+            Event::Ask(count) if self.mining => drop(self.scene.ask(count).await),
+            Event::Prove if self.mining => self.prove().await,
+            Event::NonceTaken if self.mining => self.take_nonce().await,
+            // Without blocks nobody gets anything onto the chain.
+            Event::Ask(_) | Event::Prove | Event::NonceTaken => {}
+            Event::Kill => self.kill("").await,
+            Event::KillAt(step, before) => {
+                let when = if before { "before" } else { "after" };
+                self.kill(&format!("{}.{when}=return", step.name())).await;
+            }
+            Event::Stop => {
+                self.daemon.take().unwrap().ends().await;
+                self.start_daemon("").await;
+            }
+            Event::Rpc(toxic, times) => self.rpc.course(&vec![toxic; times], |_| true),
+            Event::Services(toxic, times) => self.services.course(&vec![toxic; times], |_| true),
+            Event::BadFeatures if self.mining => {
+                let wallet = self.scene.net.fresh_wallets(1).await.unwrap()[0];
+                self.scene.net.devnet.services.set_fault(wallet, Some(Fault::Error));
+                self.scene.ask_about(wallet).await;
+                self.bad.push(wallet);
+            }
+            Event::BadFeatures => self.good_features(),
+            Event::NoMoney => self.scene.net.fund(U256::zero()).await,
+            Event::Money => self.scene.net.fund(U256::exp10(19)).await,
+            Event::NoBlocks => {
+                self.scene.net.stop_mining().await;
+                self.mining = false;
+            }
+            Event::Blocks => self.mine().await,
+            Event::Unranked if self.mining => self.scene.net.rank(false).await,
+            Event::Ranked if self.mining => self.scene.net.rank(true).await,
+            Event::Unranked | Event::Ranked => self.mine().await,
+            Event::WorkersKilled => self.signal_workers("KILL").await,
+            Event::WorkersStopped => self.signal_workers("STOP").await,
+            Event::Quiet(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+        }
+    }
+
+    /// A request that is answered is asked about, on chain: there each can be asked about once.
+    async fn prove(&mut self) {
+        let Some(rows) = self.scene.project.rows().await else { return };
+        let asked: Vec<_> = self.scene.challenges.iter().map(|challenge| challenge.payload.clone()).collect();
+        let next = rows.requests.iter().find(|row| row.state == "final" && !asked.contains(&row.id));
+        if let Some(row) = next {
+            self.scene.request_proof(row.id.parse().unwrap()).await;
+        }
+    }
+
+    async fn take_nonce(&mut self) {
+        self.scene.net.fund(U256::exp10(19)).await;
+        let pay = Call::pay(Address::repeat_byte(7), 1.into());
+        // Where the daemon was faster, its transaction has the nonce.
+        if let Ok(receipt) = self.scene.net.devnet.daemon_sender().send(pay).await {
+            self.scene.foreign.insert(receipt.transaction_hash);
+        }
+    }
+
+    async fn kill(&mut self, failpoints: &str) {
+        let mut daemon = self.daemon.take().unwrap();
+        if daemon.has_ended() {
+            daemon.dies().await
+        } else {
+            daemon.kill().await
+        }
+        self.start_daemon(failpoints).await;
+    }
+
+    async fn signal_workers(&self, name: &str) {
+        for (worker, _) in self.daemon.as_ref().unwrap().workers() {
+            try_signal(name, worker).await;
+        }
+    }
+
+    fn good_features(&mut self) {
+        for wallet in self.bad.drain(..) {
+            self.scene.net.devnet.services.set_fault(wallet, None);
+        }
+    }
+
+    async fn mine(&mut self) {
+        self.scene.net.go_on_mining().await;
+        self.mining = true;
+    }
+
+    /// All that was broken is well again, and the daemon runs.
+    async fn heal(&mut self) {
+        self.rpc.heal();
+        self.services.heal();
+        self.good_features();
+        self.mine().await;
+        self.scene.net.fund(U256::exp10(19)).await;
+        self.scene.net.rank(true).await;
+        self.kill("").await;
+    }
+}
