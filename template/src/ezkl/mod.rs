@@ -6,6 +6,7 @@ pub mod files;
 pub mod kept;
 pub mod proof;
 pub mod scratch;
+pub mod reply;
 pub mod settings;
 pub mod srs;
 pub mod witness;

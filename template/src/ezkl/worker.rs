@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::scratch::Scratch;
+use super::reply::Reply;
 use crate::fault::Fault;
 use crate::plain;
 
@@ -91,16 +93,6 @@ pub struct Worker {
     memory_mb: Option<u64>,
 }
 
-#[derive(Deserialize)]
-struct Reply {
-    id: u64,
-    value: Option<Value>,
-    error: Option<String>,
-    /// True if the error is the machine's.
-    #[serde(default)]
-    passing: bool,
-}
-
 impl Worker {
     /// Starts the process with the environment it needs, and no more: no key reaches it.
     pub fn start(kind: &Kind) -> Result<Self, Failure> {
@@ -168,6 +160,11 @@ impl Worker {
                 let rubbish = String::from_utf8_lossy(&line);
                 Err(Failure::Rubbish(function, format!("{:?}", plain::at_most(&rubbish, 80))))
             }
+        match Reply::read(line.as_bytes(), self.calls) {
+            Some(Reply::Value(value)) => Ok(value),
+            Some(Reply::Refused(error)) => Err(Failure::Refused(error)),
+            Some(Reply::Hindered(error)) => Err(Failure::Hindered(error)),
+            None => Err(Failure::Died("it was ended".to_owned(), format!("it answered {function} with rubbish"))),
         }
     }
 

@@ -9,6 +9,8 @@ mod blocks;
 mod blocks_tests;
 mod challenge;
 mod claim;
+#[cfg(test)]
+mod model_tests;
 mod owner;
 mod request;
 mod retry;

@@ -219,7 +219,7 @@ pub fn is_request_id(text: &str) -> bool {
 }
 
 /// A challenge document: `{"request_ids": ["0x…", …]}`.
-fn read_document(json: &[u8]) -> anyhow::Result<Vec<String>> {
+pub fn read_document(json: &[u8]) -> anyhow::Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Document {
         request_ids: Vec<String>,

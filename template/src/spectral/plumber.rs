@@ -126,7 +126,8 @@ fn unknown(wallet: &str) -> Fault {
     Fault::Row(anyhow!("Plumber has no features of wallet {wallet}"))
 }
 
-fn features_of(wallet: &str, body: &[u8]) -> Anyhow<Features> {
+/// One wallet's features, if they are its own.
+pub fn features_of(wallet: &str, body: &[u8]) -> Anyhow<Features> {
     let Value::Object(features) = lenient::json(body)? else {
         bail!("expected a JSON object of features");
     };
@@ -138,12 +139,16 @@ fn features_of(wallet: &str, body: &[u8]) -> Anyhow<Features> {
 
 /// The rows that were asked for, each merged with what holds for all. What the row itself says wins.
 fn rows_of(asked: &HashSet<String>, body: &[u8]) -> Anyhow<HashMap<String, Features>> {
+pub fn rows_of(asked: &HashSet<String>, body: &[u8]) -> Anyhow<HashMap<String, Features>> {
     let answer = lenient::json(body)?;
     let (Some(market), Some(rows)) =
         (answer["market_data"].as_object(), answer["wallets_addresses_features"].as_array())
     else {
         bail!(r#"expected {{"market_data": {{…}}, "wallets_addresses_features": [{{…}}]}}"#);
     };
+    if let Some((name, _)) = market.iter().find(|(_, value)| !is_small(value)) {
+        bail!("market_data's feature {name:?} is no number");
+    }
     let mut found = HashMap::with_capacity(asked.len());
     for row in rows {
         let row = row.as_object();
@@ -166,8 +171,17 @@ fn rows_of(asked: &HashSet<String>, body: &[u8]) -> Anyhow<HashMap<String, Featu
     Ok(found)
 }
 
+/// False of a list, an object or a long text: no feature is one, and copied to every wallet it might fill the memory.
+fn is_small(value: &Value) -> bool {
+    match value {
+        Value::Array(_) | Value::Object(_) => false,
+        Value::String(text) => text.len() <= 100,
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
+}
+
 /// The CID as text, in quotes or without.
-fn cid_of(body: &[u8]) -> Anyhow<String> {
+pub fn cid_of(body: &[u8]) -> Anyhow<String> {
     let text = std::str::from_utf8(body)?.trim().trim_matches('"');
     ensure!(is_cid(text), "expected a CID");
     Ok(text.to_string())
