@@ -129,25 +129,24 @@ async fn what_is_late_ends_once_whenever_the_daemon_is_killed() {
 /// The block of the answer is reorganised away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_the_chain_forgot_survives_a_kill() {
-    const CONFIRMATIONS: u64 = 60;
+    const FINALITY: u64 = 60;
     let mut scene = Scene::new().await;
     for when in WHEN {
-        let run = scene.run().env("NOVA_CONFIRMATIONS", CONFIRMATIONS.to_string());
+        let run = scene.run().env("NOVA_FINALITY", FINALITY.to_string());
         let daemon = doomed(run.clone(), Step::TxUnmined, when);
         let request = scene.ask(1).await;
-        scene.net.anvil("anvil_mine", [CONFIRMATIONS]).await;
         let answer = scene.net.answered_once(&request).await.into_values().next().unwrap();
         scene.net.stop_mining().await;
         scene.a_transaction_is("mined").await;
         let depth = scene.net.head().await - answer.block + 1;
-        assert!(depth < CONFIRMATIONS, "the request would be gone too");
+        assert!(depth < FINALITY, "it would be final");
         scene.net.anvil("anvil_reorg", json!([depth, []])).await;
         daemon.dies().await;
         scene.net.go_on_mining().await;
 
         let daemon = run.start();
         scene.net.answered_once(&request).await;
-        scene.net.anvil("anvil_mine", [CONFIRMATIONS + 1]).await;
+        scene.net.anvil("anvil_mine", [FINALITY + 1]).await;
         scene.answered(&request).await;
         daemon.kill().await;
     }

@@ -10,6 +10,7 @@ mod files;
 mod fork;
 mod invariants;
 mod kill;
+mod kill_sending;
 mod kill_troubled;
 mod kill_watching;
 mod load;
