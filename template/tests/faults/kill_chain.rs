@@ -1,17 +1,15 @@
-//! SIGKILL before and after every step that is written down: where the chain forgets blocks, or the daemon missed many.
+//! SIGKILL before and after every step that is written down: where the chain forgets an answer, or was never what an
+//! endpoint said.
 
 use nova::failpoint::Step;
 use serde_json::json;
 
 use crate::common::toxic::{Toxic, ToxicProxy};
-use crate::fork::Asked;
 use crate::kill::{WHEN, doomed};
-use crate::scene::{SLA, Scene};
+use crate::scene::Scene;
 
 /// What the chain forgets.
-pub const FORGOTTEN: &[Step] = &[Step::TxUnmined, Step::ReorgRewound, Step::ReorgOrphaned];
-/// What the daemon missed while it was down.
-pub const BEHIND: &[Step] = &[Step::GapLeft];
+pub const FORGOTTEN: &[Step] = &[Step::TxUnmined];
 
 /// The block of the answer is reorganised away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -44,28 +42,6 @@ async fn an_answer_that_the_chain_forgot_survives_a_kill() {
     daemon.stop().await;
 }
 
-/// The block of the request is.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_the_chain_forgot_survives_a_kill() {
-    let mut scene = Scene::new().await;
-    for when in WHEN {
-        let daemon = doomed(scene.run(), Step::ReorgRewound, when);
-        let request = Asked::unserved(&scene.net).await.request;
-        scene.request_row(&request, |row| row.reason.is_some()).await;
-        scene.net.stop_mining().await;
-        scene.net.remake(request.block, &[]).await;
-        scene.net.go_on_mining().await;
-        daemon.dies().await;
-        scene.requests.push(request);
-    }
-    scene.net.pass(2).await;
-    let daemon = scene.run().start().ready().await;
-    scene.ask(1).await;
-    let tally = scene.check().await;
-    assert_eq!((tally.answered, tally.explained), (1, 2));
-    daemon.stop().await;
-}
-
 /// The endpoint was on another branch for a moment: the request is there, and its block is another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_read_from_another_branch_survives_a_kill() {
@@ -82,30 +58,5 @@ async fn a_request_read_from_another_branch_survives_a_kill() {
     let daemon = scene.run().start().ready().await;
     let tally = scene.check().await;
     assert_eq!(tally.answered, tally.requests);
-    daemon.stop().await;
-}
-
-/// So long offline that the newest blocks come first.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gap_that_is_left_for_later_survives_a_kill() {
-    let mut scene = Scene::new().await;
-    let run = scene.run().env("NOVA_LOG_RANGE", "20");
-    for when in WHEN {
-        let daemon = run.clone().start();
-        let first = scene.ask(1).await;
-        scene.answered(&first).await;
-        daemon.kill().await;
-        scene.ask(1).await;
-        scene.net.pass(SLA + 100).await;
-        scene.net.anvil("anvil_mine", json!([50])).await;
-        scene.ask(1).await;
-        doomed(run.clone(), Step::GapLeft, when).dies().await;
-        let daemon = run.clone().start();
-        scene.settled().await;
-        daemon.kill().await;
-    }
-    let daemon = run.start().ready().await;
-    let tally = scene.check().await;
-    assert_eq!((tally.answered, tally.explained), (4, 2));
     daemon.stop().await;
 }

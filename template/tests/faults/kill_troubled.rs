@@ -9,8 +9,14 @@ use crate::kill::{WHEN, doomed};
 use crate::scene::{SLA, Scene};
 
 /// What cannot be done now is put off or given up.
-pub const TROUBLED: &[Step] =
-    &[Step::RequestFault, Step::ChallengeFault, Step::ChallengePostponed, Step::TxPostponed, Step::TxRequeued];
+pub const TROUBLED: &[Step] = &[
+    Step::RequestFault,
+    Step::ChallengeFault,
+    Step::ChallengePostponed,
+    Step::TxPostponed,
+    Step::TxRequeued,
+    Step::TxDone,
+];
 /// What comes too late.
 pub const EXPIRES: &[Step] = &[Step::RequestExpired, Step::TxFatal];
 

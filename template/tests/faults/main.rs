@@ -13,6 +13,7 @@ mod kill;
 mod kill_chain;
 mod kill_pool;
 mod kill_troubled;
+mod kill_watching;
 mod load;
 mod nonces;
 mod pool;

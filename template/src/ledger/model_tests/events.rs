@@ -1,0 +1,136 @@
+//! What may happen to a ledger.
+
+use proptest::prelude::*;
+
+/// Which of the two processes that share the ledger.
+pub type Process = usize;
+/// Which request or challenge, of a few: so that events meet.
+pub type Slot = u8;
+/// Which transaction of those there are.
+pub type Pick = prop::sample::Index;
+
+pub const REQUESTS: Slot = 5;
+pub const CHALLENGES: Slot = 3;
+
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The watcher reads these requests, new ones or old.
+    See {
+        requests: Vec<Slot>,
+        unreadable: bool,
+    },
+    /// The chain's clock goes on.
+    ChainTime(u64),
+    /// Whatever waits for its next try has waited long enough.
+    NextTries,
+    /// A process held its claims for longer than their lease.
+    LeasesEnd(Process),
+    Renew(Process),
+    Release(Process),
+    /// SIGKILL, and a new process in its place.
+    Crash(Process),
+    Claim(Process, usize),
+    Infer {
+        process: Process,
+        request: Slot,
+        commitment: bool,
+    },
+    RequestFault {
+        process: Process,
+        request: Slot,
+        for_good: bool,
+    },
+    Expire,
+    QueueAnswers,
+    SeeChallenge(Slot),
+    ClaimChallenge(Process),
+    Prove(Process, Slot),
+    Upload(Process, Slot),
+    ChallengeFault {
+        process: Process,
+        challenge: Slot,
+        for_good: bool,
+    },
+    PostponeChallenge(Process, Slot),
+    QueueDeliveries,
+    Sign(Pick),
+    Tx(TxEvent, Pick),
+    RetryRequest(Slot),
+    RetryChallenge(Slot),
+}
+
+/// What the sender writes down of a transaction. It may also be tried on one that is elsewhere by now.
+#[derive(Debug, Clone, Copy)]
+pub enum TxEvent {
+    Broadcast,
+    Mine,
+    Unmine,
+    Finalise,
+    SignAnew,
+    Postpone,
+    Fatal(&'static str),
+}
+
+/// A whole play: first requests and challenges, so that there is something to work on.
+pub fn plays() -> impl Strategy<Value = Vec<Event>> {
+    prop::collection::vec(event(), 1..80).prop_map(|events| {
+        let first = [Event::See { requests: vec![0, 1, 2], unreadable: false }, Event::SeeChallenge(0)];
+        first.into_iter().chain(events).collect()
+    })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let process = 0..2_usize;
+    let request = 0..REQUESTS;
+    let challenge = 0..CHALLENGES;
+    let rare = prop_oneof![
+        (prop::collection::vec(0..REQUESTS, 0..4), prop::bool::weighted(0.1))
+            .prop_map(|(requests, unreadable)| Event::See { requests, unreadable }),
+        (0..12_u64).prop_map(Event::ChainTime),
+        process.clone().prop_map(Event::LeasesEnd),
+        process.clone().prop_map(Event::Renew),
+        process.clone().prop_map(Event::Release),
+        process.clone().prop_map(Event::Crash),
+        Just(Event::Expire),
+        request.clone().prop_map(Event::RetryRequest),
+        challenge.clone().prop_map(Event::RetryChallenge),
+        challenge.clone().prop_map(Event::SeeChallenge),
+        (process.clone(), request.clone(), any::<bool>())
+            .prop_map(|(process, request, for_good)| Event::RequestFault { process, request, for_good }),
+        (process.clone(), challenge.clone(), any::<bool>())
+            .prop_map(|(process, challenge, for_good)| Event::ChallengeFault { process, challenge, for_good }),
+        (process.clone(), challenge.clone()).prop_map(|(process, slot)| Event::PostponeChallenge(process, slot)),
+    ];
+    let work = prop_oneof![
+        Just(Event::NextTries),
+        (process.clone(), 1..4_usize).prop_map(|(process, limit)| Event::Claim(process, limit)),
+        (process.clone(), request, any::<bool>()).prop_map(|(process, request, commitment)| Event::Infer {
+            process,
+            request,
+            commitment
+        }),
+        process.clone().prop_map(Event::ClaimChallenge),
+        (process.clone(), challenge.clone()).prop_map(|(process, slot)| Event::Prove(process, slot)),
+        (process, challenge).prop_map(|(process, slot)| Event::Upload(process, slot)),
+        Just(Event::QueueAnswers),
+        Just(Event::QueueDeliveries),
+    ];
+    prop_oneof![
+        3 => rare,
+        4 => work,
+        2 => any::<Pick>().prop_map(Event::Sign),
+        4 => (tx_event(), any::<Pick>()).prop_map(|(event, pick)| Event::Tx(event, pick)),
+    ]
+}
+
+fn tx_event() -> impl Strategy<Value = TxEvent> {
+    prop_oneof![
+        3 => Just(TxEvent::Broadcast),
+        4 => Just(TxEvent::Mine),
+        1 => Just(TxEvent::Unmine),
+        3 => Just(TxEvent::Finalise),
+        1 => Just(TxEvent::SignAnew),
+        1 => Just(TxEvent::Postpone),
+        1 => prop::sample::select(vec!["failed", "answered", "expired"]).prop_map(TxEvent::Fatal),
+    ]
+}
