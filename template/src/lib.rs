@@ -13,6 +13,8 @@ pub mod cli;
 pub mod config;
 pub mod context;
 pub mod digest;
+#[cfg(test)]
+mod docs_tests;
 pub mod ezkl;
 pub mod failpoint;
 pub mod fault;

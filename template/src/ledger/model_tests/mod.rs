@@ -6,7 +6,9 @@
 mod events;
 mod holds;
 mod play;
+mod play_tx;
 mod reference;
+mod reference_tx;
 
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
