@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 /// Which of the two processes that share the ledger.
 pub type Process = usize;
-/// Which request or challenge, of a few: so that events meet.
+/// Which request or challenge, of a few: so that events meet. A number beyond them is one that the process has claimed.
 pub type Slot = u8;
 /// Which branch of the chain a block is of.
 pub type Branch = u8;
@@ -86,7 +86,7 @@ pub enum TxEvent {
 
 /// A whole play: first requests and challenges, so that there is something to work on.
 pub fn plays() -> impl Strategy<Value = Vec<Event>> {
-    prop::collection::vec(event(), 1..80).prop_map(|events| {
+    prop::collection::vec(event(), 1..250).prop_map(|events| {
         let first = [Event::See { requests: vec![0, 1, 2], branch: 0, unreadable: false }, Event::SeeChallenge(0, 0)];
         first.into_iter().chain(events).collect()
     })
@@ -96,6 +96,8 @@ fn event() -> impl Strategy<Value = Event> {
     let process = 0..2_usize;
     let request = 0..REQUESTS;
     let challenge = 0..CHALLENGES;
+    let claimed = 0..5 * REQUESTS;
+    let claimed_challenge = 0..5 * CHALLENGES;
     let branch = 0..2_u8;
     let rare = prop_oneof![
         (prop::collection::vec(0..REQUESTS, 0..4), branch.clone(), prop::bool::weighted(0.1))
@@ -112,31 +114,29 @@ fn event() -> impl Strategy<Value = Event> {
         (challenge.clone(), branch).prop_map(|(slot, branch)| Event::SeeChallenge(slot, branch)),
         (0..2_u64).prop_map(Event::QueueClaim),
         Just(Event::QueueFill),
-        (process.clone(), request.clone(), any::<bool>())
+        (process.clone(), claimed.clone(), any::<bool>())
             .prop_map(|(process, request, for_good)| Event::RequestFault { process, request, for_good }),
-        (process.clone(), challenge.clone(), any::<bool>())
+        (process.clone(), claimed_challenge.clone(), any::<bool>())
             .prop_map(|(process, challenge, for_good)| Event::ChallengeFault { process, challenge, for_good }),
-        (process.clone(), challenge.clone()).prop_map(|(process, slot)| Event::PostponeChallenge(process, slot)),
+        (process.clone(), claimed_challenge.clone())
+            .prop_map(|(process, slot)| Event::PostponeChallenge(process, slot)),
     ];
     let work = prop_oneof![
-        Just(Event::NextTries),
-        (process.clone(), 1..4_usize).prop_map(|(process, limit)| Event::Claim(process, limit)),
-        (process.clone(), request, any::<bool>()).prop_map(|(process, request, commitment)| Event::Infer {
-            process,
-            request,
-            commitment
-        }),
-        process.clone().prop_map(Event::ClaimChallenge),
-        (process.clone(), challenge.clone()).prop_map(|(process, slot)| Event::Prove(process, slot)),
-        (process, challenge).prop_map(|(process, slot)| Event::Upload(process, slot)),
-        Just(Event::QueueAnswers),
-        Just(Event::QueueDeliveries),
+        2 => Just(Event::NextTries),
+        2 => (process.clone(), 1..4_usize).prop_map(|(process, limit)| Event::Claim(process, limit)),
+        4 => (process.clone(), claimed, any::<bool>())
+            .prop_map(|(process, request, commitment)| Event::Infer { process, request, commitment }),
+        3 => process.clone().prop_map(Event::ClaimChallenge),
+        3 => (process.clone(), claimed_challenge.clone()).prop_map(|(process, slot)| Event::Prove(process, slot)),
+        3 => (process, claimed_challenge).prop_map(|(process, slot)| Event::Upload(process, slot)),
+        2 => Just(Event::QueueAnswers),
+        2 => Just(Event::QueueDeliveries),
     ];
     prop_oneof![
-        3 => rare,
+        2 => rare,
         4 => work,
-        2 => any::<Pick>().prop_map(Event::Sign),
-        4 => (tx_event(), any::<Pick>()).prop_map(|(event, pick)| Event::Tx(event, pick)),
+        3 => any::<Pick>().prop_map(Event::Sign),
+        7 => (tx_event(), any::<Pick>()).prop_map(|(event, pick)| Event::Tx(event, pick)),
     ]
 }
 
@@ -145,9 +145,9 @@ fn tx_event() -> impl Strategy<Value = TxEvent> {
         3 => Just(TxEvent::Broadcast),
         2 => Just(TxEvent::Replace),
         1 => Just(TxEvent::Cancel),
-        4 => any::<usize>().prop_map(TxEvent::Mine),
+        6 => any::<usize>().prop_map(TxEvent::Mine),
         1 => Just(TxEvent::Unmine),
-        3 => Just(TxEvent::Finalise),
+        6 => Just(TxEvent::Finalise),
         1 => Just(TxEvent::SignAnew),
         1 => any::<usize>().prop_map(TxEvent::Void),
         1 => Just(TxEvent::Done),

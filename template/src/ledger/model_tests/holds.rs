@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use sqlx::{FromRow, SqlitePool};
 
-use super::play::{answer_key, challenge_hash, delivery_key, named, request_id};
+use super::play::{Reached, answer_key, challenge_hash, delivery_key, named, request_id};
 use super::reference::Reference;
 
 /// All that the ledger holds, by key.
@@ -54,6 +54,14 @@ impl Held {
             txs: txs.into_iter().map(|tx| (tx.key.clone(), tx)).collect(),
             attempts: attempts.into_iter().map(|attempt| (attempt.hash.clone(), attempt)).collect(),
         })
+    }
+
+    /// Adds the states that its rows are in.
+    pub fn reached(&self, reached: &mut Reached) {
+        reached.extend(self.requests.values().map(|row| format!("request {}", row.state)));
+        reached.extend(self.challenges.values().map(|row| format!("challenge {}", row.state)));
+        reached.extend(self.txs.values().map(|tx| format!("tx {}", tx.state)));
+        reached.extend(self.attempts.values().map(|attempt| format!("attempt {}", attempt.state)));
     }
 
     fn attempts_of(&self, tx: &str, state: &str) -> impl Iterator<Item = &Attempt> {

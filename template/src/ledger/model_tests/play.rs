@@ -1,6 +1,6 @@
 //! Plays events on a real ledger and on its reference, and compares the two after each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::anyhow;
@@ -77,9 +77,12 @@ pub struct Stage<'a> {
     pub signed: u64,
 }
 
+/// The states that were reached: `request seen`, `tx mined`.
+pub type Reached = BTreeSet<String>;
+
 /// Plays all events. The error names the event after which something did not hold.
-pub async fn play(events: &[Event]) -> Result<(), String> {
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+pub async fn play(events: &[Event], reached: &mut Reached) -> Result<(), String> {
+    let folder = folder().map_err(|error| error.to_string())?;
     let mut stage = Stage { folder: folder.path(), processes: Vec::new(), reference: Reference::default(), signed: 0 };
     for _ in 0..2 {
         let ledger = stage.open().await?;
@@ -92,9 +95,15 @@ pub async fn play(events: &[Event]) -> Result<(), String> {
         let now = Held::read(&stage.processes[0].pool).await.map_err(|error| told(error.to_string()))?;
         holds::same(&stage.reference, &now).map_err(told)?;
         holds::invariants(&held, &now).map_err(told)?;
+        now.reached(reached);
         held = now;
     }
     Ok(())
+}
+
+/// In memory where that is to be had: here processes die, and no machines.
+fn folder() -> std::io::Result<tempfile::TempDir> {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
 }
 
 impl Stage<'_> {
@@ -216,6 +225,7 @@ impl Stage<'_> {
                 equal("claimed", ids, expected)?;
             }
             Event::Infer { process, request, commitment } => {
+                let request = &self.reference.request_of(&self.owner(*process), *request);
                 let inferred = Inferred {
                     model_value: Some(0.5),
                     circuit_value: 0.5,
@@ -228,6 +238,7 @@ impl Stage<'_> {
                 equal("inferred", done.is_ok(), self.reference.infer(&self.owner(*process), *request, *commitment))?;
             }
             Event::RequestFault { process, request, for_good } => {
+                let request = &self.reference.request_of(&self.owner(*process), *request);
                 let Some(row) = expect(self.processes[*process].request(&request_id(*request)).await)? else {
                     return Ok(());
                 };
@@ -266,21 +277,25 @@ impl Stage<'_> {
                 equal("claimed", claimed.map(|challenge| challenge.transaction_hash), expected)?;
             }
             Event::Prove(process, slot) => {
+                let slot = &self.reference.challenge_of(&self.owner(*process), *slot);
                 let call = (!is_ipfs(*slot)).then_some(&[7_u8][..]);
                 let done = self.processes[*process].proved(&challenge_key(*slot), call).await;
                 equal("proved", done.is_ok(), self.reference.prove(&self.owner(*process), *slot))?;
             }
             Event::Upload(process, slot) => {
+                let slot = &self.reference.challenge_of(&self.owner(*process), *slot);
                 let done = self.processes[*process].uploaded(&challenge_key(*slot), "cid", &[7]).await;
                 equal("uploaded", done.is_ok(), self.reference.upload(&self.owner(*process), *slot))?;
             }
             Event::ChallengeFault { process, challenge, for_good } => {
+                let challenge = &self.reference.challenge_of(&self.owner(*process), *challenge);
                 let Some(row) = self.challenge(*challenge).await? else { return Ok(()) };
                 expect(self.processes[*process].challenge_fault(&row, &fault(*for_good)).await)?;
                 self.later().await?;
                 self.reference.challenge_fault(&self.owner(*process), *challenge, *for_good);
             }
             Event::PostponeChallenge(process, slot) => {
+                let slot = &self.reference.challenge_of(&self.owner(*process), *slot);
                 let Some(row) = self.challenge(*slot).await? else { return Ok(()) };
                 expect(self.processes[*process].postpone_challenge(&row, "tomorrow", LATER).await)?;
                 self.reference.challenge_fault(&self.owner(*process), *slot, false);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::events::{Branch, Slot};
+use super::events::{Branch, CHALLENGES, REQUESTS, Slot};
 use super::reference_tx::{Attempt, Tx};
 
 /// An owner's name in the ledger.
@@ -133,6 +133,15 @@ impl Reference {
         Some(slot)
     }
 
+    /// The request that a slot stands for: beyond the last, one that this owner works on.
+    pub fn request_of(&self, owner: &str, slot: Slot) -> Slot {
+        of_owner(&self.requests, owner, slot, REQUESTS)
+    }
+
+    pub fn challenge_of(&self, owner: &str, slot: Slot) -> Slot {
+        of_owner(&self.challenges, owner, slot, CHALLENGES)
+    }
+
     /// False if the request is not this owner's to answer.
     pub fn infer(&mut self, owner: &str, request: Slot, commitment: bool) -> bool {
         let Some(row) = self.requests.get_mut(&request).filter(|row| is_in_work(row) && row.is_of(owner)) else {
@@ -219,6 +228,11 @@ impl Reference {
         self.requests.values_mut().chain(self.challenges.values_mut()).for_each(|row| row.waits = false);
         self.txs.values_mut().for_each(|tx| tx.waits = false);
     }
+}
+
+fn of_owner(rows: &BTreeMap<Slot, Row>, owner: &str, slot: Slot, count: Slot) -> Slot {
+    let own = rows.iter().find(|(_, row)| slot >= count && row.is_of(owner));
+    own.map_or(slot % count, |(slot, _)| *slot)
 }
 
 /// Somebody may be working on it, whether or not its block is still there.
