@@ -1,5 +1,7 @@
 //! `nova run`: starts the loops, supervises them, and shuts them down in order.
 
+mod watch;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chain::Chain;
 use crate::chain::send::{Pending, Sender};
-use crate::chain::wake::News;
 use crate::config::{Config, Network};
 use crate::ezkl::felt::Felt;
 use crate::ezkl::files::{ModelVersion, SETUP_PROOF};
@@ -24,6 +25,7 @@ use crate::ledger::{Allowed, Ledger, Request};
 use crate::pipeline::infer::Inferrer;
 use crate::pipeline::predict::{Circuit, Predictor};
 use crate::pipeline::prove::{Prover, Responder};
+use crate::spectral::gateway::Gateway;
 use crate::spectral::plumber::Plumber;
 use crate::spectral::pulse::Pulse;
 use crate::supervise::{Failing, persistently};
@@ -97,17 +99,18 @@ impl Daemon {
         }
         let ezkl = Ezkl::new(&config.ezkl)?;
         version.settings.check_version(&ezkl.version().await?, &version.files.settings)?;
-        health.watch_ezkl(ezkl.clone());
+        let workers = ezkl.clone();
+        health.watch("worker", move || workers.trouble());
         let ledger = Ledger::open(&config.artifacts).await?;
-        let artifacts = config.artifacts.clone();
-        let version = blocking(move || version.keep(&artifacts)).await?;
         let store = Store::open(&config)?;
-        persistently("the witness store", &health, "store", || store.keep_model(&version)).await?;
+        let version = persistently("the witness store", &health, "store", || store.keep_model(&version)).await?;
         let circuit = Circuit { ezkl: ezkl.clone(), version };
         let predictor = Predictor::new(&config, Some(circuit))?;
         health.set("model", Ok(()));
 
         let (plumber, pulse) = spectral(&config);
+        let gateway = Gateway::new(&config.ipfs_gateway);
+        watch_outside(&health, &store, &plumber, &gateway);
         let chain_settings = config.chain.as_ref().ok_or_else(|| Fault::Stop(anyhow!("no chain is configured")))?;
         let chain = persistently("the chain", &health, "rpc", || Chain::connect(chain_settings, &pulse)).await?;
         ledger.identify(&chain.identity()).await?;
@@ -128,8 +131,16 @@ impl Daemon {
                 chain: chain.clone(),
                 store,
                 ledger: ledger.clone(),
+                retries: Arc::default(),
             },
-            responder: Responder { prover, plumber, chain: chain.clone(), ledger: ledger.clone() },
+            responder: Responder {
+                prover,
+                plumber,
+                gateway,
+                chain: chain.clone(),
+                ledger: ledger.clone(),
+                retries: Arc::default(),
+            },
             config,
             chain,
             ledger,
@@ -173,104 +184,6 @@ impl Daemon {
         outcome
     }
 
-    async fn watch_requests(self: Arc<Self>) -> Result<()> {
-        let every = self.config.polling.inference;
-        let daemon = self.clone();
-        self.repeat("rpc", every, &self.wake.requests, move || daemon.clone().see_requests()).await
-    }
-
-    async fn see_requests(self: Arc<Self>) -> Result<()> {
-        let head = self.chain.head().await?;
-        if self.chain.follow(&self.ledger, head).await? {
-            self.wake.challenges.notify_one();
-        }
-        let seen = self.chain.watch_requests(&self.ledger, head).await?;
-        let expired = self.ledger.expire_requests(head.time).await?;
-        if expired > 0 {
-            tracing::warn!(expired, "requests ran out of time before they were answered");
-        }
-        if seen > 0 {
-            tracing::info!(new = seen, "requests seen");
-            self.wake.infer.notify_one();
-            self.wake.send.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Reads what an absence left, beside the watchers: no new request waits for it.
-    async fn catch_up(self: Arc<Self>) -> Result<()> {
-        let every = self.config.polling.inference;
-        let daemon = self.clone();
-        self.repeat("catch-up", every, &self.wake.catch_up, move || daemon.clone().read_gap()).await
-    }
-
-    async fn read_gap(self: Arc<Self>) -> Result<()> {
-        if self.chain.catch_up(&self.ledger).await? {
-            self.wake.catch_up.notify_one();
-        }
-        Ok(())
-    }
-
-    async fn watch_challenges(self: Arc<Self>) -> Result<()> {
-        let every = self.config.polling.proof;
-        let daemon = self.clone();
-        self.repeat("challenges", every, &self.wake.challenges, move || daemon.clone().see_challenges()).await
-    }
-
-    async fn see_challenges(self: Arc<Self>) -> Result<()> {
-        let head = self.chain.head().await?;
-        if self.chain.follow(&self.ledger, head).await? {
-            self.wake.requests.notify_one();
-        }
-        let seen = self.chain.watch_challenges(&self.ledger, head).await?;
-        if seen > 0 {
-            tracing::info!(new = seen, "proof requests seen");
-            self.wake.prove.notify_one();
-            self.wake.send.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Wakes the watchers when the WebSocket tells of something, where one is configured.
-    async fn listen(self: Arc<Self>) -> Result<()> {
-        let Some(listener) = self.chain.listener() else {
-            self.stop.cancelled().await;
-            return Ok(());
-        };
-        let tell = |news| match news {
-            News::Requests => self.wake.requests.notify_one(),
-            News::Challenges => self.wake.challenges.notify_one(),
-        };
-        tokio::select! {
-            never = listener.listen(tell) => match never {},
-            () = self.stop.cancelled() => Ok(()),
-        }
-    }
-
-    /// Runs `pass` every so often, and when it is woken, until the stop; says so once a minute while it fails.
-    async fn repeat<F: Future<Output = Result<()>>>(
-        &self,
-        part: &'static str,
-        every: Duration,
-        wake: &Notify,
-        pass: impl Fn() -> F,
-    ) -> Result<()> {
-        let mut failing = Failing::default();
-        while !self.stop.is_cancelled() {
-            let outcome = tokio::select! {
-                outcome = pass() => outcome,
-                () = self.stop.cancelled() => return Ok(()),
-            };
-            let failed = failing.judge(&self.health, part, outcome)?;
-            tokio::select! {
-                () = wake.notified(), if failed.is_none() => {}
-                () = tokio::time::sleep(failed.unwrap_or(every)) => {}
-                () = self.stop.cancelled() => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Claims requests and works on them, many at once, until the stop; then finishes those it has.
     async fn infer(self: Arc<Self>) -> Result<()> {
         let in_hand = Arc::new(AtomicUsize::new(0));
@@ -310,7 +223,11 @@ impl Daemon {
             self.ledger.renew_claims().await?;
             *renewed = Instant::now();
         }
-        if limit == 0 { Ok(Vec::new()) } else { self.ledger.claim_requests(limit).await }
+        // What cannot be saved cannot be proven: it waits in the ledger, and expires there if the store stays as it is.
+        if limit == 0 || !self.inferrer.store.accepts().await {
+            return Ok(Vec::new());
+        }
+        self.ledger.claim_requests(limit).await
     }
 
     async fn infer_all(self: Arc<Self>, requests: Vec<Request>, in_hand: Arc<AtomicUsize>) -> Result<()> {
@@ -412,6 +329,14 @@ pub async fn check_verifier(chain: &Chain, config: &Config) -> Result<()> {
 /// Runs what reads large files where it holds up nothing else.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic))))
+}
+
+/// From now on `/readyz` tells of what others keep from working.
+fn watch_outside(health: &Health, store: &Store, plumber: &Plumber, gateway: &Gateway) {
+    let (store, plumber, gateway) = (store.clone(), plumber.clone(), gateway.clone());
+    health.watch("store", move || store.trouble());
+    health.watch("plumber", move || plumber.trouble());
+    health.watch("gateway", move || gateway.trouble());
 }
 
 /// Plumber and Pulse, as the settings name them.

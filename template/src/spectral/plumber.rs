@@ -39,6 +39,11 @@ impl Plumber {
         Self(Service::new("Plumber", host, TIMEOUT).with_key(key))
     }
 
+    /// Why it does not work, if it has not for a while.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble()
+    }
+
     /// One wallet's features. Whether they are numbers, the frame checks.
     pub async fn features(&self, wallet: &str) -> Result<Features> {
         checked(wallet)?;
@@ -133,6 +138,7 @@ pub fn features_of(wallet: &str, body: &[u8]) -> Anyhow<Features> {
 }
 
 /// The rows that were asked for, each merged with what holds for all. What the row itself says wins.
+fn rows_of(asked: &HashSet<String>, body: &[u8]) -> Anyhow<HashMap<String, Features>> {
 pub fn rows_of(asked: &HashSet<String>, body: &[u8]) -> Anyhow<HashMap<String, Features>> {
     let answer = lenient::json(body)?;
     let (Some(market), Some(rows)) =

@@ -240,5 +240,5 @@ fn calls_can_be_spawned() {
     spawnable(plumber.features_batch(&[]));
     spawnable(plumber.upload(Vec::new()));
     spawnable(super::super::pulse::Pulse::new("http://127.0.0.1:9").multisig(A));
-    spawnable(super::super::gateway::fetch("http://127.0.0.1:9", CID));
+    spawnable(super::super::gateway::Gateway::new("http://127.0.0.1:9").fetch(CID));
 }

@@ -6,6 +6,7 @@ use nova::failpoint::Step;
 use crate::common::daemon::Daemon;
 use crate::common::nova::Nova;
 use crate::kill_troubled::{EXPIRES, FORGOTTEN, TROUBLED};
+use crate::kill_watching::WATCHING;
 use crate::scene::Scene;
 
 pub const WHEN: [&str; 2] = ["before", "after"];
@@ -36,7 +37,7 @@ const PROVES_ON_CHAIN: &[Step] = &[Step::ChallengeProved, Step::DeliveryQueued];
 
 #[test]
 fn every_step_there_is_belongs_to_a_scenario() {
-    let reached = [ANSWERS, PROVES, PROVES_ON_CHAIN, TROUBLED, EXPIRES, FORGOTTEN].concat();
+    let reached = [ANSWERS, PROVES, PROVES_ON_CHAIN, TROUBLED, EXPIRES, FORGOTTEN, WATCHING].concat();
     let missing: Vec<_> = Step::ALL.iter().filter(|step| !reached.contains(step)).collect();
     assert!(missing.is_empty(), "no scenario kills the daemon at {missing:?}");
 }

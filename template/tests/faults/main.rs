@@ -11,6 +11,7 @@ mod fork;
 mod invariants;
 mod kill;
 mod kill_troubled;
+mod kill_watching;
 mod load;
 mod nonces;
 mod pool;

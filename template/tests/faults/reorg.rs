@@ -103,6 +103,34 @@ async fn what_is_inferred_when_its_request_goes_is_sent_when_it_comes_back() {
     assert_eq!(net.sent().await, 3, "two answers and the proof");
 }
 
+/// After the answer was mined, and before it is final. The blocks of both go; the request is in the new ones, be it a while
+/// later, and the answer is on chain once again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_goes_with_its_request_is_sent_again_when_that_comes_back() {
+    let (project, net) = (Project::new(), Net::start().await);
+    let _daemon = project.nova(&["run"]).envs(net.env()).env("NOVA_FINALITY", "60").start().ready().await;
+    for (more, gone_for_a_while) in [(0, false), (10, false), (0, true), (10, true)] {
+        let Asked { request, raw } = Asked::unserved(&net).await;
+        serve(&net, &request);
+        net.answered_once(std::slice::from_ref(&request)).await;
+        project.transactions_in("mined", 1).await;
+        net.stop_mining().await;
+        net.mine_to(net.height().await + more).await;
+        if gone_for_a_while {
+            net.remake(request.block, &[]).await;
+            orphaned(&project, &request).await;
+            net.assert_answers(&request, 0).await;
+        }
+        net.remake(request.block, &[(request.block, &raw)]).await;
+        net.go_on_mining().await;
+        net.answered_once(std::slice::from_ref(&request)).await;
+        net.anvil("anvil_mine", [70]).await;
+        project.request_in(request.id, "final").await;
+        net.assert_answers(&request, 1).await;
+        println!("{more} blocks more, gone for a while: {gone_for_a_while}: answered once");
+    }
+}
+
 /// The daemon is down while the chain is reorganised, deeper than the last head that it saw.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reorg_that_happened_while_the_daemon_was_down_is_noticed_at_the_start() {
@@ -175,7 +203,7 @@ fn lagging(newest: u64, method: &str, params: &serde_json::Value) -> Act {
 }
 
 /// Waits until the watcher has looked so often.
-async fn passes(proxy: &Proxy, count: usize) {
+pub async fn passes(proxy: &Proxy, count: usize) {
     let looks = || proxy.calls("eth_getLogs").len();
     let before = looks();
     wait_until(format!("{count} looks"), SOON, async || {

@@ -29,6 +29,7 @@ use super::{Chain, Head, text};
 use crate::fault::{Classify as _, Fault, Result};
 use crate::health::Health;
 use crate::ledger::{Allowed, Ledger, Tx};
+use crate::private;
 use reconcile::needs_rank;
 use terms::Terms;
 use trouble::Troubles;
@@ -110,7 +111,7 @@ impl Sender {
     /// The sender's place, if no other process has it.
     pub fn try_place(chain: &Chain, ledger: &Ledger, artifacts: &Path, health: &Arc<Health>) -> Result<Option<Self>> {
         let path = artifacts.join(format!("sender-{}.lock", text(chain.account().wallet_address())));
-        let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display())).stop()?;
+        let lock = private::create_file(&path).with_context(|| format!("cannot write {}", path.display())).stop()?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),

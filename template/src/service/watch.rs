@@ -1,0 +1,111 @@
+//! The loops that look at the chain for work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Daemon;
+use crate::chain::wake::News;
+use crate::fault::Result;
+use crate::supervise::Failing;
+
+impl Daemon {
+    pub(super) async fn watch_requests(self: Arc<Self>) -> Result<()> {
+        let every = self.config.polling.inference;
+        let daemon = self.clone();
+        self.repeat("rpc", every, &self.wake.requests, move || daemon.clone().see_requests()).await
+    }
+
+    async fn see_requests(self: Arc<Self>) -> Result<()> {
+        let head = self.chain.head().await?;
+        if self.chain.follow(&self.ledger, head).await? {
+            self.wake.challenges.notify_one();
+        }
+        let seen = self.chain.watch_requests(&self.ledger, head).await?;
+        let expired = self.ledger.expire_requests(head.time).await?;
+        if expired > 0 {
+            tracing::warn!(expired, "requests ran out of time before they were answered");
+        }
+        if seen > 0 {
+            tracing::info!(new = seen, "requests seen");
+            self.wake.infer.notify_one();
+            self.wake.send.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Reads what an absence left, beside the watchers: no new request waits for it.
+    pub(super) async fn catch_up(self: Arc<Self>) -> Result<()> {
+        let every = self.config.polling.inference;
+        let daemon = self.clone();
+        self.repeat("catch-up", every, &self.wake.catch_up, move || daemon.clone().read_gap()).await
+    }
+
+    async fn read_gap(self: Arc<Self>) -> Result<()> {
+        if self.chain.catch_up(&self.ledger).await? {
+            self.wake.catch_up.notify_one();
+        }
+        Ok(())
+    }
+
+    pub(super) async fn watch_challenges(self: Arc<Self>) -> Result<()> {
+        let every = self.config.polling.proof;
+        let daemon = self.clone();
+        self.repeat("challenges", every, &self.wake.challenges, move || daemon.clone().see_challenges()).await
+    }
+
+    async fn see_challenges(self: Arc<Self>) -> Result<()> {
+        let head = self.chain.head().await?;
+        if self.chain.follow(&self.ledger, head).await? {
+            self.wake.requests.notify_one();
+        }
+        let seen = self.chain.watch_challenges(&self.ledger, head).await?;
+        if seen > 0 {
+            tracing::info!(new = seen, "proof requests seen");
+            self.wake.prove.notify_one();
+            self.wake.send.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Wakes the watchers when the WebSocket tells of something, where one is configured.
+    pub(super) async fn listen(self: Arc<Self>) -> Result<()> {
+        let Some(listener) = self.chain.listener() else {
+            self.stop.cancelled().await;
+            return Ok(());
+        };
+        let tell = |news| match news {
+            News::Requests => self.wake.requests.notify_one(),
+            News::Challenges => self.wake.challenges.notify_one(),
+        };
+        tokio::select! {
+            never = listener.listen(tell) => match never {},
+            () = self.stop.cancelled() => Ok(()),
+        }
+    }
+
+    /// Runs `pass` every so often, and when it is woken, until the stop; says so once a minute while it fails.
+    async fn repeat<F: Future<Output = Result<()>>>(
+        &self,
+        part: &'static str,
+        every: Duration,
+        wake: &Notify,
+        pass: impl Fn() -> F,
+    ) -> Result<()> {
+        let mut failing = Failing::default();
+        while !self.stop.is_cancelled() {
+            let outcome = tokio::select! {
+                outcome = pass() => outcome,
+                () = self.stop.cancelled() => return Ok(()),
+            };
+            let failed = failing.judge(&self.health, part, outcome)?;
+            tokio::select! {
+                () = wake.notified(), if failed.is_none() => {}
+                () = tokio::time::sleep(failed.unwrap_or(every)) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+}
