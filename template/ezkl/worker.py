@@ -1,9 +1,10 @@
 """EZKL in a process of its own: one JSON object a line in, one out.
 
     {"id": 1, "call": "gen_witness", "args": {"data": "...", "model": "model.ezkl"}}
-    {"id": 1, "value": {...}}     or     {"id": 1, "error": "...", "passing": false}
+    {"id": 1, "value": true}     or     {"id": 1, "error": "...", "passing": false}
 
-The daemon starts it with `--nice N`, and EZKL's thread count in RAYON_NUM_THREADS. It dies with the daemon.
+The daemon starts it with `--nice N`, `--memory-mb N` where memory is limited, and EZKL's thread count in RAYON_NUM_THREADS.
+It dies with the daemon.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import inspect
 import json
 import os
 import re
+import resource
 import signal
 import sys
 
@@ -30,7 +32,7 @@ CALLS = {
     "verify",
 }
 PR_SET_PDEATHSIG = 1
-MACHINE_ERRORS = {errno.EIO, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC, errno.EDQUOT}
+MACHINE_ERRORS = {errno.EAGAIN, errno.EIO, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC, errno.EDQUOT}
 
 
 def die_with_parent():
@@ -40,6 +42,14 @@ def die_with_parent():
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the daemon was gone before the worker had started")
+
+
+def limit(memory_mb):
+    """No core dumps, which would hold the model; and a bound to heap and private mappings, past which allocating fails."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory_mb:
+        # RLIMIT_DATA counts what is allocated. RLIMIT_AS would count address space that is only reserved, too.
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
 
 
 def protect_protocol():
@@ -84,12 +94,15 @@ def begin(ezkl, call, args):
 async def answer(ezkl, call, args):
     """The value of a call. Some of EZKL's functions are coroutines, and want the loop before they are called."""
     value = begin(ezkl, call, args)
-    return await value if inspect.isawaitable(value) else value
+    value = await value if inspect.isawaitable(value) else value
+    # Witnesses and proofs are in their files already.
+    return value if isinstance(value, (bool, str)) else None
 
 
 def is_passing(error):
     """Whether the machine said no, and not EZKL: out of memory, too many open files, an I/O error, a full disk."""
-    code = re.search(r"\(os error (\d+)\)", f"{error}")
+    # As Rust displays an error of the machine, and as it writes one for debugging.
+    code = re.search(r"(?:os error|code:) (\d+)", f"{error}")
     return isinstance(error, MemoryError) or bool(code and int(code[1]) in MACHINE_ERRORS)
 
 
@@ -109,10 +122,12 @@ def serve(ezkl, requests, protocol):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--nice", type=int, default=0)
+    parser.add_argument("--memory-mb", type=int, default=0)
     options = parser.parse_args()
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to handle
     os.nice(options.nice)
+    limit(options.memory_mb)
     protocol = protect_protocol()
     try:
         import ezkl

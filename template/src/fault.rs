@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use crate::plain;
+
+/// Characters of a reason. What a provider or a contract says may be long.
+const MAX_TOLD: usize = 2_000;
+
 /// What a failure means for the work in hand.
 #[derive(Debug)]
 pub enum Fault {
@@ -35,9 +40,10 @@ impl Fault {
 }
 
 impl fmt::Display for Fault {
-    /// The whole chain of causes on one line.
+    /// The whole chain of causes on one line, harmless and of a length that can be kept: others have a say in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error())
+        let told = format!("{:#}", self.error());
+        f.write_str(&plain::one_line(&plain::at_most(&told, MAX_TOLD)))
     }
 }
 
@@ -67,5 +73,18 @@ impl<T, E: Into<anyhow::Error>> Classify<T> for std::result::Result<T, E> {
 
     fn stop(self) -> Result<T> {
         self.map_err(|error| Fault::Stop(error.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_harmless_and_short() {
+        let hostile = anyhow::anyhow!("reverted: a\nb\u{1b}[2J{}", "x".repeat(10_000));
+        let told = Fault::Row(hostile).context("cannot send").to_string();
+        assert!(told.starts_with(r"cannot send: reverted: a\nb\u{1b}[2Jxxx"), "{told}");
+        assert!(told.chars().count() < 2_100);
     }
 }

@@ -2,19 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::ezkl::Ezkl;
 use crate::ledger::Ledger;
 
 /// What has to work before the daemon is of use.
 const NEEDED: [&str; 3] = ["model", "rpc", "worker"];
+
+/// Whoever asks how we are does not wait longer for the ledger.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// For so long what it said holds.
+const LEDGER_FRESH: Duration = Duration::from_secs(1);
+
+/// Asked whenever somebody asks us: what is wrong with a part, if anything is.
+type Watched = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// The state of each part: fine, or why not.
 #[derive(Default)]
 pub struct Health {
     parts: Mutex<BTreeMap<&'static str, Result<(), String>>>,
     ledger: OnceLock<Ledger>,
-    ezkl: OnceLock<Ezkl>,
+    /// How it was when it was last asked. Whoever asks us often must not make us write often.
+    ledger_was: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+    watched: Mutex<Vec<(&'static str, Watched)>>,
 }
 
 impl Health {
@@ -28,10 +39,9 @@ impl Health {
         let _ = self.ledger.set(ledger);
     }
 
-    /// From now on the EZKL workers tell how they are.
-    pub fn watch_ezkl(&self, ezkl: Ezkl) {
-        // As above.
-        let _ = self.ezkl.set(ezkl);
+    /// From now on this tells how the part is.
+    pub fn watch(&self, part: &'static str, trouble: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).push((part, Box::new(trouble)));
     }
 
     /// Every part with its state: `ok`, or what is wrong.
@@ -40,14 +50,26 @@ impl Health {
         for part in NEEDED {
             report.entry(part).or_insert_with(|| Err("not started yet".to_owned()));
         }
-        let ledger = match self.ledger.get() {
-            Some(ledger) => ledger.writable().await.map_err(|fault| fault.to_string()),
-            None => Err("not started yet".to_owned()),
-        };
-        report.insert("ledger", ledger);
-        if let Some(ezkl) = self.ezkl.get() {
-            report.insert("worker", ezkl.trouble().map_or(Ok(()), Err));
+        report.insert("ledger", self.ledger_is().await);
+        for (part, trouble) in self.watched.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            report.insert(part, trouble().map_or(Ok(()), Err));
         }
         report
+    }
+
+    async fn ledger_is(&self) -> Result<(), String> {
+        let Some(ledger) = self.ledger.get() else { return Err("not started yet".to_owned()) };
+        let mut was = self.ledger_was.lock().await;
+        if let Some((when, state)) = was.as_ref()
+            && when.elapsed() < LEDGER_FRESH
+        {
+            return state.clone();
+        }
+        let state = match tokio::time::timeout(LEDGER_PATIENCE, ledger.writable()).await {
+            Ok(writable) => writable.map_err(|fault| fault.to_string()),
+            Err(_) => Err(format!("the ledger did not answer within {LEDGER_PATIENCE:?}")),
+        };
+        *was = Some((Instant::now(), state.clone()));
+        state
     }
 }

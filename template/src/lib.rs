@@ -3,16 +3,28 @@
 //! Data flows one way: `chain::watch` writes rows into the `ledger`, `pipeline` works on them, `chain::send` carries
 //! the results to the chain. The ledger is the only queue. The owner of the model edits `hooks`, and nothing else.
 
+// The fuzz targets see the library by the name that others have for it.
+#[cfg(test)]
+extern crate self as nova;
+
 pub mod address;
 pub mod chain;
 pub mod cli;
+pub mod condition;
 pub mod config;
 pub mod context;
 pub mod digest;
+#[cfg(test)]
+mod docs_tests;
 pub mod ezkl;
 pub mod failpoint;
 pub mod fault;
 pub mod features;
+#[cfg(test)]
+mod fuzz_corpus_tests;
+#[cfg(test)]
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz_targets;
 pub mod health;
 pub mod hook_runner;
 pub mod hooks;
@@ -22,7 +34,9 @@ pub mod ledger;
 pub mod model;
 pub mod panics;
 pub mod pipeline;
+pub mod plain;
 pub mod prelude;
+pub mod private;
 pub mod scaler;
 pub mod service;
 pub mod spectral;

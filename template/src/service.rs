@@ -25,6 +25,7 @@ use crate::ledger::{Allowed, Ledger, Request};
 use crate::pipeline::infer::Inferrer;
 use crate::pipeline::predict::{Circuit, Predictor};
 use crate::pipeline::prove::{Prover, Responder};
+use crate::spectral::gateway::Gateway;
 use crate::spectral::plumber::Plumber;
 use crate::spectral::pulse::Pulse;
 use crate::supervise::{Failing, persistently};
@@ -98,17 +99,18 @@ impl Daemon {
         }
         let ezkl = Ezkl::new(&config.ezkl)?;
         version.settings.check_version(&ezkl.version().await?, &version.files.settings)?;
-        health.watch_ezkl(ezkl.clone());
+        let workers = ezkl.clone();
+        health.watch("worker", move || workers.trouble());
         let ledger = Ledger::open(&config.artifacts).await?;
-        let artifacts = config.artifacts.clone();
-        let version = blocking(move || version.keep(&artifacts)).await?;
         let store = Store::open(&config)?;
-        persistently("the witness store", &health, "store", || store.keep_model(&version)).await?;
+        let version = persistently("the witness store", &health, "store", || store.keep_model(&version)).await?;
         let circuit = Circuit { ezkl: ezkl.clone(), version };
         let predictor = Predictor::new(&config, Some(circuit))?;
         health.set("model", Ok(()));
 
         let (plumber, pulse) = spectral(&config);
+        let gateway = Gateway::new(&config.ipfs_gateway);
+        watch_outside(&health, &store, &plumber, &gateway);
         let chain_settings = config.chain.as_ref().ok_or_else(|| Fault::Stop(anyhow!("no chain is configured")))?;
         let chain = persistently("the chain", &health, "rpc", || Chain::connect(chain_settings, &pulse)).await?;
         ledger.identify(&chain.identity()).await?;
@@ -129,8 +131,16 @@ impl Daemon {
                 chain: chain.clone(),
                 store,
                 ledger: ledger.clone(),
+                retries: Arc::default(),
             },
-            responder: Responder { prover, plumber, chain: chain.clone(), ledger: ledger.clone() },
+            responder: Responder {
+                prover,
+                plumber,
+                gateway,
+                chain: chain.clone(),
+                ledger: ledger.clone(),
+                retries: Arc::default(),
+            },
             config,
             chain,
             ledger,
@@ -213,7 +223,11 @@ impl Daemon {
             self.ledger.renew_claims().await?;
             *renewed = Instant::now();
         }
-        if limit == 0 { Ok(Vec::new()) } else { self.ledger.claim_requests(limit).await }
+        // What cannot be saved cannot be proven: it waits in the ledger, and expires there if the store stays as it is.
+        if limit == 0 || !self.inferrer.store.accepts().await {
+            return Ok(Vec::new());
+        }
+        self.ledger.claim_requests(limit).await
     }
 
     async fn infer_all(self: Arc<Self>, requests: Vec<Request>, in_hand: Arc<AtomicUsize>) -> Result<()> {
@@ -315,6 +329,14 @@ pub async fn check_verifier(chain: &Chain, config: &Config) -> Result<()> {
 /// Runs what reads large files where it holds up nothing else.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic))))
+}
+
+/// From now on `/readyz` tells of what others keep from working.
+fn watch_outside(health: &Health, store: &Store, plumber: &Plumber, gateway: &Gateway) {
+    let (store, plumber, gateway) = (store.clone(), plumber.clone(), gateway.clone());
+    health.watch("store", move || store.trouble());
+    health.watch("plumber", move || plumber.trouble());
+    health.watch("gateway", move || gateway.trouble());
 }
 
 /// Plumber and Pulse, as the settings name them.

@@ -1,5 +1,6 @@
 //! What the parts of the daemon do about failures that may pass: wait, say so now and then, try on.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::fault::{Fault, Result};
@@ -44,6 +45,33 @@ impl Failing {
     }
 }
 
+/// Writes into the ledger until it takes it, or a person is needed: a row whose end is not written stays claimed.
+pub async fn insistently<F: Future<Output = Result<()>>>(write: impl Fn() -> F) -> Result<()> {
+    loop {
+        match write().await {
+            // The parts that claim rows say that the ledger does not work.
+            Err(Fault::Retry(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+            written => return written,
+        }
+    }
+}
+
+/// What happens to many rows at once, and is said once a minute.
+#[derive(Debug, Default)]
+pub struct Seldom(Mutex<(Option<Instant>, u64)>);
+
+impl Seldom {
+    /// Has it said the first time, and then once a minute: with how often it has happened since it was last said.
+    pub fn say(&self, say: impl FnOnce(u64)) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.1 += 1;
+        if state.0.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            say(state.1);
+            *state = (Some(Instant::now()), 0);
+        }
+    }
+}
+
 /// Tries until it works or a person is needed: at start, everything outside may be down.
 pub async fn persistently<T, F: Future<Output = Result<T>>>(
     what: &'static str,
@@ -63,5 +91,22 @@ pub async fn persistently<T, F: Future<Output = Result<T>>>(
         if let Some(wait) = failing.judge(health, part, outcome)? {
             tokio::time::sleep(wait).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_often_is_said_once_a_minute_with_how_often() {
+        let (seldom, mut said) = (Seldom::default(), Vec::new());
+        for _ in 0..100 {
+            seldom.say(|times| said.push(times));
+        }
+        assert_eq!(said, [1]);
+        seldom.0.lock().unwrap().0 = Instant::now().checked_sub(SAY_AGAIN);
+        seldom.say(|times| said.push(times));
+        assert_eq!(said, [1, 100]);
     }
 }

@@ -8,10 +8,9 @@ use ethers::signers::{LocalWallet, Signer as _};
 use ethers::types::transaction::eip2718::TypedTransaction;
 use ethers::types::{Address, Bytes, H256, U256};
 use ethers::utils::keccak256;
-use secrecy::ExposeSecret as _;
 
 use super::contracts::{MultiSig, SendMultiSigCall};
-use super::{Client, call_fault, contract_fault, text};
+use super::{Client, call_fault, contract_fault, text, wallet};
 use crate::config;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::spectral::pulse::Pulse;
@@ -33,16 +32,9 @@ impl fmt::Debug for Account {
 }
 
 impl Account {
-    /// The wallet of the private key, and the MultiSig that the settings name or Pulse knows.
+    /// The wallet of the settings, and the MultiSig that the settings name or Pulse knows.
     pub async fn resolve(settings: &config::Chain, client: &Client, pulse: &Pulse) -> Result<Self> {
-        let wallet: LocalWallet = settings
-            .private_key
-            .expose_secret()
-            .trim_start_matches("0x")
-            .parse()
-            // The parser's own error may quote the key.
-            .map_err(|_| Fault::Stop(anyhow!("NOVA_CLI_WALLET_PRIVATE_KEY is not a private key (32 bytes in hex)")))?;
-        let wallet = wallet.with_chain_id(settings.chain_id);
+        let wallet = wallet::open(&settings.wallet_key, settings.chain_id).await?;
         let (named, from) = match &settings.multisig_address {
             Some(named) => (Some(named.clone()), "NOVA_MULTISIG_ADDRESS"),
             None => (pulse.multisig(&text(wallet.address())).await?, "Pulse"),

@@ -9,6 +9,7 @@ pub mod rpc;
 pub mod send;
 pub mod wake;
 mod walk;
+pub mod wallet;
 pub mod watch;
 
 use std::sync::Arc;

@@ -14,6 +14,8 @@ use crate::fault::Fault;
 use crate::features;
 use crate::model::Model;
 use crate::pipeline::predict::Circuit;
+use crate::plain;
+use crate::private;
 use crate::service;
 use crate::witness::Store;
 
@@ -33,7 +35,8 @@ pub struct Options {
 /// How many checks have failed.
 pub async fn doctor(config: Config, mistakes: Option<Mistakes>, options: Options) -> Result<()> {
     let mut report = Report::default();
-    report.line("settings", mistakes.as_ref().map_or(Ok("complete".to_owned()), |mistakes| bail!("{mistakes}")));
+    report
+        .line("settings", mistakes.as_ref().map_or(Ok("complete".to_owned()), |mistakes| Err(mistakes.clone().into())));
     check_model(&config, &options, &mut report).await;
     report.line("artifacts folder", check_artifacts(&config).await);
     // What lies outside needs the settings.
@@ -58,10 +61,13 @@ impl Report {
     fn line(&mut self, name: &str, outcome: Result<String>) {
         self.checks += 1;
         match outcome {
-            Ok(detail) => println!("✓ {name}: {detail}"),
+            Ok(detail) => println!("✓ {name}: {}", plain::one_line(&detail)),
             Err(error) => {
                 self.failed += 1;
-                println!("✗ {name}: {error:#}");
+                // Mistakes in the settings are a list, and quote nothing that is not escaped.
+                let told = format!("{error:#}");
+                let told = if error.is::<Mistakes>() { told.into() } else { plain::one_line(&told) };
+                println!("✗ {name}: {told}");
             }
         }
     }
@@ -91,7 +97,7 @@ async fn check_prover(config: &Config, options: &Options) -> Result<String> {
     let predictor = super::predict::with_circuit(config).await?;
     let Circuit { ezkl, version } = predictor.circuit().context("EZKL's model files are missing")?;
     let input = predictor.model_input("sample", "", features::row(&features::load(&sample)?, 0)?).await?;
-    let folder = tempfile::tempdir()?;
+    let folder = ezkl.scratch().folder()?;
     let start = Instant::now();
     ezkl.prove_input(&version.files, &input.flat(), folder.path()).await?;
     Ok(format!("a row of the sample was proved and verified in {:.1} s", start.elapsed().as_secs_f64()))
@@ -131,11 +137,15 @@ async fn check_path(config: &Config, options: &Options) -> Result<String> {
 }
 
 async fn check_artifacts(config: &Config) -> Result<String> {
-    std::fs::create_dir_all(&config.artifacts)
+    private::create_own_folder(&config.artifacts)
         .and_then(|()| tempfile::tempfile_in(&config.artifacts).map(drop))
         .with_context(|| format!("{} must be writable (NOVA_ARTIFACTS_PATH)", config.artifacts.display()))?;
     Store::open(config)?.check().await?;
-    Ok(format!("{} is writable, and the witness store gives back what it is given", config.artifacts.display()))
+    let folder = config.artifacts.display();
+    let open = private::open_to_others(&config.artifacts)?
+        .map(|_| format!("; others may look into the folder (its files are private): `chmod 700 {folder}` closes it"));
+    let works = "is writable, and the witness store gives back what it is given";
+    Ok(format!("{folder} {works}{}", open.unwrap_or_default()))
 }
 
 async fn check_plumber(config: &Config) -> Result<String> {
@@ -149,6 +159,7 @@ async fn check_plumber(config: &Config) -> Result<String> {
 }
 
 async fn check_chain(config: &Config, report: &mut Report) {
+    report.line("wallet key", check_key(config).await);
     report.line("RPC", check_rpc(config).await);
     match connect(config).await {
         Err(error) => report.line("contracts and modeler", Err(error)),
@@ -163,6 +174,11 @@ async fn check_chain(config: &Config, report: &mut Report) {
             }
         }
     }
+}
+
+async fn check_key(config: &Config) -> Result<String> {
+    let settings = config.chain.as_ref().context("no chain is configured")?;
+    Ok(chain::wallet::describe(&settings.wallet_key).await?)
 }
 
 /// Every endpoint by itself: one that fails over silently is one less than you think.

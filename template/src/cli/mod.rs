@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Sources;
 use crate::config::{Config, Need};
+use crate::plain;
 
 /// Answers inference requests on chain with your model, and proves any answer later.
 ///
@@ -128,7 +129,7 @@ pub async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("nova: {error:#}");
+            eprintln!("nova: {}", plain::one_line(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -6,6 +6,7 @@ use comfy_table::{Table, presets};
 
 use crate::config::Config;
 use crate::ledger::{Ledger, Status};
+use crate::plain;
 
 #[derive(Args)]
 pub struct Options {
@@ -82,9 +83,9 @@ fn number(value: Option<f64>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
-/// What came from outside may hold control characters: a terminal must not obey them.
+/// What came from outside: a terminal must not obey it.
 fn printable(text: Option<&str>) -> String {
-    text.unwrap_or_default().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    plain::one_line(text.unwrap_or_default()).into_owned()
 }
 
 /// Brings back what failed.

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use super::Network;
 use super::mistakes::Mistake;
+use super::secrets::too_open;
 use super::variables::{self, IfUnset, VARIABLES, Variable};
 
 /// What `Config::load` reads.
@@ -51,15 +52,29 @@ pub struct Layers {
     pub warnings: Vec<String>,
     /// `AWS_*` variables of `.env` that the environment does not have.
     pub aws: Vec<(String, SecretString)>,
+    /// Where S3 is, if not at Amazon's: variables and what they say.
+    pub aws_endpoints: Vec<(String, String)>,
 }
 
 impl Layers {
     /// Reads `nova.toml`, `.env`, the environment and the flags.
     pub fn read(sources: &Sources) -> Self {
-        let mut layers = Self { given: Figment::new(), mistakes: Vec::new(), warnings: Vec::new(), aws: Vec::new() };
+        let mut layers = Self {
+            given: Figment::new(),
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+            aws: Vec::new(),
+            aws_endpoints: Vec::new(),
+        };
         let toml = read_toml(&sources.toml, &mut layers.mistakes);
         let dotenv = read_dotenv(&sources.dotenv, &mut layers.mistakes);
+        let set = toml.iter().filter(|(_, value)| !is_empty(value)).map(|(key, _)| key.as_str());
+        layers.mistakes.extend(secrets_seen_by_others(&sources.toml, set));
+        let set = dotenv.iter().filter(|(_, text)| !text.trim().is_empty()).map(|(name, _)| name.as_str());
+        layers.mistakes.extend(secrets_seen_by_others(&sources.dotenv, set));
         layers.aws = aws(&dotenv, &sources.env);
+        let everywhere = dotenv.iter().chain(&sources.env);
+        layers.aws_endpoints = everywhere.filter(|(name, _)| is_endpoint(name)).cloned().collect();
         let dotenv_name = sources.dotenv.display().to_string();
         let toml = Layer { origin: sources.toml.display().to_string(), keys: true, values: toml };
         layers.given = Figment::from(toml)
@@ -236,6 +251,27 @@ fn read_dotenv(path: &Path, mistakes: &mut Vec<Mistake>) -> Vec<(String, String)
     }
     values
 }
+
+/// A file that holds a secret and that others may read. Without secrets it may be read by anybody.
+fn secrets_seen_by_others<'a>(path: &Path, set: impl Iterator<Item = &'a str>) -> Option<Mistake> {
+    let is_secret = |name: &&str| {
+        OF_AWS.contains(name)
+            || VARIABLES.iter().any(|variable| variable.secret && (variable.name == *name || variable.key() == *name))
+    };
+    let secrets: Vec<_> = set.filter(is_secret).collect();
+    if secrets.is_empty() {
+        return None;
+    }
+    too_open(path).map(|wrong| Mistake(format!("{} holds {}: {wrong}", path.display(), secrets.join(", "))))
+}
+
+/// Where S3 and its tokens are. The metadata of a machine in Amazon's cloud are on that machine.
+fn is_endpoint(name: &str) -> bool {
+    name.starts_with("AWS_") && name.contains("ENDPOINT") && !name.contains("METADATA")
+}
+
+/// What of `AWS_*` is secret.
+const OF_AWS: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// S3's credentials may be in `.env`, whose variables are not in this process's environment.
 fn aws(dotenv: &[(String, String)], env: &[(String, String)]) -> Vec<(String, SecretString)> {

@@ -11,7 +11,7 @@ use super::layers::Layers;
 use super::reader::{self, Reader};
 use super::{
     Chain, Config, Ezkl, FeatureSource, Finality, Inference, InferenceEncoding, InferenceSource, Log, LogFormat,
-    ModelFiles, Need, Network, Polling, Storage,
+    ModelFiles, Need, Network, Polling, Storage, WalletKey,
 };
 
 pub use super::layers::Sources;
@@ -35,6 +35,9 @@ const LEVELS: &[(&str, LevelFilter)] = &[
     ("OFF", LevelFilter::OFF),
 ];
 
+/// Python with the wheel alone needs about half of it.
+const LEAST_MEMORY_MB: u64 = 128;
+
 impl Config {
     /// Reads and checks every setting; everything that is wrong comes back at once.
     pub fn load(sources: &Sources, need: Need) -> Result<Self, Mistakes> {
@@ -44,6 +47,7 @@ impl Config {
         let mut reader = Reader::new(layers.on(Network::ArbitrumOne), mistakes);
         let network = reader.choice("NOVA_NETWORK", NETWORKS);
         let mut reader = Reader::new(layers.on(network), reader.mistakes);
+        reader.allow_insecure = reader.boolean("NOVA_ALLOW_INSECURE_HTTP");
 
         let config = Self::read(&mut reader, network, need, sources.project(), layers);
         if reader.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(reader.mistakes)) }
@@ -62,7 +66,7 @@ impl Config {
             log: log(reader),
             model_files: model_files(reader),
             artifacts: reader.path("NOVA_ARTIFACTS_PATH"),
-            storage: storage(reader),
+            storage: storage(reader, &layers),
             inference,
             ezkl: ezkl(reader, project),
             polling: Polling {
@@ -73,9 +77,9 @@ impl Config {
             submit_inferences: reader.boolean("NOVA_INFERENCE_SUBMISSION_ENABLED"),
             submit_proofs: reader.boolean("NOVA_PROOF_SUBMISSION_ENABLED"),
             http_address: reader.parsed("NOVA_HTTP_ADDRESS", SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-            plumber_host: reader.url("NOVA_PLUMBER_HOST"),
-            pulse_host: reader.url("NOVA_PULSE_HOST"),
-            ipfs_gateway: reader.url("NOVA_IPFS_GATEWAY"),
+            plumber_host: reader.service_url("NOVA_PLUMBER_HOST"),
+            pulse_host: reader.service_url("NOVA_PULSE_HOST"),
+            ipfs_gateway: reader.service_url("NOVA_IPFS_GATEWAY"),
             spectral_api_key,
             chain: chain(reader, network, need),
             aws: layers.aws,
@@ -132,12 +136,15 @@ fn model_files(reader: &mut Reader) -> ModelFiles {
     }
 }
 
-fn storage(reader: &mut Reader) -> Storage {
+fn storage(reader: &mut Reader, layers: &Layers) -> Storage {
     let s3 = reader.choice("NOVA_STORAGE_PROVIDER", &[("local", false), ("s3", true)]);
     if !s3 {
         return Storage::Local;
     }
     require(reader, "NOVA_S3_BUCKET", "NOVA_STORAGE_PROVIDER is s3");
+    for (name, url) in layers.aws_endpoints.iter().filter(|(_, url)| !reader.allow_insecure && !reader::is_safe(url)) {
+        reader.mistakes.push(reader::unencrypted(name, &format!("{url:?}")));
+    }
     Storage::S3 {
         bucket: reader.text("NOVA_S3_BUCKET").unwrap_or_default(),
         prefix: reader.text("NOVA_S3_PATH_PREFIX").unwrap_or_default(),
@@ -175,6 +182,7 @@ fn ezkl(reader: &mut Reader, project: &Path) -> Ezkl {
         prover_threads: reader.whole_option("NOVA_PROVER_THREADS", 1).unwrap_or((cores / 2).max(1)),
         witness_timeout: reader.seconds("NOVA_WITNESS_TIMEOUT"),
         prove_timeout: reader.seconds("NOVA_PROVE_TIMEOUT"),
+        memory_mb: reader.whole_option("NOVA_PROVER_MEMORY_MB", LEAST_MEMORY_MB),
     }
 }
 
@@ -188,7 +196,7 @@ fn python_of(project: &Path) -> PathBuf {
 fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
     let needed = need >= Need::Chain;
     let rpc_urls = rpc_urls(reader, network, needed);
-    let private_key = secret(reader, "NOVA_CLI_WALLET_PRIVATE_KEY", needed, reader::private_key);
+    let wallet_key = reader.wallet_key(needed);
     if needed {
         let why = match network {
             Network::ArbitrumOne => "",
@@ -208,10 +216,10 @@ fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
     }
     let chain = Chain {
         rpc_urls: rpc_urls.clone().unwrap_or_default(),
-        rpc_ws_url: reader.option("NOVA_RPC_WS_URL", |text| reader::url(text, &["ws", "wss"])).map(SecretString::from),
+        rpc_ws_url: rpc_ws_url(reader),
         chain_id: reader.whole("NOVA_CHAIN_ID", 1),
         challenge_address: challenge_address.clone().unwrap_or_default(),
-        private_key: private_key.clone().unwrap_or_default(),
+        wallet_key: wallet_key.clone().unwrap_or(WalletKey::Raw(SecretString::default())),
         multisig_address: reader.address("NOVA_MULTISIG_ADDRESS"),
         proof_registry_address: reader.address("NOVA_PROOF_REGISTRY_ADDRESS"),
         verifier_address: reader.address("NOVA_VERIFIER_ADDRESS"),
@@ -232,7 +240,7 @@ fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
         max_proofs_per_day: reader.whole("NOVA_MAX_PROOFS_PER_DAY", 0),
         min_balance_eth: reader.number("NOVA_MIN_BALANCE_ETH"),
     };
-    (rpc_urls.is_some() && private_key.is_some() && challenge_address.is_some()).then_some(chain)
+    (rpc_urls.is_some() && wallet_key.is_some() && challenge_address.is_some()).then_some(chain)
 }
 
 fn finality(reader: &mut Reader) -> Finality {
@@ -250,7 +258,12 @@ fn rpc_urls(reader: &mut Reader, network: Network, needed: bool) -> Option<Vec<S
         let mut urls = Vec::new();
         for (at, text) in list.split(',').map(str::trim).enumerate() {
             match reader::url(text, &["http", "https"]) {
-                Some(url) => urls.push(SecretString::from(url)),
+                Some(url) => {
+                    if !reader.allow_insecure && !reader::is_safe(&url) {
+                        reader.unsafe_url("NOVA_RPC_URLS", &format!("a URL at place {} (not shown)", at + 1));
+                    }
+                    urls.push(SecretString::from(url));
+                }
                 None => {
                     let found = format!("no URL at place {} (not shown)", at + 1);
                     reader.wrong("NOVA_RPC_URLS", &found);
@@ -265,7 +278,7 @@ fn rpc_urls(reader: &mut Reader, network: Network, needed: bool) -> Option<Vec<S
         }
         return None;
     }
-    let host = reader.url("NOVA_ALCHEMY_HOST");
+    let host = reader.service_url("NOVA_ALCHEMY_HOST");
     let file = reader.text("NOVA_ALCHEMY_API_KEY_FILE");
     if needed && file.is_none() && reader.text("NOVA_ALCHEMY_API_KEY").is_none() {
         reader.missing("NOVA_ALCHEMY_API_KEY", "neither is its …_FILE, nor NOVA_RPC_URLS");
@@ -273,6 +286,14 @@ fn rpc_urls(reader: &mut Reader, network: Network, needed: bool) -> Option<Vec<S
     let key = reader.secret("NOVA_ALCHEMY_API_KEY", reader::path_key)?;
     let url = format!("{host}/v2/{}", key.expose_secret());
     Some(vec![SecretString::from(url)])
+}
+
+fn rpc_ws_url(reader: &mut Reader) -> Option<SecretString> {
+    let url = reader.option("NOVA_RPC_WS_URL", |text| reader::url(text, &["ws", "wss"]))?;
+    if !reader.allow_insecure && !reader::is_safe(&url) {
+        reader.unsafe_url("NOVA_RPC_WS_URL", "a URL (not shown)");
+    }
+    Some(SecretString::from(url))
 }
 
 /// What is not wrong and hardly meant.

@@ -1,6 +1,9 @@
 //! Every test loads from a folder of its own and from an environment that it makes up.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
+use crate::private;
 
 /// anvil's first public test key.
 const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
@@ -37,7 +40,14 @@ impl Setup {
     }
 
     fn file(self, name: &str, text: &str) -> Self {
-        std::fs::write(self.folder.path().join(name), text).unwrap();
+        private::write_synced(&self.folder.path().join(name), text.as_bytes()).unwrap();
+        self
+    }
+
+    /// Lets everybody read a file.
+    fn opened(self, name: &str) -> Self {
+        let path = self.folder.path().join(name);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
         self
     }
 
@@ -56,6 +66,13 @@ impl Setup {
         let folder = format!("{}/", self.folder.path().display());
         let mistakes = self.load(need).expect_err("nothing was found wrong");
         mistakes.to_string().replace(&folder, "")
+    }
+}
+
+fn raw_key(chain: &Chain) -> &str {
+    match &chain.wallet_key {
+        WalletKey::Raw(key) => key.expose_secret(),
+        WalletKey::Keystore { .. } => panic!("it is a keystore"),
     }
 }
 
@@ -166,7 +183,7 @@ fn rpc_urls_win_over_alchemy() {
     let setup = Setup::complete().and("NOVA_RPC_URLS", "http://127.0.0.1:8545/, https://b.example/k");
     let urls: Vec<_> = chain(&setup).rpc_urls.iter().map(|url| url.expose_secret().to_string()).collect();
     assert_eq!(urls, ["http://127.0.0.1:8545", "https://b.example/k"]);
-    let list = Setup::complete().file("nova.toml", r#"rpc_urls = ["http://a.example", "http://b.example"]"#);
+    let list = Setup::complete().file("nova.toml", r#"rpc_urls = ["https://a.example", "https://b.example"]"#);
     assert_eq!(chain(&list).rpc_urls.len(), 2);
 }
 
@@ -301,7 +318,7 @@ fn a_private_key_is_checked_and_never_shown() {
     }
     let prefixed = format!("0x{}", KEY.to_ascii_uppercase());
     let setup = Setup::complete().and("NOVA_CLI_WALLET_PRIVATE_KEY", &prefixed);
-    assert_eq!(chain(&setup).private_key.expose_secret(), KEY);
+    assert_eq!(raw_key(&chain(&setup)), KEY);
 }
 
 #[test]
@@ -316,7 +333,7 @@ fn secrets_come_from_files_too() {
     let config = setup.load(Need::Chain).unwrap();
     assert_eq!(config.spectral_api_key.unwrap().expose_secret(), "def");
     let chain = config.chain.unwrap();
-    assert_eq!(chain.private_key.expose_secret(), KEY);
+    assert_eq!(raw_key(&chain), KEY);
     assert!(chain.rpc_urls[0].expose_secret().ends_with("/v2/abc"));
 
     let setup = setup
@@ -354,5 +371,102 @@ fn debug_of_the_settings_shows_no_secret() {
     let shown = format!("{config:?}");
     for secret in ["spectral-secret", "alchemy-secret", KEY, "aws-secret"] {
         assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+#[test]
+fn a_keystore_takes_the_place_of_a_raw_key() {
+    let without_key = || {
+        let mut setup = Setup::complete();
+        setup.env.retain(|(name, _)| name != "NOVA_CLI_WALLET_PRIVATE_KEY");
+        setup
+            .file("key.json", r#"{"version": 3, "crypto": {}}"#)
+            .file("password", " two words \n")
+            .file("other.json", "{}")
+    };
+    let setup = without_key();
+    let path = |setup: &Setup, name: &str| setup.folder.path().join(name).display().to_string();
+    let (keystore, password) = (path(&setup, "key.json"), path(&setup, "password"));
+    let setup =
+        setup.and("NOVA_CLI_WALLET_KEYSTORE", &keystore).and("NOVA_CLI_WALLET_KEYSTORE_PASSWORD_FILE", &password);
+    let WalletKey::Keystore { file, password } = chain(&setup).wallet_key else { panic!("no keystore") };
+    assert_eq!(file, Path::new(&keystore));
+    assert_eq!(password.expose_secret(), " two words ", "all but the end of the line is the password");
+
+    let both = setup.and("NOVA_CLI_WALLET_PRIVATE_KEY", KEY).mistakes(Need::Chain);
+    assert!(both.contains("NOVA_CLI_WALLET_PRIVATE_KEY in the environment and NOVA_CLI_WALLET_KEYSTORE in"), "{both}");
+    assert!(both.contains("both are set, expected only one") && !both.contains(KEY), "{both}");
+
+    let setup = without_key();
+    let other = path(&setup, "other.json");
+    let mistakes = setup.and("NOVA_CLI_WALLET_KEYSTORE", &other).mistakes(Need::Chain);
+    assert!(
+        mistakes.contains("other.json\", which is none, expected a keystore file of geth's version 3"),
+        "{mistakes}"
+    );
+    let missing = "NOVA_CLI_WALLET_KEYSTORE_PASSWORD_FILE is not set (NOVA_CLI_WALLET_KEYSTORE is set)";
+    assert!(mistakes.contains(missing), "{mistakes}");
+
+    let setup = without_key();
+    let password = path(&setup, "password");
+    let mistakes = setup.and("NOVA_CLI_WALLET_KEYSTORE_PASSWORD_FILE", &password).mistakes(Need::Chain);
+    assert!(mistakes.contains("opens nothing: NOVA_CLI_WALLET_KEYSTORE is not set"), "{mistakes}");
+    assert!(mistakes.contains("NOVA_CLI_WALLET_PRIVATE_KEY is not set (neither is its …_FILE, nor"), "{mistakes}");
+}
+
+#[test]
+fn files_of_secrets_that_others_may_read_are_refused() {
+    let setup = Setup::complete().file("key", KEY).opened("key");
+    let key = setup.folder.path().join("key").display().to_string();
+    let mut setup = setup.and("NOVA_CLI_WALLET_PRIVATE_KEY_FILE", &key);
+    setup.env.retain(|(name, _)| name != "NOVA_CLI_WALLET_PRIVATE_KEY");
+    let mistakes = setup.mistakes(Need::Chain);
+    assert!(mistakes.contains("may read key (its mode is 0644): run `chmod 600 key`"), "{mistakes}");
+
+    let dotenv = Setup::complete().file(".env", "NOVA_GAS=5\nNOVA_SPECTRAL_API_KEY=tell-nobody").opened(".env");
+    let mistakes = dotenv.mistakes(Need::Offline);
+    assert!(mistakes.contains(".env holds NOVA_SPECTRAL_API_KEY: others than its owner may read .env"), "{mistakes}");
+    assert!(mistakes.contains("`chmod 600 .env`") && !mistakes.contains("tell-nobody"), "{mistakes}");
+    let toml = Setup::complete().file("nova.toml", "rpc_urls = 'https://x.example/key'").opened("nova.toml");
+    assert!(toml.mistakes(Need::Offline).contains("nova.toml holds rpc_urls: others"));
+    let aws = Setup::complete().file(".env", "AWS_SECRET_ACCESS_KEY=tell-nobody").opened(".env");
+    assert!(aws.mistakes(Need::Offline).contains(".env holds AWS_SECRET_ACCESS_KEY: others"));
+
+    // Where no secret is in it, anybody may read it.
+    let open = Setup::complete().file(".env", "NOVA_GAS=5\nNOVA_SPECTRAL_API_KEY=").opened(".env");
+    assert_eq!(chain(&open.file("nova.toml", "gas = 4").opened("nova.toml")).gas, Some(5));
+}
+
+#[test]
+fn what_is_not_encrypted_is_for_this_machine_only() {
+    let insecure = || {
+        Setup::complete()
+            .and("NOVA_PLUMBER_HOST", "http://plumber.example")
+            .and("NOVA_PULSE_HOST", "http://10.0.0.5:8080")
+            .and("NOVA_IPFS_GATEWAY", "http://127.0.0.1@evil.example")
+            .and("NOVA_RPC_URLS", "https://a.example/k, http://tell-nobody.example/k")
+            .and("NOVA_RPC_WS_URL", "ws://tell-nobody.example/k")
+            .and("NOVA_STORAGE_PROVIDER", "s3")
+            .and("NOVA_S3_BUCKET", "bucket")
+            .and("AWS_ENDPOINT_URL", "http://minio:9000")
+    };
+    let mistakes = insecure().mistakes(Need::Chain);
+    for name in ["PLUMBER_HOST", "PULSE_HOST", "IPFS_GATEWAY", "RPC_URLS", "RPC_WS_URL"] {
+        let found = mistakes.lines().find(|line| line.contains(&format!("NOVA_{name} in the environment: found")));
+        assert!(found.is_some_and(|line| line.contains("which is reached without TLS")), "{name}: {mistakes}");
+    }
+    assert!(
+        mistakes.contains("AWS_ENDPOINT_URL: found \"http://minio:9000\", which is reached without TLS"),
+        "{mistakes}"
+    );
+    assert!(mistakes.contains("a URL at place 2 (not shown)") && !mistakes.contains("tell-nobody"), "{mistakes}");
+    assert_eq!(mistakes.lines().count(), 7, "{mistakes}");
+    insecure().and("NOVA_ALLOW_INSECURE_HTTP", "True").load(Need::Chain).unwrap();
+
+    for here in ["http://localhost:1", "http://127.0.0.2:1", "http://[::1]:1", "http://plumber.localhost"] {
+        Setup::complete().and("NOVA_PLUMBER_HOST", here).load(Need::Chain).unwrap();
+    }
+    for elsewhere in ["http://127.0.0.1.example", "http://localhost.example", "http://0.0.0.0:1", "http://[::2]"] {
+        Setup::complete().and("NOVA_PLUMBER_HOST", elsewhere).mistakes(Need::Chain);
     }
 }

@@ -4,6 +4,7 @@ mod layers;
 pub mod load;
 mod mistakes;
 mod reader;
+mod secrets;
 pub mod variables;
 
 pub use load::{Mistake, Mistakes, Sources};
@@ -148,6 +149,8 @@ pub struct Ezkl {
     pub prover_threads: usize,
     pub witness_timeout: Duration,
     pub prove_timeout: Duration,
+    /// Megabytes of memory that a worker process may use. `None`: no limit.
+    pub memory_mb: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -155,6 +158,15 @@ pub struct Polling {
     pub enabled: bool,
     pub inference: Duration,
     pub proof: Duration,
+}
+
+/// The key of the wallet that signs.
+#[derive(Debug, Clone)]
+pub enum WalletKey {
+    /// 64 hex digits.
+    Raw(SecretString),
+    /// A keystore of geth's version 3, and what opens it.
+    Keystore { file: PathBuf, password: SecretString },
 }
 
 /// Which blocks no reorg takes back.
@@ -178,7 +190,7 @@ pub struct Chain {
     pub chain_id: u64,
     /// The Competition contract.
     pub challenge_address: String,
-    pub private_key: SecretString,
+    pub wallet_key: WalletKey,
     /// `None`: asked of Pulse.
     pub multisig_address: Option<String>,
     pub proof_registry_address: Option<String>,

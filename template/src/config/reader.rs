@@ -1,16 +1,15 @@
 //! Reads settings out of the layers. A wrong one is written down and a stand-in returned, so that reading goes on and
 //! all mistakes come out at once; whoever asks for the mistakes at the end must not use the stand-ins.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use figment::{Figment, Profile};
-use secrecy::{ExposeSecret, SecretString};
-
 use super::mistakes::Mistake;
 use super::variables::Variable;
 use crate::address::is_address;
+use figment::{Figment, Profile};
 
 /// More seconds than any setting needs; what is above could overflow the clock's arithmetic.
 const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
@@ -18,11 +17,13 @@ const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
 pub struct Reader {
     layers: Figment,
     pub mistakes: Vec<Mistake>,
+    /// Hosts other than this machine may be reached without TLS.
+    pub allow_insecure: bool,
 }
 
 impl Reader {
     pub fn new(layers: Figment, mistakes: Vec<Mistake>) -> Self {
-        Self { layers, mistakes }
+        Self { layers, mistakes, allow_insecure: false }
     }
 
     /// What is set, defaults included.
@@ -147,43 +148,28 @@ impl Reader {
         self.value(name, String::new(), |text| url(text, &["http", "https"]))
     }
 
-    pub fn address(&mut self, name: &str) -> Option<String> {
-        self.option(name, |text| is_address(text).then(|| text.to_string()))
+    /// The URL of a service: what is sent there, and what comes back, must not be read or changed on the way.
+    pub fn service_url(&mut self, name: &str) -> String {
+        let url = self.url(name);
+        if !url.is_empty() && !self.allow_insecure && !is_safe(&url) {
+            self.unsafe_url(name, &shown(&url));
+        }
+        url
     }
 
-    /// A secret, from the variable or from the file that `NAME_FILE` points to. `read` checks it and gives its usual form.
-    pub fn secret(&mut self, name: &str, read: impl FnOnce(&str) -> Option<String>) -> Option<SecretString> {
-        let file_name = format!("{name}_FILE");
-        let Some(path) = self.text(&file_name) else {
-            return self.option(name, |text| read(text).map(SecretString::from));
-        };
-        if self.text(name).is_some() {
-            let (one, other) = (self.origin(name), self.origin(&file_name));
-            self.contradiction(format!("{one} and {other}: both are set, expected only one"));
-            return None;
-        }
-        match std::fs::read_to_string(&path).map(SecretString::from) {
-            Err(error) => {
-                self.wrong(&file_name, &format!("{path:?}, which cannot be read: {error}"));
-                None
-            }
-            Ok(text) => {
-                let text = text.expose_secret().trim();
-                let secret = read(text).map(SecretString::from);
-                if secret.is_none() {
-                    let origin = self.origin(&file_name);
-                    let expected = variable(name).expected;
-                    let found = hidden(text);
-                    self.mistakes.push(Mistake(format!("{origin}: found {found} in {path:?}, expected {expected}")));
-                }
-                secret
-            }
-        }
+    /// Writes down that a URL is neither encrypted nor of this machine; `found` must not show a secret.
+    pub fn unsafe_url(&mut self, name: &str, found: &str) {
+        let origin = self.origin(name);
+        self.mistakes.push(unencrypted(&origin, found));
+    }
+
+    pub fn address(&mut self, name: &str) -> Option<String> {
+        self.option(name, |text| is_address(text).then(|| text.to_string()))
     }
 }
 
 /// The table's row. That it is there is the caller's word: names are literals of this crate.
-fn variable(name: &str) -> &'static Variable {
+pub fn variable(name: &str) -> &'static Variable {
     Variable::named(name).unwrap_or_else(|| panic!("{name} is not in the table of settings"))
 }
 
@@ -194,7 +180,7 @@ fn shown(text: &str) -> String {
 }
 
 /// What may be said of a secret that is wrong.
-fn hidden(text: &str) -> String {
+pub fn hidden(text: &str) -> String {
     match text.chars().count() {
         0 => "nothing".to_string(),
         1 => "1 character (not shown)".to_string(),
@@ -218,6 +204,21 @@ pub fn url(text: &str, schemes: &[&str]) -> Option<String> {
     let url = reqwest::Url::parse(text).ok()?;
     let fits = schemes.contains(&url.scheme()) && url.has_host();
     fits.then(|| text.trim_end_matches('/').to_string())
+}
+
+/// Whether nobody between us and the URL's host can read or change what is said: TLS, or a host that is this machine.
+pub fn is_safe(url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let here = host == "localhost" || host.ends_with(".localhost");
+    matches!(url.scheme(), "https" | "wss") || here || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+pub fn unencrypted(origin: &str, found: &str) -> Mistake {
+    Mistake(format!(
+        "{origin}: found {found}, which is reached without TLS: expected https:// (wss://), or \
+         NOVA_ALLOW_INSECURE_HTTP=True where nobody can listen in"
+    ))
 }
 
 /// A private key as 64 hex digits in lower case, if it is one.

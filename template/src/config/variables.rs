@@ -147,6 +147,10 @@ pub const VARIABLES: &[Variable] = &[
         "Private key of the wallet that sends and pays."),
     variable("NOVA_CLI_WALLET_PRIVATE_KEY_FILE", Unset(None), FILE,
         "File that holds the private key, in place of `NOVA_CLI_WALLET_PRIVATE_KEY`."),
+    variable("NOVA_CLI_WALLET_KEYSTORE", Unset(None), "a keystore file of geth's version 3",
+        "Keystore that holds the private key encrypted, in place of `NOVA_CLI_WALLET_PRIVATE_KEY`."),
+    variable("NOVA_CLI_WALLET_KEYSTORE_PASSWORD_FILE", Unset(None), FILE,
+        "File that holds the keystore's password."),
     // Files.
     variable("NOVA_MODEL_FILES_PATH", Is("model_files"), PATH,
         "Folder of the model files."),
@@ -208,6 +212,8 @@ pub const VARIABLES: &[Variable] = &[
         "Seconds a witness may take."),
     variable("NOVA_PROVE_TIMEOUT", Is("3600"), SECONDS,
         "Seconds a proof may take."),
+    variable("NOVA_PROVER_MEMORY_MB", Unset(None), "a whole number, at least 128",
+        "Megabytes of memory that the prover may use (`RLIMIT_DATA`), and as much each witness worker. Unset: no limit."),
     // The chain.
     secret("NOVA_RPC_URLS", Unset(None), "http:// or https:// URLs, separated by commas",
         "JSON-RPC endpoints, tried in order. They win over Alchemy's host and key."),
@@ -258,6 +264,8 @@ pub const VARIABLES: &[Variable] = &[
     variable("NOVA_TX_EXPLORER_URL", Preset, URL,
         "What stands before a transaction's hash in links."),
     // Services.
+    variable("NOVA_ALLOW_INSECURE_HTTP", Is("False"), BOOLEAN,
+        "Allow hosts other than this machine to be reached without TLS: only where nobody can listen in."),
     variable("NOVA_PLUMBER_HOST", Preset, URL,
         "Plumber: features and uploads to IPFS."),
     variable("NOVA_PULSE_HOST", Preset, URL,

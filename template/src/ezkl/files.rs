@@ -1,11 +1,10 @@
 //! The model files as one thing with one digest: what was answered with them must be proven with them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
@@ -19,12 +18,16 @@ pub const SETUP_MANIFEST: &str = "setup.json";
 /// The proof of a row of the sample that `setup` makes: with it a verifier contract can be tried.
 pub const SETUP_PROOF: &str = "setup_proof.json";
 
+/// The digests of a kept copy's files, in the form of `sha256sum`. Its own digest is the model's.
+pub const SUMS: &str = "SHA256SUMS";
+
 /// The model files of one moment, read and checked.
 #[derive(Debug, Clone)]
 pub struct ModelVersion {
-    /// SHA-256 over the names and digests of all files.
+    /// SHA-256 of the names and digests of all files, as `SHA256SUMS` has them.
     pub digest: String,
-    /// SHA-256 of each file, by its standard name.
+    /// SHA-256 of each file: EZKL's and the ONNX model by their standard names, and every other file of the folder, which
+    /// hooks may read, by its path in it.
     pub digests: BTreeMap<String, String>,
     pub files: ModelFiles,
     pub settings: Settings,
@@ -96,8 +99,17 @@ impl ModelVersion {
             digests.insert(name.to_owned(), digest::of_file(path).stop()?);
         }
         check_setup(&files.folder, &digests)?;
+        for name in companions(files).stop()? {
+            let digest = digest::of_file(&files.folder.join(&name)).stop()?;
+            digests.entry(name).or_insert(digest);
+        }
+        Self::with_digests(files, digests).map_err(|error| Fault::Stop(error))
+    }
+
+    /// Files whose digests are known.
+    pub fn with_digests(files: &ModelFiles, digests: BTreeMap<String, String>) -> anyhow::Result<Self> {
         let settings = Settings::read(&files.settings)?;
-        Ok(Self { digest: digest_of(&digests), digests, files: files.clone(), settings })
+        Ok(Self { digest: digest::of_bytes(sums(&digests).as_bytes()), digests, files: files.clone(), settings })
     }
 
     /// Digest of the verification key: proofs are computed once for each.
@@ -105,62 +117,65 @@ impl ModelVersion {
         &self.digests["model_vk.vk"]
     }
 
-    /// A copy under `<artifacts>/models/<digest>`, made if it is not there, and checked. Copies, no links: whatever
-    /// happens to the originals, what was promised with them can be proven.
-    pub fn keep(&self, artifacts: &Path) -> Result<Self> {
-        let models = artifacts.join("models");
-        let folder = models.join(&self.digest);
-        if !folder.exists() {
-            self.copy_to(&models, &folder)
-                .with_context(|| format!("cannot copy the model files to {}", folder.display()))
-                .retry()?;
-        }
-        let kept = Self::read(&ModelFiles::in_folder(&folder))?;
-        if kept.digest != self.digest {
-            return Err(Fault::Stop(anyhow!(
-                "the copy of the model files in {} was changed: its digest is {}; remove the folder and start again",
-                folder.display(),
-                kept.digest
-            )));
-        }
-        Ok(kept)
+    /// Every file with its name.
+    pub fn paths(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        let standard = self.files.all();
+        self.digests.keys().map(move |name| {
+            let known = standard.iter().find(|(standard, _)| standard == name);
+            (name.as_str(), known.map_or_else(|| self.files.folder.join(name), |(_, path)| (*path).clone()))
+        })
     }
 
-    fn copy_to(&self, models: &Path, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(models)?;
-        let unfinished = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(models)?;
-        for (name, path) in self.files.all() {
-            let copy = unfinished.path().join(name);
-            fs::copy(path, &copy)?;
-            File::open(&copy)?.sync_all()?;
-        }
-        File::open(unfinished.path())?.sync_all()?;
-        match fs::rename(unfinished.keep(), folder) {
-            Ok(()) => File::open(models)?.sync_all(),
-            // Another process that shares the artifacts was faster.
-            Err(_) if folder.exists() => Ok(()),
-            Err(error) => Err(error),
-        }
+    /// What `SHA256SUMS` says of it.
+    pub fn sums(&self) -> String {
+        sums(&self.digests)
     }
 
-    /// The kept copy with this digest.
-    pub fn kept(artifacts: &Path, digest: &str) -> Result<Self> {
-        let folder = artifacts.join("models").join(digest);
-        if !folder.is_dir() {
-            return Err(Fault::Row(anyhow!(
-                "the model files it was answered with are gone: {} does not exist; bring the folder back",
-                folder.display()
-            )));
-        }
-        let kept = Self::read(&ModelFiles::in_folder(&folder)).map_err(|fault| Fault::Row(fault.into()))?;
-        if kept.digest != digest {
-            return Err(Fault::Row(anyhow!(
-                "the model files in {} were changed since they were used; bring the originals back",
-                folder.display()
-            )));
-        }
-        Ok(kept)
+    /// The digests that a `SHA256SUMS` lists, which must have this digest itself. No name leads out of the folder.
+    pub fn listed(text: &str, digest: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        ensure!(digest::of_bytes(text.as_bytes()) == digest, "it lists the files of another model");
+        let listed = text.lines().map(|line| {
+            let (digest, name) = line.split_once("  ").with_context(|| format!("{line:?} names no file"))?;
+            let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+            ensure!(inside && !name.is_empty(), "{name:?} is no name of a model file");
+            Ok((name.to_owned(), digest.to_owned()))
+        });
+        listed.collect()
     }
+}
+
+fn sums(digests: &BTreeMap<String, String>) -> String {
+    digests.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect()
+}
+
+/// Everything else in the folder that hooks may read, by its path in it: scalers, column names, whatever training
+/// exported. Hidden files are none of it, nor what only `setup` and its verifier contract are concerned with.
+fn companions(files: &ModelFiles) -> anyhow::Result<Vec<String>> {
+    let others = [files.verifier.clone(), files.folder.join(SETUP_MANIFEST), files.folder.join(SETUP_PROOF)];
+    let is_other =
+        |path: &Path| files.all().iter().any(|(_, known)| *known == path) || others.iter().any(|o| o == path);
+    let mut names = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let at = files.folder.join(&folder);
+        for entry in fs::read_dir(&at).with_context(|| format!("cannot read {}", at.display()))? {
+            let entry = entry?;
+            let name = folder.join(entry.file_name());
+            if entry.file_name().as_encoded_bytes().starts_with(b".") || name == Path::new(SUMS) {
+                continue;
+            }
+            // Links to files are followed, links to folders are not: they may lead round in circles.
+            if entry.file_type()?.is_dir() {
+                folders.push(name);
+            } else if entry.path().is_file() && !is_other(&entry.path()) {
+                let text = name.to_str().filter(|text| !text.contains(char::is_control));
+                let text =
+                    text.with_context(|| format!("{name:?} in the model folder has no name that can be listed"))?;
+                names.push(text.to_owned());
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// Files that `setup` made belong together until one of them is replaced.
@@ -183,9 +198,4 @@ fn check_setup(folder: &Path, digests: &BTreeMap<String, String>) -> Result<()> 
         if changed.len() == 1 { "is" } else { "are" },
         path.display()
     )))
-}
-
-fn digest_of(digests: &BTreeMap<String, String>) -> String {
-    let lines: Vec<String> = digests.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
-    digest::of_bytes(lines.concat().as_bytes())
 }

@@ -3,25 +3,30 @@
 
 pub mod felt;
 pub mod files;
+pub mod kept;
 pub mod proof;
+pub mod reply;
+pub mod scratch;
 pub mod settings;
 pub mod srs;
 pub mod witness;
 mod worker;
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell, Semaphore};
 
+use crate::condition::Condition;
 use crate::config::{self, ModelFiles};
 use crate::fault::{Classify as _, Fault, Result};
 use files::SETUP_PROOF;
+use scratch::Scratch;
 use witness::Witness;
-use worker::{Failure, Script, Worker};
+use worker::{Failure, Kind, Worker};
 
 /// How much nicer than the daemon a prover is, so that an answer never waits for a proof.
 const PROVER_NICENESS: u8 = 10;
@@ -33,6 +38,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Ezkl {
     witnesses: Arc<Pool>,
     prover: Arc<Pool>,
+    scratch: Arc<Scratch>,
     version: Arc<OnceCell<String>>,
     witness_timeout: Duration,
     prove_timeout: Duration,
@@ -40,15 +46,23 @@ pub struct Ezkl {
 
 impl Ezkl {
     /// # Errors
-    /// If the worker's script cannot be written to a temporary folder.
+    /// If there is no folder for temporary files.
     pub fn new(settings: &config::Ezkl) -> Result<Self> {
-        let script = Arc::new(Script::unpack(&settings.python).stop()?);
+        let scratch = Arc::new(Scratch::new().stop()?);
+        let kind = |niceness, threads| Kind {
+            python: settings.python.clone(),
+            scratch: scratch.clone(),
+            niceness,
+            threads,
+            memory_mb: settings.memory_mb,
+        };
         // Python's GIL is held while EZKL works, and the daemon's own threads want cores too: one thread a witness.
-        let witnesses = Pool::new(script.clone(), settings.witness_workers, 0, 1);
-        let prover = Pool::new(script, 1, PROVER_NICENESS, settings.prover_threads);
+        let witnesses = Pool::new(kind(0, 1), settings.witness_workers);
+        let prover = Pool::new(kind(PROVER_NICENESS, settings.prover_threads), 1);
         Ok(Self {
             witnesses: Arc::new(witnesses),
             prover: Arc::new(prover),
+            scratch,
             version: Arc::default(),
             witness_timeout: settings.witness_timeout,
             prove_timeout: settings.prove_timeout,
@@ -66,14 +80,19 @@ impl Ezkl {
 
     /// What is wrong with the workers, if their last call failed for another reason than EZKL's own.
     pub fn trouble(&self) -> Option<String> {
-        self.witnesses.trouble().or_else(|| self.prover.trouble())
+        self.witnesses.condition.trouble().or_else(|| self.prover.condition.trouble())
+    }
+
+    /// Where temporary files go, so that nothing of them stays.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
     }
 
     /// Runs the circuit on `input_data` (one list of values for each model input) and returns its witness.
     pub async fn witness(&self, files: &ModelFiles, input_data: &[Vec<f64>]) -> Result<Witness> {
         let data = json!({ "input_data": input_data }).to_string();
         // The file that EZKL writes holds more than the value that it returns.
-        let output = self.witnesses.script.temporary_file().retry()?;
+        let output = self.scratch.file().retry()?;
         let args = json!({ "data": data, "model": files.compiled, "output": output.path() });
         self.witnesses.call("gen_witness", args, self.witness_timeout).await.map_err(Failure::of_this_row)?;
         let json = std::fs::read(output.path()).context("the EZKL worker wrote no witness").retry()?;
@@ -83,7 +102,7 @@ impl Ezkl {
     /// True if the constraints of the circuit hold for the witness. Slower than `Witness::is_inside`, and never wrong.
     pub async fn mock(&self, files: &ModelFiles, witness: &Path) -> Result<std::result::Result<(), String>> {
         let args = json!({ "witness": witness, "model": files.compiled });
-        match self.witnesses.call("mock", args, self.prove_timeout).await {
+        match self.witnesses.call("mock", args, self.witness_timeout).await {
             Ok(Value::Bool(true)) => Ok(Ok(())),
             Ok(other) => Ok(Err(format!("mock answered {other}"))),
             Err(Failure::Refused(reason)) => Ok(Err(reason)),
@@ -155,25 +174,16 @@ impl Ezkl {
 
 /// Worker processes of one kind: started when needed, kept while they behave.
 struct Pool {
-    script: Arc<Script>,
+    kind: Kind,
     permits: Semaphore,
     idle: Mutex<Vec<Worker>>,
-    niceness: u8,
-    threads: usize,
-    /// Calls in a row that failed for another reason than EZKL's own, and the last reason.
-    failures: std::sync::Mutex<(u32, Option<String>)>,
+    /// Calls in a row that failed for another reason than EZKL's own.
+    condition: Condition,
 }
 
 impl Pool {
-    fn new(script: Arc<Script>, size: usize, niceness: u8, threads: usize) -> Self {
-        Self {
-            script,
-            permits: Semaphore::new(size),
-            idle: Mutex::default(),
-            niceness,
-            threads,
-            failures: Default::default(),
-        }
+    fn new(kind: Kind, size: usize) -> Self {
+        Self { kind, permits: Semaphore::new(size), idle: Mutex::default(), condition: Condition::new(1) }
     }
 
     /// Calls a function on an idle worker, or on a new one. A worker that dies, hangs or talks rubbish is not used again.
@@ -184,8 +194,7 @@ impl Pool {
         deadline: Duration,
     ) -> std::result::Result<Value, Failure> {
         let Ok(_permit) = self.permits.acquire().await else { return Err(Failure::ShutDown) };
-        let idle = self.idle.lock().await.pop();
-        let started = match idle {
+        let started = match self.idle().await {
             Some(worker) => Ok(worker),
             None => self.start().await,
         };
@@ -205,27 +214,29 @@ impl Pool {
 
     /// A new worker; after failures in a row only after a while, so that a broken Python is not started all the time.
     async fn start(&self) -> std::result::Result<Worker, Failure> {
-        let failures = self.failures().0;
+        let failures = self.condition.failures();
         if failures > 0 {
             tokio::time::sleep(Duration::from_millis(100 << failures.min(7))).await;
         }
-        Worker::start(&self.script, self.niceness, self.threads)
+        Worker::start(&self.kind)
+    }
+
+    /// An idle worker. Those that have ended since they were last used are forgotten.
+    async fn idle(&self) -> Option<Worker> {
+        let mut idle = self.idle.lock().await;
+        while let Some(mut worker) = idle.pop() {
+            if worker.is_alive() {
+                return Some(worker);
+            }
+        }
+        None
     }
 
     fn remember(&self, outcome: &std::result::Result<Value, Failure>) {
-        let mut failures = self.failures();
-        *failures = match outcome {
-            Ok(_) | Err(Failure::Refused(_) | Failure::ShutDown) => (0, None),
-            Err(failure) => (failures.0.saturating_add(1), Some(failure.to_string())),
-        };
-    }
-
-    fn trouble(&self) -> Option<String> {
-        self.failures().1.clone()
-    }
-
-    fn failures(&self) -> std::sync::MutexGuard<'_, (u32, Option<String>)> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        match outcome {
+            Ok(_) | Err(Failure::Refused(_) | Failure::ShutDown) => self.condition.works(),
+            Err(failure) => self.condition.fails(failure.to_string()),
+        }
     }
 
     /// Ends the idle workers: the next call starts a new one.

@@ -1,50 +1,50 @@
 //! One worker process: `ezkl/worker.py` under the configured Python.
 
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use tempfile::{NamedTempFile, TempDir};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
 
+use super::reply::Reply;
+use super::scratch::Scratch;
 use crate::fault::Fault;
+use crate::plain;
 
 /// The worker's script travels inside the binary, so that both are always of one version.
 const SCRIPT: &str = include_str!("../../ezkl/worker.py");
+/// The longest answer that is read: what is large comes in files.
+const MAX_ANSWER: u64 = 1 << 20;
+/// How much of a line on stderr is kept in one piece.
+const MAX_WORDS: u64 = 16 << 10;
+/// How long a worker that has closed its output may take to end.
+const LAST_MOMENTS: Duration = Duration::from_secs(2);
+/// What a worker gets of our environment: no key is in it. EZKL looks for its SRS cache and its log level here.
+const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "EZKL_REPO_PATH", "RUST_LOG"];
 
-/// The script, unpacked, with a private folder for the workers' temporary files.
-pub struct Script {
-    python: PathBuf,
-    folder: TempDir,
+/// How the workers of one kind are started.
+pub struct Kind {
+    pub python: PathBuf,
+    pub scratch: Arc<Scratch>,
+    pub niceness: u8,
+    pub threads: usize,
+    /// Megabytes of memory, if that is limited.
+    pub memory_mb: Option<u64>,
 }
 
-impl Script {
-    pub fn unpack(python: &Path) -> anyhow::Result<Self> {
-        let folder =
-            tempfile::Builder::new().prefix("nova-ezkl-").tempdir().context("cannot make a temporary folder")?;
-        let script = Self { python: python.to_owned(), folder };
-        script.path().with_context(|| format!("cannot write to {}", script.folder.path().display()))?;
-        Ok(script)
+/// The script's file in the folder, written again if somebody tidied it away.
+fn unpacked(folder: &Path) -> io::Result<PathBuf> {
+    let path = folder.join("worker.py");
+    if !path.exists() {
+        std::fs::write(&path, SCRIPT)?;
     }
-
-    /// The script's file, written again if somebody tidied the temporary folder.
-    fn path(&self) -> std::io::Result<PathBuf> {
-        let path = self.folder.path().join("worker.py");
-        if !path.exists() {
-            std::fs::create_dir_all(self.folder.path())?;
-            std::fs::write(&path, SCRIPT)?;
-        }
-        Ok(path)
-    }
-
-    /// A file for a worker's output, removed when dropped.
-    pub fn temporary_file(&self) -> anyhow::Result<NamedTempFile> {
-        NamedTempFile::new_in(self.folder.path()).context("cannot make a temporary file")
-    }
+    Ok(path)
 }
 
 /// Why a call has no value.
@@ -60,6 +60,8 @@ pub enum Failure {
     TimedOut(Duration, &'static str),
     #[error("the EZKL worker died ({0}): {1}")]
     Died(String, String),
+    #[error("the EZKL worker answered {0} with {1} and was ended")]
+    Rubbish(&'static str, String),
     #[error(
         "cannot start the EZKL worker with {0}: {1}; set NOVA_PYTHON to a Python that has EZKL, or make one: \
          python3 -m venv ezkl/.venv && ezkl/.venv/bin/pip install --require-hashes -r ezkl/requirements.txt"
@@ -83,39 +85,33 @@ impl Failure {
 pub struct Worker {
     child: Child,
     stdin: ChildStdin,
-    stdout: Lines<BufReader<ChildStdout>>,
+    stdout: BufReader<ChildStdout>,
     last_words: tokio::sync::watch::Receiver<String>,
     calls: u64,
-}
-
-#[derive(Deserialize)]
-struct Reply {
-    id: u64,
-    value: Option<Value>,
-    error: Option<String>,
-    /// True if the error is the machine's.
-    #[serde(default)]
-    passing: bool,
+    memory_mb: Option<u64>,
 }
 
 impl Worker {
     /// Starts the process with the environment it needs, and no more: no key reaches it.
-    pub fn start(script: &Script, niceness: u8, threads: usize) -> Result<Self, Failure> {
-        let not_started = |error| Failure::NotStarted(script.python.clone(), error);
-        let mut command = Command::new(&script.python);
+    pub fn start(kind: &Kind) -> Result<Self, Failure> {
+        let not_started = |error| Failure::NotStarted(kind.python.clone(), error);
+        let scratch = kind.scratch.path().map_err(not_started)?;
+        let mut command = Command::new(&kind.python);
         command
             .arg("-I")
-            .arg(script.path().map_err(not_started)?)
-            .args(["--nice", &niceness.to_string()])
+            .arg(unpacked(&scratch).map_err(not_started)?)
+            .args(["--nice", &kind.niceness.to_string()])
             .env_clear()
-            .env("RAYON_NUM_THREADS", threads.to_string())
-            .env("TMPDIR", script.folder.path())
+            .env("RAYON_NUM_THREADS", kind.threads.to_string())
+            .env("TMPDIR", &scratch)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        // EZKL looks for its SRS cache and its log level here.
-        for name in ["PATH", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "EZKL_REPO_PATH", "RUST_LOG"] {
+        if let Some(megabytes) = kind.memory_mb {
+            command.args(["--memory-mb", &megabytes.to_string()]);
+        }
+        for name in ENVIRONMENT {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
@@ -123,9 +119,15 @@ impl Worker {
         let mut child = command.spawn().map_err(not_started)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
-            return Err(not_started(std::io::Error::other("no pipes")));
+            return Err(not_started(io::Error::other("no pipes")));
         };
-        Ok(Self { child, stdin, stdout: BufReader::new(stdout).lines(), last_words: log_stderr(stderr), calls: 0 })
+        let (stdout, last_words) = (BufReader::new(stdout), log_stderr(stderr));
+        Ok(Self { child, stdin, stdout, last_words, calls: 0, memory_mb: kind.memory_mb })
+    }
+
+    /// False if it has ended while it was idle.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Calls `function` and waits for its value until the deadline. After any failure but a refusal the worker is of no
@@ -136,45 +138,94 @@ impl Worker {
         let exchange = async {
             self.stdin.write_all(request.as_bytes()).await?;
             self.stdin.flush().await?;
-            self.stdout.next_line().await
+            read_line(&mut self.stdout, MAX_ANSWER).await
         };
-        let line = match tokio::time::timeout(deadline, exchange).await {
+        let line = match timeout(deadline, exchange).await {
             Err(_) => return Err(Failure::TimedOut(deadline, function)),
-            Ok(Ok(Some(line))) => line,
-            Ok(Ok(None) | Err(_)) => return Err(self.died().await),
-        };
-        match serde_json::from_str::<Reply>(&line) {
-            Ok(Reply { id, error: Some(error), passing: true, .. }) if id == self.calls => {
-                Err(Failure::Hindered(error))
+            Ok(Ok(Line::Whole(line))) => line,
+            Ok(Ok(Line::Part(line))) if line.len() as u64 == MAX_ANSWER => {
+                return Err(Failure::Rubbish(function, format!("more than {MAX_ANSWER} bytes")));
             }
-            Ok(Reply { id, error: Some(error), .. }) if id == self.calls => Err(Failure::Refused(error)),
-            Ok(Reply { id, value, .. }) if id == self.calls => Ok(value.unwrap_or(Value::Null)),
-            _ => Err(Failure::Died("it was ended".to_owned(), format!("it answered {function} with rubbish"))),
+            Ok(Ok(Line::Part(_) | Line::End) | Err(_)) => return Err(self.died().await),
+        };
+        match Reply::read(&line, self.calls) {
+            Some(Reply::Value(value)) => Ok(value),
+            Some(Reply::Refused(error)) => Err(Failure::Refused(error)),
+            Some(Reply::Hindered(error)) => Err(Failure::Hindered(error)),
+            None => {
+                let rubbish = String::from_utf8_lossy(&line);
+                Err(Failure::Rubbish(function, format!("{:?}", plain::at_most(&rubbish, 80))))
+            }
         }
     }
 
+    /// How it ended. One that has closed its output and lives on is ended.
     async fn died(&mut self) -> Failure {
+        if timeout(LAST_MOMENTS, self.child.wait()).await.is_err() {
+            // An error means that it has just ended by itself.
+            let _ = self.child.start_kill();
+        }
         let status = match self.child.wait().await {
-            Ok(status) => status.to_string(),
-            Err(error) => anyhow!(error).to_string(),
+            Ok(status) => format!("{status}{}", self.explained(status)),
+            Err(error) => error.to_string(),
         };
-        // The channel closes once all of stderr is read.
-        while self.last_words.changed().await.is_ok() {}
+        // The channel closes once all of stderr is read, or never if a child of its own holds it open.
+        let _ = timeout(LAST_MOMENTS, async { while self.last_words.changed().await.is_ok() {} }).await;
         Failure::Died(status, self.last_words.borrow().clone())
     }
+
+    /// What the ways to end mean that have to do with memory.
+    fn explained(&self, status: ExitStatus) -> String {
+        const SIGKILL: i32 = 9;
+        const SIGABRT: i32 = 6;
+        match (status.signal(), self.memory_mb) {
+            (Some(SIGABRT), Some(megabytes)) => format!("; NOVA_PROVER_MEMORY_MB allows it {megabytes} MB"),
+            (Some(SIGKILL), _) => "; the kernel ends a process so when memory runs out".to_owned(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// What came before the next line break.
+enum Line {
+    Whole(Vec<u8>),
+    /// As much as was to be read of it, or all that came.
+    Part(Vec<u8>),
+    /// Nothing more will come.
+    End,
+}
+
+/// Reads up to a line break, and no more than `limit` bytes.
+async fn read_line(from: &mut (impl AsyncBufRead + Unpin), limit: u64) -> io::Result<Line> {
+    let mut line = Vec::new();
+    from.take(limit).read_until(b'\n', &mut line).await?;
+    Ok(match line.last() {
+        Some(b'\n') => {
+            line.pop();
+            Line::Whole(line)
+        }
+        Some(_) => Line::Part(line),
+        None => Line::End,
+    })
 }
 
 /// Puts the worker's stderr into the log, and keeps its last line for the error of a worker that dies.
 fn log_stderr(stderr: ChildStderr) -> tokio::sync::watch::Receiver<String> {
     let (keep, last_words) = tokio::sync::watch::channel("it said nothing".to_owned());
     tokio::spawn(async move {
-        let mut lines = BufReader::new(stderr).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            tracing::debug!(target: "nova::ezkl", "{}", line.escape_debug());
-            if !line.trim().is_empty() {
-                keep.send_replace(line);
+        let mut stderr = BufReader::new(stderr);
+        while let Ok(Line::Whole(line) | Line::Part(line)) = read_line(&mut stderr, MAX_WORDS).await {
+            let text = String::from_utf8_lossy(&line);
+            let text = plain::one_line(&text);
+            tracing::debug!(target: "nova::ezkl", "{text}");
+            if !text.trim().is_empty() {
+                keep.send_replace(text.into_owned());
             }
         }
     });
     last_words
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

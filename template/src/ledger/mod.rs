@@ -9,6 +9,8 @@ mod blocks;
 mod blocks_tests;
 mod challenge;
 mod claim;
+#[cfg(test)]
+mod model_tests;
 mod owner;
 mod request;
 mod retry;
@@ -31,6 +33,7 @@ pub use status::{Counts, Status};
 pub use tx::{Allowed, Attempt, AttemptKind, Mined, NewAttempt, Purpose, Targets, Tx};
 
 use crate::fault::{Classify as _, Fault, Result};
+use crate::private;
 use owner::Owner;
 
 /// The ledger of one modeler on one chain, kept in SQLite.
@@ -52,10 +55,12 @@ pub struct Identity {
 impl Ledger {
     /// Opens `<artifacts>/ledger.sqlite`, making it if it is not there, and frees what dead processes had claimed.
     pub async fn open(artifacts: &Path) -> Result<Self> {
-        std::fs::create_dir_all(artifacts)
+        private::create_own_folder(artifacts)
             .with_context(|| format!("cannot make the artifacts folder {}", artifacts.display()))
             .stop()?;
         let path = artifacts.join("ledger.sqlite");
+        // SQLite gives its other files the mode of this one.
+        private::ensure_file(&path).with_context(|| format!("cannot write {}", path.display())).stop()?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::fault::{Classify as _, Result};
+use crate::private;
 
 /// This process, as the owner of the rows it claims.
 pub struct Owner {
@@ -26,7 +27,7 @@ impl Owner {
     }
 
     fn lock_new(folder: &Path) -> std::io::Result<(String, File)> {
-        fs::create_dir_all(folder)?;
+        private::create_folder(folder)?;
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             if is_being_made(&path) {

@@ -14,6 +14,7 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::features::{Input, frame, parse_input};
 use crate::ledger::{Inferred, Ledger, Request};
 use crate::spectral::plumber::Plumber;
+use crate::supervise::{Seldom, insistently};
 use crate::times::milliseconds;
 use crate::witness::{Manifest, Store};
 
@@ -26,6 +27,8 @@ pub struct Inferrer {
     pub chain: Chain,
     pub store: Store,
     pub ledger: Ledger,
+    /// Requests that are tried again.
+    pub retries: std::sync::Arc<Seldom>,
 }
 
 impl Inferrer {
@@ -45,11 +48,8 @@ impl Inferrer {
         wallets.dedup();
         let rows = if wallets.len() > 1 { self.plumber.features_batch(&wallets).await } else { Ok(HashMap::new()) };
         let rows = rows.unwrap_or_else(|fault| {
-            tracing::warn!(
-                reason = fault.to_string(),
-                wallets = wallets.len(),
-                "cannot get the features of several wallets, asking for each"
-            );
+            let (reason, wallets) = (fault.to_string(), wallets.len());
+            tracing::debug!(reason, wallets, "cannot get the features of several wallets, asking for each");
             HashMap::new()
         });
         inputs
@@ -100,11 +100,20 @@ impl Inferrer {
                 tracing::error!(request = request.id, reason = format!("{error:#}"), "this request has failed");
             }
             Fault::Retry(error) => {
-                tracing::warn!(request = request.id, reason = format!("{error:#}"), "this request is tried again");
+                let reason = format!("{error:#}");
+                tracing::debug!(request = request.id, reason, "this request is tried again");
+                self.retries.say(|times| {
+                    tracing::warn!(
+                        request = request.id,
+                        reason,
+                        times,
+                        "requests are tried again, this one was the last"
+                    );
+                });
             }
             Fault::Stop(_) => {}
         }
-        self.ledger.request_fault(request, &fault).await?;
+        insistently(|| self.ledger.request_fault(request, &fault)).await?;
         if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) }
     }
 

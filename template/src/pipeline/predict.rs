@@ -54,12 +54,13 @@ impl Predictor {
     /// # Errors
     /// `Stop`: an ONNX file that is absent, damaged, or uses an op that cannot run.
     pub fn new(config: &Config, circuit: Option<Circuit>) -> Result<Self> {
-        let onnx = circuit.as_ref().map_or(&config.model_files.onnx, |circuit| &circuit.version.files.onnx);
+        // The daemon's own copies, where it has them: a hook reads a file when it is first asked for one.
+        let files = circuit.as_ref().map_or(&config.model_files, |circuit| &circuit.version.files);
         Ok(Self {
-            model: Arc::new(Model::load(onnx)?),
+            model: Arc::new(Model::load(&files.onnx)?),
+            files: ContextFiles::new(files.folder.clone()),
             circuit,
             settings: config.inference.clone(),
-            files: ContextFiles::new(config.model_files.folder.clone()),
             cores: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
         })
     }
@@ -174,7 +175,7 @@ impl Circuit {
         if witness.is_inside(&self.version.settings) {
             return Ok(());
         }
-        let saved = tempfile::NamedTempFile::new().context("cannot make a temporary file").retry()?;
+        let saved = self.ezkl.scratch().file().retry()?;
         tokio::fs::write(saved.path(), &witness.json).await.context("cannot write a temporary file").retry()?;
         match self.ezkl.mock(&self.version.files, saved.path()).await? {
             Ok(()) => Ok(()),

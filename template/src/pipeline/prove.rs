@@ -13,8 +13,9 @@ use crate::ezkl::Ezkl;
 use crate::ezkl::proof::ProofFile;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Challenge, Ledger, RequestKey, Route, now};
-use crate::spectral::gateway;
+use crate::spectral::gateway::Gateway;
 use crate::spectral::plumber::Plumber;
+use crate::supervise::{Seldom, insistently};
 use crate::witness::{Manifest, Store};
 
 /// The most requests that one challenge may name: each costs a proof.
@@ -46,11 +47,11 @@ impl Prover {
     /// The proof of what was answered to a request: the one in the store if it holds, else a new one. Verified either way.
     pub async fn prove(&self, request_id: &str) -> Result<Proof> {
         let manifest = self.store.manifest(request_id).await?;
-        let version = self.store.model(&self.config.artifacts, &manifest.model_digest).await?;
+        let version = self.store.model(&manifest.model_digest).await?;
         let wheel = self.ezkl.version().await?;
         // Another model's version concerns this request, not the daemon.
         version.settings.check_version(&wheel, &version.files.settings).map_err(|fault| Fault::Row(fault.into()))?;
-        let folder = tempfile::tempdir().context("cannot make a temporary folder").retry()?;
+        let folder = self.ezkl.scratch().folder().retry()?;
         let (witness, proof) = (folder.path().join("witness.json"), folder.path().join("proof.json"));
         let vk_digest = version.vk_digest().to_owned();
         if let Some(json) = self.store.proof(request_id).await? {
@@ -94,8 +95,11 @@ fn check_instances(json: &[u8], manifest: &Manifest) -> anyhow::Result<()> {
 pub struct Responder {
     pub prover: Prover,
     pub plumber: Plumber,
+    pub gateway: Gateway,
     pub chain: Chain,
     pub ledger: Ledger,
+    /// Proof requests that are tried again.
+    pub retries: Arc<Seldom>,
 }
 
 impl Responder {
@@ -108,11 +112,15 @@ impl Responder {
                 tracing::error!(asked_in, reason = format!("{error:#}"), "this proof request has failed")
             }
             Fault::Retry(error) => {
-                tracing::warn!(asked_in, reason = format!("{error:#}"), "this proof request is tried again")
+                let reason = format!("{error:#}");
+                tracing::debug!(asked_in, reason, "this proof request is tried again");
+                self.retries.say(|times| {
+                    tracing::warn!(asked_in, reason, times, "proof requests are tried again, this one was the last");
+                });
             }
             Fault::Stop(_) => {}
         }
-        self.ledger.challenge_fault(challenge, &fault).await?;
+        insistently(|| self.ledger.challenge_fault(challenge, &fault)).await?;
         if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) }
     }
 
@@ -174,7 +182,7 @@ impl Responder {
         let ids = match is_request_id(payload) {
             true => vec![payload.to_lowercase()],
             false => {
-                let document = gateway::fetch(&self.prover.config.ipfs_gateway, payload).await?;
+                let document = self.gateway.fetch(payload).await?;
                 read_document(&document).with_context(|| format!("the challenge document {payload}")).fail_row()?
             }
         };
@@ -211,7 +219,7 @@ pub fn is_request_id(text: &str) -> bool {
 }
 
 /// A challenge document: `{"request_ids": ["0x…", …]}`.
-fn read_document(json: &[u8]) -> anyhow::Result<Vec<String>> {
+pub fn read_document(json: &[u8]) -> anyhow::Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Document {
         request_ids: Vec<String>,

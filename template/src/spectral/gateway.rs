@@ -3,33 +3,49 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use reqwest::StatusCode;
 
 use super::service::Service;
 use crate::fault::{Fault, Result};
+use crate::plain;
 
 /// A document of request ids is far below this.
 const MAX_BYTES: usize = 1024 * 1024;
 /// A gateway may have to look for the document first.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The document of that CID. 404 is tried again later: a document that was just written takes time to be found.
-pub async fn fetch(gateway: &str, cid: &str) -> Result<Vec<u8>> {
-    fetch_with(&service(gateway), cid).await
-}
+/// A gateway that looks for a document in vain gives up with 504: that is no fault of its own.
+const ABSENT: [StatusCode; 3] = [StatusCode::NOT_FOUND, StatusCode::GONE, StatusCode::GATEWAY_TIMEOUT];
 
 /// A CID is the digest of what it names.
-fn service(gateway: &str) -> Service {
-    Service::new("IPFS gateway", gateway, TIMEOUT).of_immutable_content()
+fn service(host: &str) -> Service {
+    Service::new("IPFS gateway", host, TIMEOUT).of_immutable_content().with_absent(&ABSENT)
 }
 
-async fn fetch_with(service: &Service, cid: &str) -> Result<Vec<u8>> {
-    if !is_cid(cid) {
-        let shown: String = cid.chars().take(80).collect();
-        return Err(Fault::Row(anyhow!("{shown:?} is no CID")));
+/// An IPFS gateway.
+#[derive(Debug, Clone)]
+pub struct Gateway(Service);
+
+impl Gateway {
+    /// The gateway at `https://…`.
+    pub fn new(host: &str) -> Self {
+        Self(service(host))
     }
-    let path = format!("/ipfs/{cid}");
-    let document = service.call(&path, MAX_BYTES, |client, url| client.get(url), |body| Ok(body.to_vec())).await?;
-    document.ok_or_else(|| Fault::Retry(anyhow!("the IPFS gateway has no document {cid} (404)")))
+
+    /// Why it does not work, if it has not for a while.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble()
+    }
+
+    /// The document of that CID. 404 is tried again later: a document that was just written takes time to be found.
+    pub async fn fetch(&self, cid: &str) -> Result<Vec<u8>> {
+        if !is_cid(cid) {
+            return Err(Fault::Row(anyhow!("{:?} is no CID", plain::at_most(cid, 80))));
+        }
+        let path = format!("/ipfs/{cid}");
+        let document = self.0.call(&path, MAX_BYTES, |client, url| client.get(url), |body| Ok(body.to_vec())).await?;
+        document.ok_or_else(|| Fault::Retry(anyhow!("the IPFS gateway has no document {cid}")))
+    }
 }
 
 /// Whether this has the form of a CID, and with it nothing that could lead a path elsewhere.
@@ -83,7 +99,7 @@ mod tests {
     #[tokio::test]
     async fn a_document_is_fetched_by_its_cid() {
         let server = Server::answering(vec![Reply::ok(r#"{"request_ids": []}"#)]).await;
-        let document = fetch(&server.url(), CID).await.unwrap();
+        let document = Gateway::new(&server.url()).fetch(CID).await.unwrap();
         assert_eq!(document, br#"{"request_ids": []}"#);
         assert_eq!(server.requests()[0].path, format!("/ipfs/{CID}"));
     }
@@ -91,7 +107,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_cid_is_never_asked_for() {
         let server = Server::answering(vec![]).await;
-        let error = fetch(&server.url(), "../api/v0/config").await.unwrap_err();
+        let error = Gateway::new(&server.url()).fetch("../api/v0/config").await.unwrap_err();
         assert!(matches!(error, Fault::Row(_)), "{error}");
         assert!(error.to_string().contains("is no CID"), "{error}");
         assert!(server.requests().is_empty());
@@ -100,13 +116,19 @@ mod tests {
     #[tokio::test]
     async fn a_document_too_long_is_refused_and_a_missing_one_tried_again() {
         let server = Server::answering(vec![Reply::ok("x".repeat(MAX_BYTES + 1))]).await;
-        let error = fetch(&server.url(), CID).await.unwrap_err();
+        let error = Gateway::new(&server.url()).fetch(CID).await.unwrap_err();
         assert!(matches!(error, Fault::Row(_)), "{error}");
         assert!(error.to_string().contains("longer than the 1048576 bytes"), "{error}");
 
-        let server = Server::answering(vec![Reply::status(404)]).await;
-        let error = fetch(&server.url(), CID).await.unwrap_err();
-        assert!(matches!(error, Fault::Retry(_)), "{error}");
+        for status in [404, 504] {
+            let server = Server::answering(vec![Reply::status(status)]).await;
+            let gateway = Gateway::new(&server.url());
+            for _ in 0..4 {
+                let error = gateway.fetch(CID).await.unwrap_err();
+                assert!(matches!(error, Fault::Retry(_)) && error.to_string().contains("has no document"), "{error}");
+            }
+            assert_eq!(gateway.trouble(), None, "a document that nobody has says nothing about the gateway");
+        }
     }
 
     #[tokio::test]
@@ -118,9 +140,9 @@ mod tests {
             Reply::redirect(&elsewhere.url()),
         ])
         .await;
-        let service = service(&here.url()).with_first_wait(Duration::from_millis(1));
-        assert_eq!(fetch_with(&service, CID).await.unwrap(), b"ours");
-        let error = fetch_with(&service, CID).await.unwrap_err();
+        let gateway = Gateway(service(&here.url()).with_first_wait(Duration::from_millis(1)));
+        assert_eq!(gateway.fetch(CID).await.unwrap(), b"ours");
+        let error = gateway.fetch(CID).await.unwrap_err();
         assert!(error.to_string().contains("another host"), "{error}");
         assert!(elsewhere.requests().is_empty());
     }

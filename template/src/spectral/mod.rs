@@ -7,4 +7,6 @@ pub mod pulse;
 mod service;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod test_server;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Result as Anyhow, anyhow, bail, ensure};
+use reqwest::Client;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
@@ -22,7 +23,10 @@ const BATCH: usize = 4_000;
 const TIMEOUT: Duration = Duration::from_secs(30);
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(180);
 const MAX_FEATURES: usize = 1024 * 1024;
-const MAX_BATCH: usize = 64 * 1024 * 1024;
+/// What an answer about several wallets may hold for each of them, and for all.
+const MAX_ROW: usize = 64 * 1024;
+/// More features than any model takes: each is held once for every wallet that is asked about.
+const MAX_NAMES: usize = 10_000;
 const MAX_CID: usize = 4 * 1024;
 
 /// Plumber on its host, with our key.
@@ -33,6 +37,11 @@ impl Plumber {
     /// Plumber at `https://…`.
     pub fn new(host: &str, key: SecretString) -> Self {
         Self(Service::new("Plumber", host, TIMEOUT).with_key(key))
+    }
+
+    /// Why it does not work, if it has not for a while.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble()
     }
 
     /// One wallet's features. Whether they are numbers, the frame checks.
@@ -76,7 +85,10 @@ impl Plumber {
     async fn batch(&self, wallets: &[&String]) -> Result<HashMap<String, Features>> {
         const PATH: &str = "/api/v1/features_batch";
         let body = json!({ "wallet_addresses": wallets });
-        let rows = self.0.call(PATH, MAX_BATCH, |client, url| client.post(url).json(&body), rows_of).await?;
+        let asked: HashSet<String> = wallets.iter().map(|wallet| wallet.to_ascii_lowercase()).collect();
+        let limit = MAX_FEATURES + wallets.len() * MAX_ROW;
+        let request = |client: &Client, url: &str| client.post(url).json(&body);
+        let rows = self.0.call(PATH, limit, request, |answer| rows_of(&asked, answer)).await?;
         rows.ok_or_else(|| Fault::Retry(anyhow!("Plumber does not know {PATH} (404)")))
     }
 
@@ -114,7 +126,8 @@ fn unknown(wallet: &str) -> Fault {
     Fault::Row(anyhow!("Plumber has no features of wallet {wallet}"))
 }
 
-fn features_of(wallet: &str, body: &[u8]) -> Anyhow<Features> {
+/// One wallet's features, if they are its own.
+pub fn features_of(wallet: &str, body: &[u8]) -> Anyhow<Features> {
     let Value::Object(features) = lenient::json(body)? else {
         bail!("expected a JSON object of features");
     };
@@ -124,32 +137,50 @@ fn features_of(wallet: &str, body: &[u8]) -> Anyhow<Features> {
     Ok(features)
 }
 
-/// Each row, merged with what holds for all. What the row itself says wins.
-fn rows_of(body: &[u8]) -> Anyhow<HashMap<String, Features>> {
+/// The rows that were asked for, each merged with what holds for all. What the row itself says wins.
+pub fn rows_of(asked: &HashSet<String>, body: &[u8]) -> Anyhow<HashMap<String, Features>> {
     let answer = lenient::json(body)?;
     let (Some(market), Some(rows)) =
         (answer["market_data"].as_object(), answer["wallets_addresses_features"].as_array())
     else {
         bail!(r#"expected {{"market_data": {{…}}, "wallets_addresses_features": [{{…}}]}}"#);
     };
-    let mut found = HashMap::with_capacity(rows.len());
+    if let Some((name, _)) = market.iter().find(|(_, value)| !is_small(value)) {
+        bail!("market_data's feature {name:?} is no number");
+    }
+    let mut found = HashMap::with_capacity(asked.len());
     for row in rows {
         let row = row.as_object();
         let wallet = row.and_then(|row| row.get(WALLET)?.as_str());
         let (Some(row), Some(wallet)) = (row, wallet) else {
             bail!("a row of wallets_addresses_features has no {WALLET}");
         };
+        let wallet = wallet.to_ascii_lowercase();
+        if !asked.contains(&wallet) {
+            continue;
+        }
+        let names = row.len() + market.len();
+        ensure!(names <= MAX_NAMES, "{names} features of a wallet are more than the {MAX_NAMES} that are read");
         let mut merged = row.clone();
         for (name, value) in market {
             merged.entry(name).or_insert_with(|| value.clone());
         }
-        found.insert(wallet.to_ascii_lowercase(), merged);
+        found.insert(wallet, merged);
     }
     Ok(found)
 }
 
+/// False of a list, an object or a long text: no feature is one, and copied to every wallet it might fill the memory.
+fn is_small(value: &Value) -> bool {
+    match value {
+        Value::Array(_) | Value::Object(_) => false,
+        Value::String(text) => text.len() <= 100,
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
+}
+
 /// The CID as text, in quotes or without.
-fn cid_of(body: &[u8]) -> Anyhow<String> {
+pub fn cid_of(body: &[u8]) -> Anyhow<String> {
     let text = std::str::from_utf8(body)?.trim().trim_matches('"');
     ensure!(is_cid(text), "expected a CID");
     Ok(text.to_string())

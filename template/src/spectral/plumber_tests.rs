@@ -199,6 +199,16 @@ async fn a_batch_that_is_none_is_tried_again() {
     assert!(server.requests().is_empty());
 }
 
+#[test]
+fn a_long_value_of_the_market_is_not_copied_to_every_wallet() {
+    let asked = HashSet::from([A.to_owned()]);
+    for value in [json!([1]), json!({"a": 1}), json!("1".repeat(101))] {
+        let answer = json!({"market_data": {"adx": value}, "wallets_addresses_features": []}).to_string();
+        let error = rows_of(&asked, answer.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(r#""adx" is no number"#), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn more_wallets_than_a_batch_holds_are_asked_for_in_several() {
     let body = r#"{"market_data": {}, "wallets_addresses_features": []}"#;
@@ -230,5 +240,5 @@ fn calls_can_be_spawned() {
     spawnable(plumber.features_batch(&[]));
     spawnable(plumber.upload(Vec::new()));
     spawnable(super::super::pulse::Pulse::new("http://127.0.0.1:9").multisig(A));
-    spawnable(super::super::gateway::fetch("http://127.0.0.1:9", CID));
+    spawnable(super::super::gateway::Gateway::new("http://127.0.0.1:9").fetch(CID));
 }

@@ -1,6 +1,7 @@
 //! One way to speak HTTP with all of them: limits on time and size, tries with backoff, and errors that say whose answer
 //! was wrong and never show a key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Error, anyhow};
@@ -9,6 +10,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::condition::Condition;
 use crate::fault::{Fault, Result};
 use crate::http_client;
 
@@ -18,6 +20,9 @@ const RETRIES: usize = 3;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How much of an answer an error quotes.
 const QUOTED: usize = 160;
+
+/// Calls in a row, each of several tries, after which the service does not work.
+const ENOUGH_FAILURES: u32 = 3;
 
 /// One of the services.
 #[derive(Debug, Clone)]
@@ -30,6 +35,9 @@ pub struct Service {
     key: Option<SecretString>,
     client: Client,
     first_wait: Duration,
+    /// What a server says that has not got what it is asked for.
+    absent: &'static [StatusCode],
+    condition: Arc<Condition>,
     /// What is asked for never changes: an answer that is too long will be so again.
     immutable: bool,
 }
@@ -51,6 +59,8 @@ impl Service {
             key: None,
             client: http_client::client(timeout),
             first_wait: Duration::from_millis(250),
+            absent: &[StatusCode::NOT_FOUND],
+            condition: Arc::new(Condition::new(ENOUGH_FAILURES)),
             immutable: false,
         }
     }
@@ -67,6 +77,12 @@ impl Service {
         self
     }
 
+    /// These statuses, too, say that there is nothing.
+    pub fn with_absent(mut self, absent: &'static [StatusCode]) -> Self {
+        self.absent = absent;
+        self
+    }
+
     /// The wait before the second try, which doubles from then on.
     #[cfg(test)]
     pub fn with_first_wait(mut self, first_wait: Duration) -> Self {
@@ -75,7 +91,8 @@ impl Service {
     }
 
     /// One call, tried a few times. `read` understands the body; if it cannot, the answer was damaged and the call is
-    /// tried again. `None` is 404: what that means the caller knows.
+    /// tried again. `None` is 404 (or what else is
+    /// `absent`): what that means the caller knows.
     pub async fn call<T>(
         &self,
         path: &str,
@@ -93,7 +110,8 @@ impl Service {
         };
         let backoff =
             ExponentialBuilder::default().with_min_delay(self.first_wait).with_max_times(RETRIES).with_jitter();
-        once.retry(backoff)
+        let outcome = once
+            .retry(backoff)
             .when(|failed: &Failed| failed.again)
             .adjust(|failed, wait| match (wait, failed.wait) {
                 (Some(_), Some(asked)) => (asked <= MAX_RETRY_AFTER).then_some(asked),
@@ -103,7 +121,18 @@ impl Service {
                 tracing::debug!("trying again in {wait:?}: {}", failed.fault);
             })
             .await
-            .map_err(|failed| failed.fault)
+            .map_err(|failed| failed.fault);
+        match &outcome {
+            Err(fault @ Fault::Retry(_)) => self.condition.fails(fault.to_string()),
+            // Even a refusal is an answer.
+            _ => self.condition.works(),
+        }
+        outcome
+    }
+
+    /// Why it does not work, if it has not for a few calls in a row.
+    pub fn trouble(&self) -> Option<String> {
+        self.condition.trouble()
     }
 
     async fn once<T>(
@@ -116,7 +145,7 @@ impl Service {
         let answer = request.send().await;
         let mut answer = answer.map_err(|error| self.unreached(path, error))?;
         let status = answer.status();
-        if status == StatusCode::NOT_FOUND {
+        if self.absent.contains(&status) {
             return Ok(None);
         }
         let body = self.body(path, &mut answer, limit).await?;

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -16,11 +16,13 @@ pub struct Reply {
     body: Vec<u8>,
     /// Never answers: the connection stays open.
     hangs: bool,
+    /// Its body comes a byte now and then, without end.
+    drips: bool,
 }
 
 impl Reply {
     pub fn ok(body: impl Into<Vec<u8>>) -> Self {
-        Self { status: 200, headers: Vec::new(), body: body.into(), hangs: false }
+        Self { status: 200, headers: Vec::new(), body: body.into(), hangs: false, drips: false }
     }
 
     pub fn status(status: u16) -> Self {
@@ -33,6 +35,10 @@ impl Reply {
 
     pub fn hanging() -> Self {
         Self { hangs: true, ..Self::ok("") }
+    }
+
+    pub fn dripping() -> Self {
+        Self { drips: true, ..Self::ok("") }
     }
 
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
@@ -110,6 +116,13 @@ async fn answer(State(script): State<Script>, uri: Uri, headers: HeaderMap, body
     };
     if reply.hangs {
         std::future::pending::<()>().await;
+    }
+    if reply.drips {
+        let byte = async |()| {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            Some((Ok::<_, std::convert::Infallible>(Bytes::from_static(b"x")), ()))
+        };
+        return Body::from_stream(futures::stream::unfold((), byte)).into_response();
     }
     let mut response = (StatusCode::from_u16(reply.status).unwrap(), reply.body).into_response();
     for (name, value) in reply.headers {

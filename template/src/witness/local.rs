@@ -1,10 +1,12 @@
 //! The store on local disk.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+
+use crate::private;
 
 /// Files under the artifacts folder.
 #[derive(Debug, Clone)]
@@ -24,6 +26,10 @@ impl Local {
             .await?
     }
 
+    pub async fn remove(&self, path: &str) -> Result<()> {
+        Ok(tokio::fs::remove_file(self.folder.join(path)).await?)
+    }
+
     pub async fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {
         match tokio::fs::read(self.folder.join(path)).await {
             Ok(bytes) => Ok(Some(bytes)),
@@ -36,11 +42,12 @@ impl Local {
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("a path without folder"))?;
     if !folder.is_dir() {
-        fs::create_dir_all(folder)?;
+        private::create_folder(folder)?;
         if let Some(above) = folder.parent() {
             File::open(above)?.sync_all()?;
         }
     }
+    // Private from the start, as all temporary files are.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

@@ -3,11 +3,14 @@
 //!
 //! A request without manifest does not exist here: the manifest is written last, and each file whole or not at all.
 
+mod guard;
 mod local;
 mod s3;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use serde::{Deserialize, Serialize};
@@ -16,8 +19,15 @@ use crate::config::{Config, Storage};
 use crate::digest;
 use crate::ezkl::felt::Felt;
 use crate::ezkl::files::ModelVersion;
+use crate::ezkl::kept::Kept;
 use crate::failpoint::{Step, step};
 use crate::fault::{Classify as _, Fault, Result};
+use guard::{Gate, Guard};
+
+/// How long a trial of the store may take: nobody may wait for one that hangs.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The file that a trial writes.
+const TRIAL: &str = "check/nova";
 
 /// What was promised for one request, and with what.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,19 +69,27 @@ impl Manifest {
     }
 }
 
-/// Where witnesses and proofs are kept.
+/// Where witnesses, proofs and the model files behind them are kept.
 #[derive(Clone)]
-pub enum Store {
+pub struct Store {
+    place: Place,
+    kept: Arc<Kept>,
+    guard: Arc<Guard>,
+}
+
+#[derive(Clone)]
+enum Place {
     Local(local::Local),
     S3(s3::S3),
 }
 
 impl Store {
     pub fn open(config: &Config) -> Result<Self> {
-        match &config.storage {
-            Storage::Local => Ok(Self::Local(local::Local::new(&config.artifacts))),
-            Storage::S3 { bucket, prefix } => Ok(Self::S3(s3::S3::open(bucket, prefix, &config.aws)?)),
-        }
+        let place = match &config.storage {
+            Storage::Local => Place::Local(local::Local::new(&config.artifacts)),
+            Storage::S3 { bucket, prefix } => Place::S3(s3::S3::open(bucket, prefix, &config.aws)?),
+        };
+        Ok(Self { place, kept: Arc::new(Kept::new(&config.artifacts)), guard: Arc::default() })
     }
 
     /// Saves a witness with its input and manifest; when it returns, they will be there after a power cut.
@@ -79,29 +97,66 @@ impl Store {
     /// # Errors
     /// `Retry`: the store may be full or out of reach; nothing may be answered until it is saved.
     pub async fn save(&self, manifest: &Manifest, input: &[u8], witness: &[u8]) -> Result<()> {
+        let saved = self.save_all(manifest, input, witness).await;
+        match &saved {
+            Ok(()) => self.guard.saved(),
+            Err(fault) => self.guard.failed(input.len() + witness.len(), fault.to_string()),
+        }
+        saved
+    }
+
+    async fn save_all(&self, manifest: &Manifest, input: &[u8], witness: &[u8]) -> Result<()> {
         let id = &manifest.request_id;
-        self.put(&path_of(id, "input.json"), input).await?;
-        self.put(&path_of(id, "witness.json"), witness).await?;
+        self.put(&path_of(id, "input.json")?, input).await?;
+        self.put(&path_of(id, "witness.json")?, witness).await?;
         let manifest = serde_json::to_vec_pretty(manifest).stop()?;
         // With the manifest the witness exists.
-        step(Step::WitnessSaved, self.put(&path_of(id, "manifest.json"), &manifest)).await
+        step(Step::WitnessSaved, self.put(&path_of(id, "manifest.json")?, &manifest)).await
+    }
+
+    /// False while witnesses cannot be saved. Now and then the store is tried then, so that it is noticed when it works.
+    pub async fn accepts(&self) -> bool {
+        let size = match self.guard.gate() {
+            Gate::Open => return true,
+            Gate::Closed => return false,
+            Gate::Try(size) => size,
+        };
+        let trial = tokio::time::timeout(TRIAL_TIMEOUT, self.try_with(size)).await;
+        let failed = match trial {
+            Ok(Ok(())) => {
+                self.guard.reopen();
+                return true;
+            }
+            Ok(Err(fault)) => fault.to_string(),
+            Err(_) => format!("the witness store did not take a file within {TRIAL_TIMEOUT:?}"),
+        };
+        self.guard.failed(size, failed);
+        false
+    }
+
+    /// Why no requests are accepted, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.guard.trouble()
     }
 
     /// What was promised for a request.
     pub async fn manifest(&self, request_id: &str) -> Result<Manifest> {
-        let bytes = self.get(&path_of(request_id, "manifest.json")).await?.ok_or_else(|| {
+        let bytes = self.get(&path_of(request_id, "manifest.json")?).await?.ok_or_else(|| {
             Fault::Row(anyhow!("no witness of request {request_id} is kept: it was never answered from this store"))
         })?;
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("the manifest of request {request_id} is damaged; bring it back from a backup"))
-            .fail_row()
+        let damaged = || format!("the manifest of request {request_id} is damaged; bring it back from a backup");
+        let manifest: Manifest = serde_json::from_slice(&bytes).with_context(damaged).fail_row()?;
+        if manifest.request_id != request_id {
+            return Err(Fault::Row(anyhow!("it is that of {:?}", manifest.request_id).context(damaged())));
+        }
+        Ok(manifest)
     }
 
     /// Writes a saved witness to `to`, checked against its manifest.
     pub async fn fetch_witness(&self, manifest: &Manifest, to: &Path) -> Result<()> {
         let id = &manifest.request_id;
         let bytes = self
-            .get(&path_of(id, "witness.json"))
+            .get(&path_of(id, "witness.json")?)
             .await?
             .ok_or_else(|| Fault::Row(anyhow!("the witness of request {id} is gone; bring it back from a backup")))?;
         if digest::of_bytes(&bytes) != manifest.witness_sha256 {
@@ -113,58 +168,86 @@ impl Store {
     }
 
     pub async fn save_proof(&self, request_id: &str, proof: &[u8]) -> Result<()> {
-        step(Step::ProofSaved, self.put(&path_of(request_id, "proof.json"), proof)).await
+        let path = path_of(request_id, "proof.json")?;
+        step(Step::ProofSaved, self.put(&path, proof)).await
     }
 
     /// The proof of a request, if it was made before.
     pub async fn proof(&self, request_id: &str) -> Result<Option<Vec<u8>>> {
-        self.get(&path_of(request_id, "proof.json")).await
+        self.get(&path_of(request_id, "proof.json")?).await
     }
 
-    /// Keeps the model files where the witnesses are, so that both survive together. On local disk they are there already.
-    pub async fn keep_model(&self, model: &ModelVersion) -> Result<()> {
-        match self {
-            Self::Local(_) => Ok(()),
-            Self::S3(s3) => s3.keep_model(model).await,
+    /// Keeps the model files where the witnesses are, so that both survive together. Returns the daemon's own copy, which
+    /// is there from now on.
+    pub async fn keep_model(&self, model: &ModelVersion) -> Result<ModelVersion> {
+        let (kept, model) = (self.kept.clone(), model.clone());
+        let copy = blocking(move || kept.keep(&model)).await?;
+        if let Place::S3(s3) = &self.place {
+            s3.keep_model(&copy).await?;
         }
+        Ok(copy)
     }
 
     /// The kept model files with this digest, brought back from S3 where the local copy is gone.
-    pub async fn model(&self, artifacts: &Path, digest: &str) -> Result<ModelVersion> {
-        if let Self::S3(s3) = self {
-            s3.bring_back_model(artifacts, digest).await?;
+    pub async fn model(&self, digest: &str) -> Result<ModelVersion> {
+        if let Place::S3(s3) = &self.place {
+            s3.bring_back_model(&self.kept, digest).await?;
         }
-        ModelVersion::kept(artifacts, digest)
+        let (kept, digest) = (self.kept.clone(), digest.to_owned());
+        blocking(move || kept.open(&digest)).await
     }
 
     /// Writes, reads and removes a small file: the check of `doctor`.
     pub async fn check(&self) -> Result<()> {
-        self.put("check/nova", b"nova").await?;
-        match self.get("check/nova").await? {
-            Some(read) if read == b"nova" => Ok(()),
-            _ => Err(Fault::Retry(anyhow!("the witness store does not give back what was written"))),
+        self.try_with(4).await
+    }
+
+    /// The same with so many bytes: a disk may have room for few and not for many.
+    async fn try_with(&self, size: usize) -> Result<()> {
+        let bytes = vec![b'n'; size];
+        self.put(TRIAL, &bytes).await?;
+        let read = self.get(TRIAL).await?;
+        let removed = match &self.place {
+            Place::Local(local) => local.remove(TRIAL).await,
+            Place::S3(s3) => s3.remove(TRIAL).await,
+        };
+        removed.context("cannot remove a file from the witness store").retry()?;
+        if read.as_ref() != Some(&bytes) {
+            return Err(Fault::Retry(anyhow!("the witness store does not give back what was written")));
         }
+        Ok(())
     }
 
     async fn put(&self, path: &str, bytes: &[u8]) -> Result<()> {
-        match self {
-            Self::Local(local) => local.put(path, bytes).await,
-            Self::S3(s3) => s3.put(path, bytes).await,
+        match &self.place {
+            Place::Local(local) => local.put(path, bytes).await,
+            Place::S3(s3) => s3.put(path, bytes).await,
         }
         .map_err(|error| Fault::Retry(error.context(format!("cannot save {path} in the witness store"))))
     }
 
     async fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        match self {
-            Self::Local(local) => local.get(path).await,
-            Self::S3(s3) => s3.get(path).await,
+        match &self.place {
+            Place::Local(local) => local.get(path).await,
+            Place::S3(s3) => s3.get(path).await,
         }
         .map_err(|error| Fault::Retry(error.context(format!("cannot read {path} from the witness store"))))
     }
 }
 
-/// Request ids are hex digits wherever they come from: no path can be made of them.
-fn path_of(request_id: &str, file: &str) -> String {
-    debug_assert!(request_id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-    format!("witnesses/{request_id}/{file}")
+/// Where a request's file is. An id is letters and digits: no path that leads elsewhere can be made of one.
+fn path_of(request_id: &str, file: &str) -> Result<String> {
+    if request_id.is_empty() || !request_id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(Fault::Row(anyhow!("{request_id:?} is no request id")));
+    }
+    Ok(format!("witnesses/{request_id}/{file}"))
 }
+
+/// Runs what reads large files where it holds up nothing else.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic))))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! The store in S3, or anything that speaks it. Credentials, region and endpoint come from the usual `AWS_*` variables.
 
-use std::path::Path;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -10,8 +10,8 @@ use object_store::path::Path as Key;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::config::ModelFiles;
-use crate::ezkl::files::ModelVersion;
+use crate::ezkl::files::{ModelVersion, SUMS};
+use crate::ezkl::kept::{Kept, is_digest};
 use crate::fault::{self, Classify as _, Fault};
 use crate::http_client;
 
@@ -53,35 +53,50 @@ impl S3 {
         }
     }
 
-    /// Uploads the model files under their digest, unless they are there.
+    pub async fn remove(&self, path: &str) -> Result<()> {
+        Ok(self.bucket.delete(&self.key(path)).await?)
+    }
+
+    /// Uploads the model files under their digest, unless they are there; the list of them last.
     pub async fn keep_model(&self, model: &ModelVersion) -> fault::Result<()> {
-        for (name, path) in model.files.all() {
+        for (name, path) in model.paths().chain([(SUMS, model.files.folder.join(SUMS))]) {
             let key = self.key(&format!("models/{}/{name}", model.digest));
             if self.bucket.head(&key).await.is_ok() {
                 continue;
             }
             let bytes =
-                tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display())).retry()?;
+                tokio::fs::read(&path).await.with_context(|| format!("cannot read {}", path.display())).retry()?;
             self.bucket.put(&key, bytes.into()).await.with_context(|| format!("cannot save {key} to S3")).retry()?;
         }
         Ok(())
     }
 
     /// Downloads the model files with this digest, unless there is a local copy.
-    pub async fn bring_back_model(&self, artifacts: &Path, digest: &str) -> fault::Result<()> {
-        let models = artifacts.join("models");
-        if models.join(digest).is_dir() {
+    pub async fn bring_back_model(&self, kept: &Arc<Kept>, digest: &str) -> fault::Result<()> {
+        if !is_digest(digest) || kept.has(digest) {
             return Ok(());
         }
-        std::fs::create_dir_all(&models).context("cannot write to the artifacts folder").retry()?;
-        let unfinished = tempfile::tempdir_in(&models).context("cannot write to the artifacts folder").retry()?;
-        for (name, path) in ModelFiles::in_folder(unfinished.path()).all() {
-            let stored = format!("models/{digest}/{name}");
-            let bytes = self.get(&stored).await.retry()?;
-            let bytes = bytes.ok_or_else(|| Fault::Row(anyhow!("S3 holds no {stored}: the model files are gone")))?;
-            std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display())).retry()?;
+        let sums = self.get_model_file(digest, SUMS).await?;
+        let text = String::from_utf8_lossy(&sums);
+        let files =
+            ModelVersion::listed(&text, digest).with_context(|| format!("S3: models/{digest}/{SUMS}")).fail_row()?;
+        let begin = kept.clone();
+        // Another process may be copying: waiting for it blocks.
+        let unfinished = tokio::task::spawn_blocking(move || begin.begin()).await.retry()?;
+        let unfinished = unfinished.context("cannot write to the artifacts folder").retry()?;
+        for name in files.keys() {
+            let bytes = self.get_model_file(digest, name).await?;
+            let written =
+                unfinished.create(name).and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()));
+            written.with_context(|| format!("cannot keep {name} of the model files")).retry()?;
         }
-        std::fs::rename(unfinished.keep(), models.join(digest)).context("cannot keep the model files").retry()
+        unfinished.finish(&sums, digest).context("cannot keep the model files").retry()
+    }
+
+    async fn get_model_file(&self, digest: &str, name: &str) -> fault::Result<Vec<u8>> {
+        let stored = format!("models/{digest}/{name}");
+        let bytes = self.get(&stored).await.retry()?;
+        bytes.ok_or_else(|| Fault::Row(anyhow!("S3 holds no {stored}: the model files are gone")))
     }
 
     fn key(&self, path: &str) -> Key {

@@ -59,9 +59,12 @@ pub mod secrets {
     /// The daemon's private key on a devnet: one of anvil's public test keys.
     pub const PRIVATE_KEY: &str = "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6";
 
+    /// What opens the daemon's keystore.
+    pub const KEYSTORE_PASSWORD: &str = "keystore-password-9d1b20e4";
+
     pub fn assert_none(whose: &str, text: &str) {
         let lower = text.to_lowercase();
-        for secret in [PLUMBER_KEY, RPC_KEY, S3_KEY, PRIVATE_KEY] {
+        for secret in [PLUMBER_KEY, RPC_KEY, S3_KEY, PRIVATE_KEY, KEYSTORE_PASSWORD] {
             assert!(!lower.contains(secret), "{whose} shows the secret {secret}:\n{text}");
         }
     }

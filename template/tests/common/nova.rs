@@ -84,7 +84,8 @@ impl Nova {
 
     /// Starts it as a daemon, whose log is a file.
     pub fn start(self) -> Daemon {
-        Daemon::start(self.env("NOVA_LOG_LEVEL", "DEBUG"))
+        let level = self.env.get("NOVA_LOG_LEVEL").cloned().unwrap_or_else(|| "DEBUG".to_owned());
+        Daemon::start(self.env("NOVA_LOG_LEVEL", level))
     }
 
     pub(super) fn command(&self) -> Command {

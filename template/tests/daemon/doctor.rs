@@ -14,7 +14,7 @@ use crate::common::secrets::RPC_KEY;
 use crate::common::{assert_says, onnx};
 
 /// Each check by the name that its line begins with.
-const CHECKS: [&str; 15] = [
+const CHECKS: [&str; 16] = [
     "settings",
     "model files",
     "ONNX model",
@@ -24,6 +24,7 @@ const CHECKS: [&str; 15] = [
     "prover",
     "artifacts folder",
     "Plumber",
+    "wallet key",
     "RPC",
     "contracts",
     "modeler",
@@ -43,7 +44,7 @@ async fn doctor_finds_nothing_wrong_with_a_devnet_and_names_what_is_wrong_around
         assert_says(&said, &[&format!("✓ {check}: ")]);
     }
     assert!(!said.contains('✗'), "{said}");
-    assert_says(&said, &["INSECURE", "all 15 checks passed", &format!("{:?}", net.deployment.modeler)]);
+    assert_says(&said, &["INSECURE", "all 16 checks passed", &format!("{:?}", net.deployment.modeler)]);
 
     // Without model files there is less to wait for.
     let project = Project::without_setup();

@@ -8,6 +8,7 @@ mod bad_start;
 #[path = "../common/mod.rs"]
 mod common;
 mod doctor;
+mod guard;
 mod offline;
 mod restart;
 mod rpc;

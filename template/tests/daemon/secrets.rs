@@ -2,15 +2,18 @@
 //! process. (That no other test's output does, `common` asserts.)
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
+use ethers::signers::LocalWallet;
 use tokio::net::TcpListener;
 
 use crate::common::net::Net;
+use crate::common::nova::Nova;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
-use crate::common::secrets::{PLUMBER_KEY, PRIVATE_KEY, RPC_KEY, assert_none};
+use crate::common::secrets::{KEYSTORE_PASSWORD, PLUMBER_KEY, PRIVATE_KEY, RPC_KEY, assert_none};
 
 /// A Plumber in trouble, which echoes what it was sent, the key too. Returns its URL.
 async fn echoing_plumber() -> String {
@@ -27,16 +30,23 @@ async fn keys_are_shown_nowhere() {
     let (project, net) = (Project::new(), Net::start().await);
     let proxy = Proxy::start(net.devnet.rpc_url()).await;
     let failing = Proxy::saying(500, "").await;
-    // The settings as an operator has them: most in .env, one key in a file of its own.
+    // The settings as an operator has them: most in .env, the key in a keystore.
     let mut env: Vec<_> = net.env().into_iter().filter(|(name, _)| !name.contains("PRIVATE_KEY")).collect();
     env.push(("NOVA_RPC_URLS", format!("{},{}", failing.url(), proxy.url())));
     env.push(("NOVA_PLUMBER_HOST", echoing_plumber().await));
     let lines: String = env.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-    fs::write(project.path().join(".env"), lines).unwrap();
-    fs::write(project.path().join("wallet.key"), format!("0x{PRIVATE_KEY}\n")).unwrap();
-    let nova = |arguments: &[&str]| project.nova(arguments).env("NOVA_CLI_WALLET_PRIVATE_KEY_FILE", "wallet.key");
+    write_private(&project, ".env", &lines);
+    write_private(&project, "password", &format!("{KEYSTORE_PASSWORD}\n"));
+    let key: Vec<u8> = ethers::utils::hex::decode(PRIVATE_KEY).unwrap();
+    let mut random = ethers::core::rand::thread_rng();
+    LocalWallet::encrypt_keystore(project.path(), &mut random, key, KEYSTORE_PASSWORD, Some("wallet.json")).unwrap();
+    close_to_others(&project, "wallet.json");
+    let nova = |arguments: &[&str]| {
+        let keystore = project.nova(arguments).env("NOVA_CLI_WALLET_KEYSTORE", "wallet.json");
+        keystore.env("NOVA_CLI_WALLET_KEYSTORE_PASSWORD_FILE", "password")
+    };
 
-    let daemon = nova(&["run"]).start().ready().await;
+    let daemon = nova(&["run"]).env("NOVA_LOG_LEVEL", "TRACE").start().ready().await;
     let request = &net.ask(1).await[0];
     let row = project.request_row(request.id, "tried again", |row| row.reason.is_some()).await;
     assert!(row.reason.unwrap().contains("[key]"), "the answer that echoes the key is quoted");
@@ -54,9 +64,31 @@ async fn keys_are_shown_nowhere() {
 
     // `run` has looked through what these say.
     for arguments in [&["status"][..], &["status", "--json"], &["doctor"], &["predict", "--wallet", &request.input]] {
-        nova(arguments).env("NOVA_LOG_LEVEL", "DEBUG").run().await;
+        nova(arguments).env("NOVA_LOG_LEVEL", "TRACE").run().await;
     }
+    keys_that_others_may_read_are_refused(&project, &nova(&["doctor"])).await;
     mistakes_name_the_variable_and_not_the_key(&project).await;
+}
+
+/// A password, a keystore and an `.env` with keys, each of which somebody has opened to others.
+async fn keys_that_others_may_read_are_refused(project: &Project, doctor: &Nova) {
+    for name in ["password", "wallet.json", ".env"] {
+        let path = project.path().join(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        doctor.clone().fail(&["others than its owner may read", "0640", &format!("`chmod 600 {name}`")]).await;
+        close_to_others(project, name);
+    }
+    write_private(project, "password", "another password");
+    doctor.clone().fail(&["✗ wallet key", "wallet.json cannot be opened", "is not the one it was made with"]).await;
+}
+
+fn write_private(project: &Project, name: &str, text: &str) {
+    fs::write(project.path().join(name), text).unwrap();
+    close_to_others(project, name);
+}
+
+fn close_to_others(project: &Project, name: &str) {
+    fs::set_permissions(project.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 async fn mistakes_name_the_variable_and_not_the_key(project: &Project) {
@@ -71,7 +103,7 @@ async fn mistakes_name_the_variable_and_not_the_key(project: &Project) {
     all.fail(&cases.each_ref().map(|(name, _)| *name)).await;
     for line in [format!("NOVA_SPECTRAL_API_KEY=\"{PLUMBER_KEY}"), format!("NOVA_CLI_WALLET_PRIVATE_KEY {PRIVATE_KEY}")]
     {
-        fs::write(project.path().join(".env"), line).unwrap();
+        write_private(project, ".env", &line);
         project.nova(&["doctor"]).fail(&[".env"]).await;
     }
     fs::remove_file(project.path().join(".env")).unwrap();

@@ -29,6 +29,7 @@ use super::{Chain, Head, text};
 use crate::fault::{Classify as _, Fault, Result};
 use crate::health::Health;
 use crate::ledger::{Allowed, Ledger, Tx};
+use crate::private;
 use reconcile::needs_rank;
 use terms::Terms;
 use trouble::Troubles;
@@ -110,7 +111,7 @@ impl Sender {
     /// The sender's place, if no other process has it.
     pub fn try_place(chain: &Chain, ledger: &Ledger, artifacts: &Path, health: &Arc<Health>) -> Result<Option<Self>> {
         let path = artifacts.join(format!("sender-{}.lock", text(chain.account().wallet_address())));
-        let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display())).stop()?;
+        let lock = private::create_file(&path).with_context(|| format!("cannot write {}", path.display())).stop()?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -182,7 +183,8 @@ impl Sender {
                     None => terms.insert(self.terms().await?),
                 };
                 self.send(tx, terms).await?;
-                if !self.may_sign() {
+                // While no node can be reached one a pass is signed, so that it goes out with the first that can.
+                if self.unsent.is_some() || !self.may_sign() {
                     return Ok(true);
                 }
             }
@@ -195,9 +197,9 @@ impl Sender {
         Ok(sent)
     }
 
-    /// False while no node can be reached, or it is not known who else uses the key; for ever once a second daemon does.
+    /// False while it is not known who else uses the key, and for ever once a second daemon does.
     fn may_sign(&self) -> bool {
-        self.unsent.is_none() && self.rival.is_none() && self.contest.is_none()
+        self.rival.is_none() && self.contest.is_none()
     }
 
     /// What may be signed now. Of what may not, the rows that nobody waits for any more are ended.

@@ -1,0 +1,93 @@
+//! The fuzz targets: each hands bytes from outside to what reads them in the daemon. None may panic, and what was
+//! understood must be what the next stage can bear. The saved corpus is in `corpus/`, a folder a target.
+
+use std::collections::HashSet;
+
+use nova::config::{Config, FeatureSource, Need, Sources};
+use nova::ezkl::proof::ProofFile;
+use nova::ezkl::reply::Reply;
+use nova::ezkl::witness::Witness;
+use nova::features::{Input, frame, parse_input};
+use nova::pipeline::prove::{is_request_id, read_document};
+use nova::spectral::gateway::is_cid;
+use nova::spectral::plumber::{cid_of, features_of, rows_of};
+
+/// A wallet that Plumber is asked for.
+const WALLET: &str = "0x00000000219ab540356cbb839cbe05303d7705fa";
+
+/// What a consumer wrote on chain.
+pub fn request_input(data: &[u8]) {
+    let raw = String::from_utf8_lossy(data);
+    if let Ok(Input::Wallet(wallet)) = parse_input(FeatureSource::Plumber, &raw) {
+        // It becomes part of a path.
+        let digits = wallet.strip_prefix("0x").unwrap_or_default();
+        assert!(digits.len() == 40 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{wallet:?}");
+    }
+    if let Ok(Input::Inline(features)) = parse_input(FeatureSource::Inline, &raw) {
+        let _ = frame(&features);
+    }
+}
+
+/// Plumber's features of one wallet, of several, and its CIDs.
+pub fn plumber_answer(data: &[u8]) {
+    if let Ok(features) = features_of(WALLET, data) {
+        let _ = frame(&features);
+    }
+    if let Ok(rows) = rows_of(&HashSet::from([WALLET.to_owned()]), data) {
+        assert!(rows.len() <= 1, "nobody asked for {:?}", rows.keys());
+        for features in rows.values() {
+            let _ = frame(features);
+        }
+    }
+    if let Ok(cid) = cid_of(data) {
+        assert!(is_plain(&cid), "{cid:?}");
+    }
+}
+
+/// A validator's challenge: the document behind its CID, or the CID itself.
+pub fn challenge_document(data: &[u8]) {
+    if let Ok(ids) = read_document(data) {
+        assert!(!ids.is_empty() && ids.iter().all(|id| is_request_id(id) && is_plain(id)), "{ids:?}");
+    }
+    let payload = String::from_utf8_lossy(data);
+    if is_cid(&payload) || is_request_id(&payload) {
+        assert!(is_plain(&payload), "{payload:?}");
+    }
+}
+
+/// What the EZKL worker says, and the files that it writes.
+pub fn worker_message(data: &[u8]) {
+    let _ = Reply::read(data, 1);
+    if let Ok(proof) = ProofFile::read(data) {
+        let _ = (proof.instances(), proof.bytes());
+    }
+    // Settings and a witness of them, a line each.
+    let mut lines = data.splitn(2, |byte| *byte == b'\n');
+    if let (Some(settings), Some(witness)) = (lines.next(), lines.next())
+        && let (Ok(settings), Ok(witness)) = (serde_json::from_slice(settings), Witness::read(witness.to_vec()))
+    {
+        let _ = (witness.outputs(&settings), witness.instances(&settings));
+        let _ = (witness.is_inside(&settings), witness.describe_ranges(&settings));
+    }
+}
+
+/// `nova.toml`, then after a NUL `.env`, whose lines are the environment too.
+pub fn config(data: &[u8]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (toml, dotenv) = (folder.path().join("nova.toml"), folder.path().join(".env"));
+    let mut parts = data.splitn(2, |byte| *byte == 0);
+    let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    std::fs::write(&toml, first).expect("a file");
+    std::fs::write(&dotenv, second).expect("a file");
+    let text = String::from_utf8_lossy(second);
+    let env = text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into()));
+    let sources = Sources { toml, dotenv, env: env.collect(), flags: Vec::new() };
+    for need in [Need::Offline, Need::Chain] {
+        let _ = Config::load(&sources, need).map_err(|mistakes| mistakes.to_string());
+    }
+}
+
+/// Nothing that could lead a path elsewhere.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}

@@ -1,0 +1,186 @@
+//! The daemon's own copies of the model files: one folder a model under `<artifacts>/models`, named after its digest.
+//! Workers and hooks get these, so that nothing that happens to the model folder concerns a running daemon, and what was
+//! promised with a model can be proven after it was replaced.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, anyhow};
+use tempfile::TempDir;
+
+use super::files::{ModelVersion, SUMS};
+use crate::config::ModelFiles;
+use crate::digest;
+use crate::fault::{Classify as _, Fault, Result};
+use crate::private;
+
+const UNFINISHED: &str = ".unfinished-";
+
+/// The copies of one artifacts folder. What it does reads large files: call it where that holds up nothing.
+pub struct Kept {
+    models: PathBuf,
+    /// Copies whose digests this process has checked, with their files as they then were.
+    checked: Mutex<HashMap<String, (Vec<Stamp>, ModelVersion)>>,
+}
+
+/// What changes when a file is changed or replaced.
+type Stamp = (u64, u64, u64, i64, i64);
+
+/// A copy that is being made. Nobody else makes one meanwhile.
+pub struct Unfinished {
+    models: PathBuf,
+    folder: TempDir,
+    _lock: File,
+}
+
+impl Kept {
+    pub fn new(artifacts: &Path) -> Self {
+        Self { models: artifacts.join("models"), checked: Mutex::default() }
+    }
+
+    /// A copy of these files, made if it is not there, and checked. Copies, no links: whatever happens to the originals.
+    ///
+    /// # Errors
+    /// `Retry` if it cannot be written, `Stop` if there is one that was changed.
+    pub fn keep(&self, version: &ModelVersion) -> Result<ModelVersion> {
+        if !self.has(&version.digest) {
+            self.copy(version)
+                .with_context(|| format!("cannot copy the model files to {}", self.folder(&version.digest).display()))
+                .retry()?;
+        }
+        self.open(&version.digest).map_err(|fault| match fault {
+            Fault::Row(error) => {
+                Fault::Stop(error.context("the model files kept of this model are not what they were"))
+            }
+            other => other,
+        })
+    }
+
+    fn copy(&self, version: &ModelVersion) -> anyhow::Result<()> {
+        let unfinished = self.begin()?;
+        for (name, path) in version.paths() {
+            let mut original = File::open(&path).with_context(|| path.display().to_string())?;
+            let mut copy = unfinished.create(name)?;
+            io::copy(&mut original, &mut copy).with_context(|| path.display().to_string())?;
+            copy.sync_all()?;
+        }
+        unfinished.finish(version.sums().as_bytes(), &version.digest)?;
+        Ok(())
+    }
+
+    pub fn has(&self, digest: &str) -> bool {
+        self.folder(digest).is_dir()
+    }
+
+    /// The copy with this digest. Its files are read the first time, and again if one was touched since.
+    ///
+    /// # Errors
+    /// `Row`: the copy is gone, or is not what it was.
+    pub fn open(&self, digest: &str) -> Result<ModelVersion> {
+        if !is_digest(digest) {
+            return Err(Fault::Row(anyhow!("{digest:?} is no digest of model files")));
+        }
+        let folder = self.folder(digest);
+        if !folder.is_dir() {
+            return Err(Fault::Row(anyhow!(
+                "the model files it was answered with are gone: {} does not exist; bring the folder back",
+                folder.display()
+            )));
+        }
+        let known = self.checked().get(digest).cloned();
+        if let Some((stamps, version)) = known
+            && self.stamps(&version).is_ok_and(|now| now == stamps)
+        {
+            return Ok(version);
+        }
+        let (version, stamps) = self.read(&folder, digest).fail_row()?;
+        self.checked().insert(digest.to_owned(), (stamps, version.clone()));
+        Ok(version)
+    }
+
+    fn read(&self, folder: &Path, digest: &str) -> anyhow::Result<(ModelVersion, Vec<Stamp>)> {
+        let sums = folder.join(SUMS);
+        let text = fs::read_to_string(&sums).with_context(|| format!("cannot read {}", sums.display()))?;
+        let digests = ModelVersion::listed(&text, digest).with_context(|| changed(&sums))?;
+        let files = ModelFiles::in_folder(folder);
+        let version = ModelVersion::with_digests(&files, digests)?;
+        // Before they are read: what is touched from now on is read again.
+        let stamps = self.stamps(&version)?;
+        for (name, path) in version.paths() {
+            anyhow::ensure!(digest::of_file(&path)? == version.digests[name], changed(&path));
+        }
+        Ok((version, stamps))
+    }
+
+    fn stamps(&self, version: &ModelVersion) -> anyhow::Result<Vec<Stamp>> {
+        let stamp = |path: PathBuf| {
+            let found = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok((found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+        };
+        version.paths().map(|(_, path)| stamp(path)).collect()
+    }
+
+    /// A new copy, empty. Those that were never finished go, because whoever made them is dead.
+    pub fn begin(&self) -> io::Result<Unfinished> {
+        private::create_folder(&self.models)?;
+        let lock = private::create_file(&self.models.join(".lock"))?;
+        lock.lock()?;
+        for entry in fs::read_dir(&self.models)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let mut builder = tempfile::Builder::new();
+        let folder = builder.prefix(UNFINISHED).permissions(Permissions::from_mode(0o700)).tempdir_in(&self.models)?;
+        Ok(Unfinished { models: self.models.clone(), folder, _lock: lock })
+    }
+
+    fn folder(&self, digest: &str) -> PathBuf {
+        self.models.join(digest)
+    }
+
+    fn checked(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Vec<Stamp>, ModelVersion)>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unfinished {
+    /// One of its files, private, with the folders that its name has.
+    pub fn create(&self, name: &str) -> io::Result<File> {
+        let path = self.folder.path().join(name);
+        if let Some(folder) = path.parent() {
+            private::create_folder(folder)?;
+        }
+        private::create_file(&path)
+    }
+
+    /// From here on it exists, whole and for good.
+    pub fn finish(self, sums: &[u8], digest: &str) -> io::Result<()> {
+        private::write_synced(&self.folder.path().join(SUMS), sums)?;
+        File::open(self.folder.path())?.sync_all()?;
+        let folder = self.models.join(digest);
+        // Whoever held the lock before us may have made the same.
+        if !folder.is_dir() {
+            fs::rename(self.folder.keep(), folder)?;
+            File::open(&self.models)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+fn changed(path: &Path) -> String {
+    format!("{} was changed since it was used; bring the original back", path.display())
+}
+
+/// SHA-256 in hex. Whatever else names a folder, it is none of ours.
+pub fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+#[path = "kept_tests.rs"]
+mod tests;

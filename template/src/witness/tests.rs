@@ -1,0 +1,119 @@
+//! The store on local disk, and what its failures mean for requests.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+const ID: &str = "0xab";
+
+struct Setup {
+    folder: tempfile::TempDir,
+    store: Store,
+}
+
+fn setup() -> Setup {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::Local(local::Local::new(folder.path()));
+    let store = Store { place, kept: Arc::new(Kept::new(folder.path())), guard: Arc::default() };
+    Setup { folder, store }
+}
+
+fn manifest(witness: &[u8]) -> Manifest {
+    Manifest {
+        request_id: ID.to_owned(),
+        input: "0x12".to_owned(),
+        model_digest: "d".repeat(64),
+        model_files: BTreeMap::new(),
+        ezkl_version: "23.0.5".to_owned(),
+        witness_sha256: digest::of_bytes(witness),
+        instances: Vec::new(),
+        model_value: None,
+        circuit_value: 0.5,
+        submitted_value: 0.5,
+    }
+}
+
+#[tokio::test]
+async fn what_is_saved_is_private_and_comes_back() {
+    let Setup { folder, store } = setup();
+    store.save(&manifest(b"{}"), b"[]", b"{}").await.unwrap();
+    let found = store.manifest(ID).await.unwrap();
+    let to = folder.path().join("fetched");
+    store.fetch_witness(&found, &to).await.unwrap();
+    assert_eq!(fs::read(to).unwrap(), b"{}");
+    let saved = folder.path().join("witnesses").join(ID);
+    for file in ["input.json", "witness.json", "manifest.json"] {
+        assert_eq!(fs::metadata(saved.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
+    assert_eq!(fs::metadata(&saved).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::read_dir(saved).unwrap().count(), 3, "nothing temporary stays");
+}
+
+#[tokio::test]
+async fn a_promise_that_is_missing_torn_or_anothers_fails_its_row_and_says_why() {
+    let Setup { folder, store } = setup();
+    let told = |fault: Fault| match fault {
+        Fault::Row(error) => format!("{error:#}"),
+        other => panic!("{other}"),
+    };
+    assert!(told(store.manifest(ID).await.unwrap_err()).contains("no witness of request 0xab is kept"));
+
+    store.save(&manifest(b"{}"), b"[]", b"{}").await.unwrap();
+    let saved = |file| folder.path().join("witnesses").join(ID).join(file);
+    let to = folder.path().join("fetched");
+    let whole = store.manifest(ID).await.unwrap();
+    fs::write(saved("witness.json"), "{").unwrap();
+    assert!(
+        told(store.fetch_witness(&whole, &to).await.unwrap_err()).contains("the witness of request 0xab is corrupt")
+    );
+    fs::remove_file(saved("witness.json")).unwrap();
+    assert!(told(store.fetch_witness(&whole, &to).await.unwrap_err()).contains("the witness of request 0xab is gone"));
+
+    let text = fs::read_to_string(saved("manifest.json")).unwrap();
+    for damaged in ["", &text[..text.len() / 2], &text.replace(ID, "0xcd")] {
+        fs::write(saved("manifest.json"), damaged).unwrap();
+        let told = told(store.manifest(ID).await.unwrap_err());
+        assert!(told.contains("the manifest of request 0xab is damaged"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn no_request_id_leads_out_of_the_store() {
+    let Setup { store, .. } = setup();
+    for id in ["", "..", "../../etc/passwd", "0x/../..", "a\0b"] {
+        assert!(matches!(store.manifest(id).await, Err(Fault::Row(_))), "{id:?}");
+        assert!(matches!(store.save_proof(id, b"{}").await, Err(Fault::Row(_))), "{id:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_takes_nothing_closes_and_opens_by_itself() {
+    let Setup { folder, store } = setup();
+    // Neither witnesses nor trials can be written where a file stands in the place of their folder.
+    let in_the_way = ["witnesses", "check"].map(|name| folder.path().join(name));
+    in_the_way.iter().for_each(|path| fs::write(path, "").unwrap());
+    while store.accepts().await {
+        assert!(matches!(store.save(&manifest(b"{}"), b"[]", b"{}").await, Err(Fault::Retry(_))));
+    }
+    assert!(store.trouble().unwrap().contains("witnesses cannot be saved: cannot save witnesses/0xab/input.json"));
+    // A trial comes after a second, and fails.
+    let trial_failed = async {
+        while !store.trouble().unwrap().contains("check/nova") {
+            store.accepts().await;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), trial_failed).await.unwrap();
+
+    in_the_way.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let opens = async {
+        while !store.accepts().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), opens).await.unwrap();
+    assert_eq!(store.trouble(), None);
+    store.save(&manifest(b"{}"), b"[]", b"{}").await.unwrap();
+    assert_eq!(fs::read_dir(folder.path().join("check")).unwrap().count(), 0, "a trial leaves nothing");
+}
