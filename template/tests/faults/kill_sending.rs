@@ -6,7 +6,7 @@ use nova::failpoint::Step;
 use crate::common::nova::Nova;
 use crate::kill::{WHEN, doomed};
 use crate::nonces::{an_answer_above_a_payment, take_the_payment_back};
-use crate::pool::{PATIENCE, attempts, gwei, pooled};
+use crate::pool::{PATIENCE, attempts, max_fee, pooled};
 use crate::rewards::{EPOCH, claimed};
 use crate::scene::{SLA, Scene};
 
@@ -23,9 +23,10 @@ async fn an_answer_that_is_outbid_survives_a_kill() {
     let mut scene = Scene::new().await;
     for when in WHEN {
         let daemon = doomed(run(&scene), Step::TxReplaced, when);
-        scene.requests.extend(pooled(&scene.project, &scene.net, 1).await);
-        // Too much for what was offered.
-        scene.net.mine_at(gwei(100)).await;
+        let request = pooled(&scene.project, &scene.net, 1).await.remove(0);
+        let offered = max_fee(&attempts(&scene.project, &scene.net, &request).await[0]);
+        scene.requests.push(request);
+        scene.net.mine_at(offered * 10).await;
         daemon.dies().await;
         scene.net.go_on_mining().await;
         let daemon = run(&scene).start();
