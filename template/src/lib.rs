@@ -14,6 +14,8 @@ pub mod condition;
 pub mod config;
 pub mod context;
 pub mod digest;
+#[cfg(test)]
+mod docs_tests;
 pub mod ezkl;
 pub mod failpoint;
 pub mod fault;

@@ -3,14 +3,15 @@
 use super::{Ledger, broken, now};
 use crate::fault::Result;
 
-/// Back to where the work failed: a request to `seen`, or to `answering` if it was the sending that failed.
-const REQUEST: &str = "UPDATE request SET state = iif(answer IS NULL, 'seen', 'answering'), reason = NULL, tries = 0,
+/// Back to where a stage finds it: a request to `seen`, or to `inferred` if it was the sending that failed. From there it is
+/// queued again, whatever became of its transactions.
+const REQUEST: &str = "UPDATE request SET state = iif(answer IS NULL, 'seen', 'inferred'), reason = NULL, tries = 0,
          next_try = 0, changed_at = ?1
      WHERE id = ?2 AND state = 'failed'";
-/// A challenge to `asked`, or to `sending`. Its day begins again.
-const CHALLENGE: &str =
-    "UPDATE challenge SET state = iif(delivery IS NULL, 'asked', 'sending'), reason = NULL, tries = 0,
-         next_try = 0, seen_at = ?1, changed_at = ?1
+/// A challenge to `asked`, or to where its delivery is ready. Its day begins again.
+const CHALLENGE: &str = "UPDATE challenge SET
+         state = iif(cid IS NOT NULL, 'uploaded', iif(delivery IS NOT NULL, 'proved', 'asked')),
+         reason = NULL, tries = 0, next_try = 0, seen_at = ?1, changed_at = ?1
      WHERE transaction_hash = ?2 AND state = 'failed'";
 
 impl Ledger {
@@ -26,21 +27,7 @@ impl Ledger {
         if retried == 0 {
             return Ok(false);
         }
-        requeue(&mut db, id).await?;
         db.commit().await.map_err(broken)?;
         Ok(true)
     }
-}
-
-/// `fatal → queued`: the transactions of a request, or of a challenge. What was signed for them is spent.
-async fn requeue(db: &mut sqlx::SqliteConnection, id: &str) -> Result<()> {
-    sqlx::query(
-        "UPDATE tx SET state = 'queued', tries = 0, next_try = 0
-         WHERE (request = ?1 OR transaction_hash = ?1) AND state = 'fatal'",
-    )
-    .bind(id)
-    .execute(db)
-    .await
-    .map(drop)
-    .map_err(broken)
 }

@@ -208,6 +208,7 @@ async fn retry_brings_back_what_failed_in_sending_too() {
     assert_eq!(state(&ledger, 1).await, "failed");
     assert!(ledger.sendable(9, ALL).await.unwrap().is_empty());
     assert!(ledger.retry(&key(1).id).await.unwrap());
+    assert_eq!(ledger.queue_answers(&targets()).await.unwrap(), 1);
     assert_eq!(state(&ledger, 1).await, "answering");
     assert_eq!(ledger.sendable(9, ALL).await.unwrap()[0].key, tx.key);
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use sqlx::{FromRow, SqlitePool};
 
-use super::play::{answer_key, challenge_hash, delivery_key, named, request_id};
+use super::play::{Reached, answer_key, challenge_hash, delivery_key, named, request_id};
 use super::reference::Reference;
 
 /// All that the ledger holds, by key.
@@ -36,7 +36,6 @@ struct Tx {
 struct Attempt {
     hash: String,
     tx: String,
-    nonce: i64,
     state: String,
 }
 
@@ -48,14 +47,21 @@ impl Held {
         let requests: Vec<Row> = sqlx::query_as(REQUESTS).fetch_all(pool).await?;
         let challenges: Vec<Row> = sqlx::query_as(CHALLENGES).fetch_all(pool).await?;
         let txs: Vec<Tx> = sqlx::query_as("SELECT key, state, mined_hash FROM tx").fetch_all(pool).await?;
-        let attempts: Vec<Attempt> =
-            sqlx::query_as("SELECT hash, tx, nonce, state FROM attempt").fetch_all(pool).await?;
+        let attempts: Vec<Attempt> = sqlx::query_as("SELECT hash, tx, state FROM attempt").fetch_all(pool).await?;
         Ok(Self {
             requests: requests.into_iter().map(|row| (row.id.clone(), row)).collect(),
             challenges: challenges.into_iter().map(|row| (row.id.clone(), row)).collect(),
             txs: txs.into_iter().map(|tx| (tx.key.clone(), tx)).collect(),
             attempts: attempts.into_iter().map(|attempt| (attempt.hash.clone(), attempt)).collect(),
         })
+    }
+
+    /// Adds the states that its rows are in.
+    pub fn reached(&self, reached: &mut Reached) {
+        reached.extend(self.requests.values().map(|row| format!("request {}", row.state)));
+        reached.extend(self.challenges.values().map(|row| format!("challenge {}", row.state)));
+        reached.extend(self.txs.values().map(|tx| format!("tx {}", tx.state)));
+        reached.extend(self.attempts.values().map(|attempt| format!("attempt {}", attempt.state)));
     }
 
     fn attempts_of(&self, tx: &str, state: &str) -> impl Iterator<Item = &Attempt> {
@@ -102,14 +108,12 @@ pub fn invariants(before: &Held, now: &Held) -> Result<(), String> {
         attempts_fit(tx, now)?;
     }
     for row in now.requests.values() {
-        let of_use = matches!(row.state.as_str(), "answering" | "final");
-        served_by(row, now.txs.get(&answer_key(&row.id)), row.state == "answering", of_use)?;
+        served_by(row, now.txs.get(&answer_key(&row.id)), row.state == "answering")?;
     }
     for row in now.challenges.values() {
-        let of_use = matches!(row.state.as_str(), "sending" | "final");
-        served_by(row, now.txs.get(&delivery_key(&row.id)), row.state == "sending", of_use)?;
+        served_by(row, now.txs.get(&delivery_key(&row.id)), row.state == "sending")?;
     }
-    one_transaction_a_nonce(now)
+    Ok(())
 }
 
 /// No row and no hash ever goes, and what is final stays so.
@@ -131,48 +135,35 @@ fn nothing_is_lost(before: &Held, now: &Held) -> Result<(), String> {
     }
 }
 
-/// What is under way can be mined; what is mined was mined by one attempt; what is queued can be mined by none.
+/// What is under way can be mined; what is mined was mined by one attempt; what is queued or over can be mined by none, as
+/// far as anyone knows.
 fn attempts_fit(tx: &Tx, now: &Held) -> Result<(), String> {
     let (live, mined) = (now.attempts_of(&tx.key, "live").count(), now.attempts_of(&tx.key, "mined").count());
+    let is_that = || now.attempts_of(&tx.key, "mined").all(|of| Some(&of.hash) == tx.mined_hash.as_ref());
     let fits = match tx.state.as_str() {
-        "queued" => live + mined == 0,
-        "signed" | "broadcast" => live > 0 && mined == 0,
-        "mined" | "final" => {
-            live == 0
-                && mined == 1
-                && now.attempts_of(&tx.key, "mined").all(|of| Some(&of.hash) == tx.mined_hash.as_ref())
-        }
-        _ => true,
+        "queued" | "fatal" => live + mined == 0,
+        "signed" | "broadcast" | "cancelling" => live > 0 && mined == 0,
+        "mined" => live == 0 && mined == 1 && is_that(),
+        _ => live == 0 && mined <= 1 && is_that(),
     };
     if fits { Ok(()) } else { Err(format!("{}: {} with {live} live attempts and {mined} mined", tx.key, tx.state)) }
 }
 
-/// What is being sent has a transaction that goes on by itself; what has ended otherwise has none that would be signed.
-fn served_by(row: &Row, tx: Option<&Tx>, sending: bool, of_use: bool) -> Result<(), String> {
+/// What is being sent has a transaction that goes on by itself, and what is final one that is.
+fn served_by(row: &Row, tx: Option<&Tx>, sending: bool) -> Result<(), String> {
     let state = tx.map(|tx| tx.state.as_str());
-    if sending && !matches!(state, Some("queued" | "signed" | "broadcast" | "mined")) {
+    if sending && !matches!(state, Some("queued" | "signed" | "broadcast" | "cancelling" | "mined")) {
         return Err(format!("{} is {} and its transaction is {state:?}: it waits for ever", row.id, row.state));
     }
-    if state == Some("queued") && !of_use {
-        return Err(format!("{} is {} and its transaction would be signed", row.id, row.state));
+    if row.state == "final" && state != Some("final") {
+        return Err(format!("{} is final and its transaction is {state:?}", row.id));
     }
-    if (row.state == "final") != (state == Some("final")) {
-        return Err(format!("{} is {} and its transaction is {state:?}", row.id, row.state));
+    if matches!(row.state.as_str(), "inferred" | "answering" | "uploaded" | "sending") && !row.has_call {
+        return Err(format!("{} is {} and there is nothing to send", row.id, row.state));
     }
-    if row.owner.is_some() && !matches!(row.state.as_str(), "seen" | "asked" | "proved") {
+    if matches!(row.state.as_str(), "inferred" | "answering" | "final" | "uploaded" | "sending") && row.owner.is_some()
+    {
         return Err(format!("{} is {} and still claimed", row.id, row.state));
-    }
-    Ok(())
-}
-
-/// No two transactions may spend one nonce: the node would take either.
-fn one_transaction_a_nonce(now: &Held) -> Result<(), String> {
-    let mut spenders: BTreeMap<i64, &str> = BTreeMap::new();
-    for attempt in now.attempts.values().filter(|attempt| attempt.state != "lost") {
-        let spender = spenders.entry(attempt.nonce).or_insert(&attempt.tx);
-        if *spender != attempt.tx {
-            return Err(format!("nonce {} is of {} and of {}", attempt.nonce, spender, attempt.tx));
-        }
     }
     Ok(())
 }

@@ -6,7 +6,11 @@
 mod events;
 mod holds;
 mod play;
+mod play_tx;
 mod reference;
+mod reference_tx;
+
+use std::cell::RefCell;
 
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
@@ -14,7 +18,33 @@ use events::plays;
 use play::play;
 
 /// Plays in a default run: about 20 s.
-const CASES: u32 = 64;
+const CASES: u32 = 100;
+
+/// Every state that the schema has, but for those that the play cannot miss.
+const STATES: [&str; 22] = [
+    "request inferred",
+    "request answering",
+    "request final",
+    "request failed",
+    "request expired",
+    "request answered",
+    "request orphaned",
+    "challenge proved",
+    "challenge uploaded",
+    "challenge sending",
+    "challenge final",
+    "challenge failed",
+    "challenge orphaned",
+    "tx signed",
+    "tx broadcast",
+    "tx mined",
+    "tx final",
+    "tx cancelling",
+    "tx fatal",
+    "attempt mined",
+    "attempt lost",
+    "attempt void",
+];
 
 #[test]
 fn the_ledger_is_where_its_model_says_after_any_events_and_crashes() {
@@ -23,7 +53,11 @@ fn the_ledger_is_where_its_model_says_after_any_events_and_crashes() {
         config.cases = CASES;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let outcome =
-        TestRunner::new(config).run(&plays(), |events| runtime.block_on(play(&events)).map_err(TestCaseError::fail));
+    let reached = RefCell::default();
+    let outcome = TestRunner::new(config).run(&plays(), |events| {
+        runtime.block_on(play(&events, &mut reached.borrow_mut())).map_err(TestCaseError::fail)
+    });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    let missed: Vec<_> = STATES.into_iter().filter(|state| !reached.borrow().contains(*state)).collect();
+    assert!(missed.is_empty(), "no play reached: {missed:?}");
 }

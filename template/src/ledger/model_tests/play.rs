@@ -1,23 +1,22 @@
 //! Plays events on a real ledger and on its reference, and compares the two after each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::anyhow;
 
-use super::events::{Event, Process, Slot, TxEvent};
+use super::events::{Branch, Event, Process, Slot};
 use super::holds::{self, Held};
-use super::reference::{Reference, Serves, deadline, is_ipfs};
+use super::reference::{Reference, deadline, is_ipfs};
 use crate::fault::Fault;
 use crate::ledger::{
-    Allowed, ChallengeKey, Inferred, Ledger, Mined, NewAttempt, RequestKey, Route, SeenChallenge, SeenRequest, Targets,
+    Block, ChallengeKey, Inferred, Ledger, Read, RequestKey, Route, SeenChallenge, SeenRequest, Targets,
 };
 
 pub const CONTRACT: &str = "0xc0";
-const SENDER: &str = "0xme";
-const ALL: Allowed = Allowed { answers: true, proofs: true };
+pub const SENDER: &str = "0xme";
 /// A next try that does not come while a play lasts.
-const LATER: i64 = 1 << 40;
+pub const LATER: i64 = 1 << 40;
 
 pub fn request_id(slot: Slot) -> String {
     format!("0x{}", hex::encode([slot; 32]))
@@ -35,26 +34,34 @@ fn challenge_key(slot: Slot) -> ChallengeKey {
     ChallengeKey { transaction_hash: challenge_hash(slot), log_index: 0 }
 }
 
-fn seen_request(slot: Slot, unreadable: bool) -> SeenRequest {
+/// The block of a branch in which all requests are, and the first challenge.
+const BLOCK: u64 = 7;
+
+fn block_hash(branch: Branch) -> String {
+    format!("0xb10c{branch}")
+}
+
+fn seen_request(slot: Slot, branch: Branch, unreadable: bool) -> SeenRequest {
     SeenRequest {
         key: request_key(slot),
         input: "0xwallet".to_owned(),
         consumer: "0xconsumer".to_owned(),
-        block: 7,
-        block_hash: "0xb10c".to_owned(),
+        block: BLOCK,
+        block_hash: block_hash(branch),
         requested: deadline(slot) - 600,
         deadline: deadline(slot),
         unreadable: unreadable.then(|| "the contract does not tell".to_owned()),
     }
 }
 
-fn seen_challenge(slot: Slot) -> SeenChallenge {
+fn seen_challenge(slot: Slot, branch: Branch) -> SeenChallenge {
     SeenChallenge {
         key: challenge_key(slot),
         route: if is_ipfs(slot) { Route::Ipfs } else { Route::Chain },
         asker: "0xvalidator".to_owned(),
         payload: request_id(0),
-        block: 7 + u64::from(slot),
+        block: BLOCK + u64::from(slot),
+        block_hash: block_hash(branch),
     }
 }
 
@@ -63,16 +70,19 @@ fn fault(for_good: bool) -> Fault {
 }
 
 /// Two processes on one ledger, and what it should hold.
-struct Stage<'a> {
+pub struct Stage<'a> {
     folder: &'a Path,
-    processes: Vec<Ledger>,
-    reference: Reference,
-    signed: u64,
+    pub processes: Vec<Ledger>,
+    pub reference: Reference,
+    pub signed: u64,
 }
 
+/// The states that were reached: `request seen`, `tx mined`.
+pub type Reached = BTreeSet<String>;
+
 /// Plays all events. The error names the event after which something did not hold.
-pub async fn play(events: &[Event]) -> Result<(), String> {
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+pub async fn play(events: &[Event], reached: &mut Reached) -> Result<(), String> {
+    let folder = folder().map_err(|error| error.to_string())?;
     let mut stage = Stage { folder: folder.path(), processes: Vec::new(), reference: Reference::default(), signed: 0 };
     for _ in 0..2 {
         let ledger = stage.open().await?;
@@ -85,9 +95,15 @@ pub async fn play(events: &[Event]) -> Result<(), String> {
         let now = Held::read(&stage.processes[0].pool).await.map_err(|error| told(error.to_string()))?;
         holds::same(&stage.reference, &now).map_err(told)?;
         holds::invariants(&held, &now).map_err(told)?;
+        now.reached(reached);
         held = now;
     }
     Ok(())
+}
+
+/// In memory where that is to be had: here processes die, and no machines.
+fn folder() -> std::io::Result<tempfile::TempDir> {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
 }
 
 impl Stage<'_> {
@@ -116,6 +132,16 @@ impl Stage<'_> {
                 self.reference.claims_of(&self.owner(*process), |row| row.owner = None);
             }
             Event::Crash(process) => self.crash(*process).await?,
+            Event::Reorg(branch) => self.reorg(*branch).await?,
+            Event::QueueClaim(epoch) => {
+                expect(self.processes[0].queue_claim(CONTRACT, *epoch, &[1]).await)?;
+                self.reference.queue_claim(*epoch);
+            }
+            Event::QueueFill => {
+                let nonce = self.reference.spent_nonces();
+                expect(self.processes[0].queue_fill(SENDER, nonce).await)?;
+                self.reference.queue_fill(nonce);
+            }
             Event::See { .. }
             | Event::Claim(..)
             | Event::Infer { .. }
@@ -163,15 +189,31 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// A branch that was seen is gone. What was read of it before is refused after.
+    async fn reorg(&mut self, branch: Branch) -> Result<(), String> {
+        let blocks: Vec<_> = (BLOCK..BLOCK + 4).map(|number| Block { number, hash: block_hash(branch) }).collect();
+        expect(self.processes[0].remember_blocks(&blocks[..1]).await)?;
+        let stale = expect(self.processes[0].reorgs().await)?;
+        equal("rewound", expect(self.processes[1].rewind(&blocks[0], BLOCK - 1, &blocks).await)?, true)?;
+        equal("rewound again", expect(self.processes[0].rewind(&blocks[0], BLOCK - 1, &blocks).await)?, false)?;
+        self.reference.reorg(branch);
+        let read = Read { stream: "requests", first: 0, last: BLOCK, reorgs: stale };
+        let written = self.processes[0].see_requests(&read, &[seen_request(0, branch, false)], 0).await;
+        equal("written of a forgotten branch", written.is_ok(), false)
+    }
+
+    /// All blocks, as they are now.
+    async fn read(&self, stream: &'static str) -> Result<Read<'static>, String> {
+        Ok(Read { stream, first: 0, last: 99, reorgs: expect(self.processes[0].reorgs().await)? })
+    }
+
     async fn request_event(&mut self, event: &Event) -> Result<(), String> {
         match event {
-            Event::See { requests, unreadable } => {
-                let seen: Vec<_> = requests.iter().map(|slot| seen_request(*slot, *unreadable)).collect();
-                let before = self.reference.requests.len();
-                let new =
-                    expect(self.processes[0].see_requests("requests", &seen, 8, self.reference.chain_time).await)?;
-                requests.iter().for_each(|slot| self.reference.see(*slot, *unreadable));
-                equal("new requests", new as usize, self.reference.requests.len() - before)?;
+            Event::See { requests, branch, unreadable } => {
+                let seen: Vec<_> = requests.iter().map(|slot| seen_request(*slot, *branch, *unreadable)).collect();
+                let read = self.read("requests").await?;
+                let new = expect(self.processes[0].see_requests(&read, &seen, self.reference.chain_time).await)?;
+                equal("new requests", new as usize, self.reference.see(requests, *branch, *unreadable))?;
             }
             Event::Claim(process, limit) => {
                 let claimed = expect(self.processes[*process].claim_requests(*limit).await)?;
@@ -183,6 +225,7 @@ impl Stage<'_> {
                 equal("claimed", ids, expected)?;
             }
             Event::Infer { process, request, commitment } => {
+                let request = &self.reference.request_of(&self.owner(*process), *request);
                 let inferred = Inferred {
                     model_value: Some(0.5),
                     circuit_value: 0.5,
@@ -195,6 +238,7 @@ impl Stage<'_> {
                 equal("inferred", done.is_ok(), self.reference.infer(&self.owner(*process), *request, *commitment))?;
             }
             Event::RequestFault { process, request, for_good } => {
+                let request = &self.reference.request_of(&self.owner(*process), *request);
                 let Some(row) = expect(self.processes[*process].request(&request_id(*request)).await)? else {
                     return Ok(());
                 };
@@ -212,7 +256,7 @@ impl Stage<'_> {
             }
             Event::RetryRequest(slot) => {
                 let retried = expect(self.processes[1].retry(&request_id(*slot)).await)?;
-                equal("retried", retried, self.reference.retry(Serves::Request(*slot)))?;
+                equal("retried", retried, self.reference.retry_request(*slot))?;
             }
             other => return Err(format!("{other:?} is no event of a request")),
         }
@@ -221,10 +265,11 @@ impl Stage<'_> {
 
     async fn challenge_event(&mut self, event: &Event) -> Result<(), String> {
         match event {
-            Event::SeeChallenge(slot) => {
-                let seen = [seen_challenge(*slot), seen_challenge(*slot)];
-                expect(self.processes[1].see_challenges("challenges", &seen, 8).await)?;
-                self.reference.see_challenge(*slot);
+            Event::SeeChallenge(slot, branch) => {
+                let seen = [seen_challenge(*slot, *branch), seen_challenge(*slot, *branch)];
+                let read = self.read("challenges").await?;
+                expect(self.processes[1].see_challenges(&read, &seen).await)?;
+                self.reference.see_challenge(*slot, *branch);
             }
             Event::ClaimChallenge(process) => {
                 let claimed = expect(self.processes[*process].claim_challenge().await)?;
@@ -232,21 +277,25 @@ impl Stage<'_> {
                 equal("claimed", claimed.map(|challenge| challenge.transaction_hash), expected)?;
             }
             Event::Prove(process, slot) => {
+                let slot = &self.reference.challenge_of(&self.owner(*process), *slot);
                 let call = (!is_ipfs(*slot)).then_some(&[7_u8][..]);
                 let done = self.processes[*process].proved(&challenge_key(*slot), call).await;
                 equal("proved", done.is_ok(), self.reference.prove(&self.owner(*process), *slot))?;
             }
             Event::Upload(process, slot) => {
+                let slot = &self.reference.challenge_of(&self.owner(*process), *slot);
                 let done = self.processes[*process].uploaded(&challenge_key(*slot), "cid", &[7]).await;
                 equal("uploaded", done.is_ok(), self.reference.upload(&self.owner(*process), *slot))?;
             }
             Event::ChallengeFault { process, challenge, for_good } => {
+                let challenge = &self.reference.challenge_of(&self.owner(*process), *challenge);
                 let Some(row) = self.challenge(*challenge).await? else { return Ok(()) };
                 expect(self.processes[*process].challenge_fault(&row, &fault(*for_good)).await)?;
                 self.later().await?;
                 self.reference.challenge_fault(&self.owner(*process), *challenge, *for_good);
             }
             Event::PostponeChallenge(process, slot) => {
+                let slot = &self.reference.challenge_of(&self.owner(*process), *slot);
                 let Some(row) = self.challenge(*slot).await? else { return Ok(()) };
                 expect(self.processes[*process].postpone_challenge(&row, "tomorrow", LATER).await)?;
                 self.reference.challenge_fault(&self.owner(*process), *slot, false);
@@ -257,7 +306,7 @@ impl Stage<'_> {
             }
             Event::RetryChallenge(slot) => {
                 let retried = expect(self.processes[0].retry(&challenge_hash(*slot)).await)?;
-                equal("retried", retried, self.reference.retry(Serves::Challenge(*slot)))?;
+                equal("retried", retried, self.reference.retry_challenge(*slot))?;
             }
             other => return Err(format!("{other:?} is no event of a challenge")),
         }
@@ -270,62 +319,6 @@ impl Stage<'_> {
             .fetch_optional(&self.processes[0].pool)
             .await
             .map_err(|error| error.to_string())
-    }
-
-    async fn sendable(&self) -> Result<Vec<String>, String> {
-        let mut keys: Vec<_> =
-            expect(self.processes[0].sendable(99, ALL).await)?.into_iter().map(|tx| tx.key).collect();
-        keys.sort();
-        equal("sendable", &keys, &self.reference.sendable())?;
-        Ok(keys)
-    }
-
-    async fn sign(&mut self, key: &str) -> Result<(), String> {
-        let next = expect(self.processes[0].next_nonce(SENDER).await)?;
-        equal("next nonce", next, self.reference.next_nonce())?;
-        self.signed += 1;
-        let attempt = NewAttempt {
-            hash: format!("0x{:02}", self.signed),
-            sender: SENDER.to_owned(),
-            nonce: next.unwrap_or(0),
-            sequence_id: None,
-            expires: None,
-            raw: vec![3],
-            max_fee_wei: "1".to_owned(),
-            gas: 21_000,
-        };
-        expect(self.processes[0].signed(key, &attempt).await)?;
-        self.reference.sign(key, &attempt.hash, attempt.nonce);
-        if self.processes[0].signed(key, &NewAttempt { hash: "0x00".to_owned(), ..attempt }).await.is_ok() {
-            return Err("it was signed twice".to_owned());
-        }
-        Ok(())
-    }
-
-    async fn tx_event(&mut self, event: TxEvent, key: &str) -> Result<(), String> {
-        let ledger = &self.processes[0];
-        let tx = expect(ledger.tx(key).await)?.ok_or("the transaction is gone")?;
-        let mined = self.reference.hashes(key).first().cloned();
-        let event = match event {
-            // Only an answer can be late, or on chain already.
-            TxEvent::Fatal(_) if key.starts_with("deliver") => TxEvent::Fatal("failed"),
-            event => event,
-        };
-        match event {
-            TxEvent::Broadcast => expect(ledger.broadcast(key).await)?,
-            TxEvent::Mine => {
-                let Some(hash) = &mined else { return Ok(()) };
-                let mined = Mined { hash: hash.clone(), block: 9, time: 990, gas_used: 50_000 };
-                expect(ledger.mined(key, &mined).await)?;
-            }
-            TxEvent::Unmine => expect(ledger.unmined(key).await)?,
-            TxEvent::Finalise => expect(ledger.finalized(&tx).await)?,
-            TxEvent::SignAnew => expect(ledger.sign_anew(key, "its nonce was spent").await)?,
-            TxEvent::Postpone => expect(ledger.postpone_tx(key, "no money", LATER).await)?,
-            TxEvent::Fatal(end) => expect(ledger.fatal(&tx, end, "it cannot be").await)?,
-        }
-        self.reference.tx_event(event, key, mined.as_deref());
-        Ok(())
     }
 
     /// What is tried again in a second or so is not, until the play says so.
@@ -348,11 +341,11 @@ fn targets() -> Targets {
     Targets { modeler_contract: "0x3d".to_owned(), registry: Some("0x4e9".to_owned()) }
 }
 
-fn expect<T>(outcome: crate::fault::Result<T>) -> Result<T, String> {
+pub fn expect<T>(outcome: crate::fault::Result<T>) -> Result<T, String> {
     outcome.map_err(|fault| fault.to_string())
 }
 
-fn equal<T: PartialEq + std::fmt::Debug>(what: &str, ledger: T, reference: T) -> Result<(), String> {
+pub fn equal<T: PartialEq + std::fmt::Debug>(what: &str, ledger: T, reference: T) -> Result<(), String> {
     if ledger == reference { Ok(()) } else { Err(format!("{what}: the ledger {ledger:?}, its model {reference:?}")) }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::events::{Slot, TxEvent};
+use super::events::{Branch, CHALLENGES, REQUESTS, Slot};
+use super::reference_tx::{Attempt, Tx};
 
 /// An owner's name in the ledger.
 pub type Owner = String;
@@ -30,29 +31,8 @@ pub struct Row {
     /// The call that goes to the chain is there.
     pub has_call: bool,
     pub commitment: bool,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tx {
-    pub state: &'static str,
-    pub serves: Serves,
-    pub after: Option<String>,
-    pub waits: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Serves {
-    /// A commitment: its end decides nothing.
-    Nothing(Slot),
-    Request(Slot),
-    Challenge(Slot),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Attempt {
-    pub tx: String,
-    pub nonce: u64,
-    pub state: &'static str,
+    /// The branch of the chain that it was last seen on.
+    pub branch: Branch,
 }
 
 /// Until when an answer to this request counts.
@@ -65,8 +45,21 @@ pub fn is_ipfs(challenge: Slot) -> bool {
 }
 
 impl Row {
-    fn new(state: &'static str) -> Self {
-        Self { state, owner: None, lapsed: false, waits: false, has_call: false, commitment: false }
+    fn new(state: &'static str, branch: Branch) -> Self {
+        Self { state, owner: None, lapsed: false, waits: false, has_call: false, commitment: false, branch }
+    }
+
+    /// It is in a block again: on another branch than before, or after it was orphaned. `again` is where it goes on.
+    fn seen(&mut self, branch: Branch, again: &'static str) {
+        self.branch = branch;
+        if self.state == "orphaned" {
+            (self.state, self.waits) = (again, false);
+        }
+    }
+
+    /// Moves, and gives the claim back; what is orphaned stays so.
+    fn given_back(&mut self, state: &'static str) {
+        self.moves(if self.state == "orphaned" { "orphaned" } else { state });
     }
 
     fn is_free(&self) -> bool {
@@ -90,14 +83,34 @@ impl Row {
 }
 
 impl Reference {
-    pub fn see(&mut self, request: Slot, unreadable: bool) {
+    /// How many are new, or come from another block.
+    pub fn see(&mut self, requests: &[Slot], branch: Branch, unreadable: bool) -> usize {
+        requests.iter().filter(|slot| self.see_one(**slot, branch, unreadable)).count()
+    }
+
+    fn see_one(&mut self, request: Slot, branch: Branch, unreadable: bool) -> bool {
         let late = deadline(request) < self.chain_time;
         let state = match (unreadable, late) {
             (true, _) => "failed",
             (false, true) => "expired",
             (false, false) => "seen",
         };
-        self.requests.entry(request).or_insert_with(|| Row::new(state));
+        let Some(row) = self.requests.get_mut(&request) else {
+            self.requests.insert(request, Row::new(state, branch));
+            return true;
+        };
+        let moved = row.state == "orphaned" || row.branch != branch;
+        row.seen(branch, if state == "seen" && row.has_call { "inferred" } else { state });
+        moved
+    }
+
+    /// The chain forgets a branch: what was seen on it, but for what is final.
+    pub fn reorg(&mut self, branch: Branch) {
+        for row in self.requests.values_mut().chain(self.challenges.values_mut()) {
+            if row.branch == branch && row.state != "final" {
+                row.state = "orphaned";
+            }
+        }
     }
 
     /// Newest first.
@@ -120,19 +133,28 @@ impl Reference {
         Some(slot)
     }
 
+    /// The request that a slot stands for: beyond the last, one that this owner works on.
+    pub fn request_of(&self, owner: &str, slot: Slot) -> Slot {
+        of_owner(&self.requests, owner, slot, REQUESTS)
+    }
+
+    pub fn challenge_of(&self, owner: &str, slot: Slot) -> Slot {
+        of_owner(&self.challenges, owner, slot, CHALLENGES)
+    }
+
     /// False if the request is not this owner's to answer.
     pub fn infer(&mut self, owner: &str, request: Slot, commitment: bool) -> bool {
-        let Some(row) = self.requests.get_mut(&request).filter(|row| row.state == "seen" && row.is_of(owner)) else {
+        let Some(row) = self.requests.get_mut(&request).filter(|row| is_in_work(row) && row.is_of(owner)) else {
             return false;
         };
-        row.moves("inferred");
+        row.given_back("inferred");
         (row.has_call, row.commitment) = (true, commitment);
         true
     }
 
     pub fn request_fault(&mut self, owner: &str, request: Slot, for_good: bool) {
-        if let Some(row) = self.requests.get_mut(&request).filter(|row| row.state == "seen" && row.is_of(owner)) {
-            row.moves(if for_good { "failed" } else { "seen" });
+        if let Some(row) = self.requests.get_mut(&request).filter(|row| is_in_work(row) && row.is_of(owner)) {
+            row.given_back(if for_good { "failed" } else { "seen" });
             row.waits = true;
         }
     }
@@ -146,8 +168,9 @@ impl Reference {
         }
     }
 
-    pub fn see_challenge(&mut self, challenge: Slot) {
-        self.challenges.entry(challenge).or_insert_with(|| Row::new("asked"));
+    pub fn see_challenge(&mut self, challenge: Slot, branch: Branch) {
+        let row = self.challenges.entry(challenge).or_insert_with(|| Row::new("asked", branch));
+        row.seen(branch, before_sending(challenge, row.has_call));
     }
 
     pub fn prove(&mut self, owner: &str, challenge: Slot) -> bool {
@@ -176,126 +199,21 @@ impl Reference {
 
     pub fn challenge_fault(&mut self, owner: &str, challenge: Slot, for_good: bool) {
         if let Some(row) = self.challenges.get_mut(&challenge).filter(|row| row.is_of(owner)) {
-            row.moves(if for_good { "failed" } else { row.state });
+            row.given_back(if for_good { "failed" } else { row.state });
             row.waits = true;
         }
     }
 
-    pub fn queue_answers(&mut self) {
-        for (slot, row) in self.requests.iter_mut().filter(|(_, row)| row.state == "inferred") {
-            let after = row.commitment.then(|| key("commit", *slot));
-            if let Some(commit) = &after {
-                queue(&mut self.txs, commit.clone(), Serves::Nothing(*slot), None);
-            }
-            queue(&mut self.txs, key("answer", *slot), Serves::Request(*slot), after);
-            row.moves("answering");
-        }
+    /// `nova retry`: back to where the stages find it, who queue again what has failed in sending.
+    pub fn retry_request(&mut self, request: Slot) -> bool {
+        let Some(row) = self.requests.get_mut(&request).filter(|row| row.state == "failed") else { return false };
+        (row.state, row.waits) = (if row.has_call { "inferred" } else { "seen" }, false);
+        true
     }
 
-    pub fn queue_deliveries(&mut self) {
-        let ready = |slot: Slot, row: &Row| row.state == "uploaded" || (row.state == "proved" && !is_ipfs(slot));
-        for (slot, row) in self.challenges.iter_mut().filter(|(slot, row)| ready(**slot, row)) {
-            queue(&mut self.txs, key("deliver", *slot), Serves::Challenge(*slot), None);
-            row.moves("sending");
-        }
-    }
-
-    /// Keys of what may be signed now.
-    pub fn sendable(&self) -> Vec<String> {
-        let is_queued = |key: &String| self.txs[key].state == "queued";
-        let sendable = |tx: &Tx| tx.state == "queued" && !tx.waits && !tx.after.as_ref().is_some_and(is_queued);
-        self.txs.iter().filter(|(_, tx)| sendable(tx)).map(|(key, _)| key.clone()).collect()
-    }
-
-    pub fn sign(&mut self, key: &str, hash: &str, nonce: u64) {
-        self.txs.get_mut(key).unwrap().state = "signed";
-        self.attempts.insert(hash.to_owned(), Attempt { tx: key.to_owned(), nonce, state: "live" });
-    }
-
-    /// One more than the highest nonce that is still of use.
-    pub fn next_nonce(&self) -> Option<u64> {
-        self.attempts.values().filter(|attempt| attempt.state != "lost").map(|attempt| attempt.nonce + 1).max()
-    }
-
-    /// Hashes of the transaction that may be or were mined.
-    pub fn hashes(&self, key: &str) -> Vec<String> {
-        let of_use = |attempt: &Attempt| attempt.tx == key && attempt.state != "lost";
-        self.attempts.iter().filter(|(_, attempt)| of_use(attempt)).map(|(hash, _)| hash.clone()).collect()
-    }
-
-    /// What the sender writes down. `mined` is the hash that the chain has a receipt of.
-    pub fn tx_event(&mut self, event: TxEvent, key: &str, mined: Option<&str>) {
-        let tx = self.txs.get_mut(key).unwrap();
-        let serves = tx.serves;
-        match (event, tx.state) {
-            (TxEvent::Broadcast, "signed") => tx.state = "broadcast",
-            (TxEvent::Mine, "signed" | "broadcast" | "mined") => {
-                tx.state = "mined";
-                self.mark(key, |hash, _| if Some(hash) == mined { "mined" } else { "lost" });
-            }
-            (TxEvent::Unmine, "mined") => {
-                tx.state = "broadcast";
-                self.mark(key, |_, _| "live");
-            }
-            (TxEvent::Finalise, "mined") => {
-                tx.state = "final";
-                self.end(serves, "final");
-            }
-            (TxEvent::SignAnew, "signed" | "broadcast") => {
-                tx.state = "queued";
-                self.mark(key, |_, _| "lost");
-            }
-            (TxEvent::Postpone, "queued") => tx.waits = true,
-            (TxEvent::Fatal(end), state) if state != "final" => {
-                tx.state = "fatal";
-                self.end(serves, end);
-            }
-            _ => {}
-        }
-    }
-
-    fn mark(&mut self, key: &str, state: impl Fn(&str, &'static str) -> &'static str) {
-        for (hash, attempt) in self.attempts.iter_mut().filter(|(_, attempt)| attempt.tx == key) {
-            attempt.state = state(hash, attempt.state);
-        }
-    }
-
-    fn end(&mut self, serves: Serves, end: &'static str) {
-        let (row, from) = match serves {
-            Serves::Nothing(_) => return,
-            Serves::Request(slot) => (self.requests.get_mut(&slot), "answering"),
-            Serves::Challenge(slot) => (self.challenges.get_mut(&slot), "sending"),
-        };
-        if let Some(row) = row.filter(|row| row.state == from) {
-            row.state = end;
-        }
-    }
-
-    /// `nova retry`.
-    pub fn retry(&mut self, serves: Serves) -> bool {
-        let (row, without, with) = match serves {
-            Serves::Request(slot) | Serves::Nothing(slot) => (self.requests.get_mut(&slot), "seen", "answering"),
-            Serves::Challenge(slot) => (self.challenges.get_mut(&slot), "asked", "sending"),
-        };
-        let Some(row) = row.filter(|row| row.state == "failed") else { return false };
-        row.state = if row.has_call { with } else { without };
-        row.waits = false;
-        let serves_it = |tx: &Tx| match (tx.serves, serves) {
-            (Serves::Request(a) | Serves::Nothing(a), Serves::Request(b)) => a == b,
-            (Serves::Challenge(a), Serves::Challenge(b)) => a == b,
-            _ => false,
-        };
-        let keys: Vec<String> = self
-            .txs
-            .iter()
-            .filter(|(_, tx)| tx.state == "fatal" && serves_it(tx))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in keys {
-            self.mark(&key, |_, _| "lost");
-            let tx = self.txs.get_mut(&key).unwrap();
-            (tx.state, tx.waits) = ("queued", false);
-        }
+    pub fn retry_challenge(&mut self, challenge: Slot) -> bool {
+        let Some(row) = self.challenges.get_mut(&challenge).filter(|row| row.state == "failed") else { return false };
+        (row.state, row.waits) = (before_sending(challenge, row.has_call), false);
         true
     }
 
@@ -312,14 +230,21 @@ impl Reference {
     }
 }
 
-pub fn key(purpose: &str, slot: Slot) -> String {
-    match purpose {
-        "deliver" => format!("deliver:{}:0", super::play::challenge_hash(slot)),
-        _ => format!("{purpose}:{}:{}", super::play::CONTRACT, super::play::request_id(slot)),
-    }
+fn of_owner(rows: &BTreeMap<Slot, Row>, owner: &str, slot: Slot, count: Slot) -> Slot {
+    let own = rows.iter().find(|(_, row)| slot >= count && row.is_of(owner));
+    own.map_or(slot % count, |(slot, _)| *slot)
 }
 
-/// Queueing what was queued before adds nothing.
-fn queue(txs: &mut BTreeMap<String, Tx>, key: String, serves: Serves, after: Option<String>) {
-    txs.entry(key).or_insert(Tx { state: "queued", serves, after, waits: false });
+/// Somebody may be working on it, whether or not its block is still there.
+fn is_in_work(row: &Row) -> bool {
+    matches!(row.state, "seen" | "orphaned")
+}
+
+/// Where a challenge goes on whose call is there, or is not.
+fn before_sending(challenge: Slot, has_call: bool) -> &'static str {
+    match (has_call, is_ipfs(challenge)) {
+        (false, _) => "asked",
+        (true, true) => "uploaded",
+        (true, false) => "proved",
+    }
 }

@@ -198,8 +198,7 @@ impl Ledger {
     pub async fn sign_anew(&self, key: &str, reason: &str) -> Result<()> {
         step(Step::TxRequeued, async {
             let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-            lose_live(&mut db, key).await?;
-            sqlx::query(
+            let moved = sqlx::query(
                 "UPDATE tx SET state = 'queued', reason = ?, next_try = 0, changed_at = ?
                  WHERE key = ? AND state IN ('signed', 'broadcast', 'cancelling')",
             )
@@ -209,6 +208,10 @@ impl Ledger {
             .execute(&mut *db)
             .await
             .map_err(broken)?;
+            if moved.rows_affected() == 0 {
+                return Ok(());
+            }
+            lose_live(&mut db, key).await?;
             db.commit().await.map_err(broken)
         })
         .await
@@ -218,13 +221,7 @@ impl Ledger {
     pub async fn void(&self, key: &str, hash: &str, reason: &str, seconds: i64) -> Result<()> {
         step(Step::TxVoid, async {
             let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-            lose_live(&mut db, key).await?;
-            sqlx::query("UPDATE attempt SET state = 'void' WHERE hash = ?")
-                .bind(hash)
-                .execute(&mut *db)
-                .await
-                .map_err(broken)?;
-            sqlx::query(
+            let moved = sqlx::query(
                 "UPDATE tx SET state = 'queued', reason = ?, next_try = ?, changed_at = ?
                  WHERE key = ? AND state NOT IN ('final', 'fatal')",
             )
@@ -235,6 +232,15 @@ impl Ledger {
             .execute(&mut *db)
             .await
             .map_err(broken)?;
+            if moved.rows_affected() == 0 {
+                return Ok(());
+            }
+            lose_live(&mut db, key).await?;
+            sqlx::query("UPDATE attempt SET state = 'void' WHERE hash = ?")
+                .bind(hash)
+                .execute(&mut *db)
+                .await
+                .map_err(broken)?;
             db.commit().await.map_err(broken)
         })
         .await

@@ -18,12 +18,13 @@ pub struct Mined {
     pub gas_used: u64,
 }
 
+/// Each moves its row only from where it may come from; else nothing happens at all.
 impl Ledger {
     /// `→ mined`: an attempt is in a block, be it one that was given up. What else was signed is out of the race.
     pub async fn mined(&self, key: &str, mined: &Mined) -> Result<()> {
         step(Step::TxMined, async {
             let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-            sqlx::query(
+            let moved = sqlx::query(
                 "UPDATE tx SET state = 'mined', mined_hash = ?1, mined_block = ?2, mined_block_hash = ?3, mined_time = ?4,
                      gas_used = ?5, changed_at = ?6,
                      reason = iif((SELECT kind FROM attempt WHERE hash = ?1) = 'work', NULL, reason)
@@ -39,6 +40,9 @@ impl Ledger {
             .execute(&mut *db)
             .await
             .map_err(broken)?;
+            if moved.rows_affected() == 0 {
+                return Ok(());
+            }
             sqlx::query(
                 "UPDATE attempt SET state = iif(hash = ?1, 'mined', 'lost') WHERE tx = ?2 AND (state <> 'void' OR hash = ?1)",
             )
@@ -56,22 +60,26 @@ impl Ledger {
     pub async fn unmined(&self, key: &str) -> Result<()> {
         step(Step::TxUnmined, async {
             let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-            sqlx::query(
-                "UPDATE attempt SET state = 'live' WHERE tx = ?1 AND state <> 'void'
-                     AND nonce = (SELECT nonce FROM attempt WHERE tx = ?1 AND state = 'mined')",
-            )
-            .bind(key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
-            sqlx::query(
+            let moved = sqlx::query(
                 "UPDATE tx SET changed_at = ?1,
-                     state = iif(EXISTS (SELECT 1 FROM attempt WHERE tx = ?2 AND kind = 'cancel' AND state = 'live'),
+                     state = iif(EXISTS (SELECT 1 FROM attempt WHERE tx = ?2 AND kind = 'cancel' AND state <> 'void'
+                                     AND nonce = (SELECT nonce FROM attempt WHERE tx = ?2 AND state = 'mined')),
                          'cancelling', 'broadcast'),
                      reason = coalesce(reason, 'the chain forgot its block')
                  WHERE key = ?2 AND state = 'mined'",
             )
             .bind(now())
+            .bind(key)
+            .execute(&mut *db)
+            .await
+            .map_err(broken)?;
+            if moved.rows_affected() == 0 {
+                return Ok(());
+            }
+            sqlx::query(
+                "UPDATE attempt SET state = 'live' WHERE tx = ?1 AND state <> 'void'
+                     AND nonce = (SELECT nonce FROM attempt WHERE tx = ?1 AND state = 'mined')",
+            )
             .bind(key)
             .execute(&mut *db)
             .await
@@ -85,7 +93,7 @@ impl Ledger {
     pub async fn finalized(&self, tx: &Tx) -> Result<()> {
         step(Step::TxFinal, async {
             let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-            sqlx::query(
+            let moved = sqlx::query(
                 "UPDATE tx SET state = 'final', reason = NULL, changed_at = ? WHERE key = ? AND state = 'mined'",
             )
             .bind(now())
@@ -93,6 +101,9 @@ impl Ledger {
             .execute(&mut *db)
             .await
             .map_err(broken)?;
+            if moved.rows_affected() == 0 {
+                return Ok(());
+            }
             end_what_it_serves(&mut db, tx, "final", None).await?;
             db.commit().await.map_err(broken)
         })
@@ -103,7 +114,7 @@ impl Ledger {
     pub async fn done(&self, tx: &Tx, reason: &str) -> Result<()> {
         step(Step::TxDone, async {
             let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-            sqlx::query(
+            let moved = sqlx::query(
                 "UPDATE tx SET state = 'final', reason = ?, changed_at = ? WHERE key = ? AND state NOT IN ('final', 'fatal')",
             )
             .bind(reason)
@@ -112,6 +123,9 @@ impl Ledger {
             .execute(&mut *db)
             .await
             .map_err(broken)?;
+            if moved.rows_affected() == 0 {
+                return Ok(());
+            }
             end_what_it_serves(&mut db, tx, "final", Some(reason)).await?;
             db.commit().await.map_err(broken)
         })
@@ -153,13 +167,16 @@ impl Ledger {
     pub async fn fatal(&self, tx: &Tx, end: &'static str, reason: &str) -> Result<()> {
         step(Step::TxFatal, async {
             let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
-            sqlx::query("UPDATE tx SET state = 'fatal', reason = ?, changed_at = ? WHERE key = ? AND state <> 'final'")
+            let moved = sqlx::query("UPDATE tx SET state = 'fatal', reason = ?, changed_at = ? WHERE key = ? AND state NOT IN ('final', 'fatal')")
                 .bind(reason)
                 .bind(now())
                 .bind(&tx.key)
                 .execute(&mut *db)
                 .await
                 .map_err(broken)?;
+            if moved.rows_affected() == 0 {
+                return Ok(());
+            }
             // Should somebody want it again, what was mined has not done it.
             sqlx::query(
                 "UPDATE attempt SET state = iif(state = 'mined', 'void', 'lost') WHERE tx = ? AND state IN ('live', 'mined')",
