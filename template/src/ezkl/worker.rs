@@ -7,15 +7,13 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::scratch::Scratch;
 use super::reply::Reply;
+use super::scratch::Scratch;
 use crate::fault::Fault;
 use crate::plain;
 
@@ -150,21 +148,14 @@ impl Worker {
             }
             Ok(Ok(Line::Part(_) | Line::End) | Err(_)) => return Err(self.died().await),
         };
-        match serde_json::from_slice::<Reply>(&line) {
-            Ok(Reply { id, error: Some(error), passing: true, .. }) if id == self.calls => {
-                Err(Failure::Hindered(error))
-            }
-            Ok(Reply { id, error: Some(error), .. }) if id == self.calls => Err(Failure::Refused(error)),
-            Ok(Reply { id, value, .. }) if id == self.calls => Ok(value.unwrap_or(Value::Null)),
-            _ => {
-                let rubbish = String::from_utf8_lossy(&line);
-                Err(Failure::Rubbish(function, format!("{:?}", plain::at_most(&rubbish, 80))))
-            }
-        match Reply::read(line.as_bytes(), self.calls) {
+        match Reply::read(&line, self.calls) {
             Some(Reply::Value(value)) => Ok(value),
             Some(Reply::Refused(error)) => Err(Failure::Refused(error)),
             Some(Reply::Hindered(error)) => Err(Failure::Hindered(error)),
-            None => Err(Failure::Died("it was ended".to_owned(), format!("it answered {function} with rubbish"))),
+            None => {
+                let rubbish = String::from_utf8_lossy(&line);
+                Err(Failure::Rubbish(function, format!("{:?}", plain::at_most(&rubbish, 80))))
+            }
         }
     }
 

@@ -138,7 +138,6 @@ pub fn features_of(wallet: &str, body: &[u8]) -> Anyhow<Features> {
 }
 
 /// The rows that were asked for, each merged with what holds for all. What the row itself says wins.
-fn rows_of(asked: &HashSet<String>, body: &[u8]) -> Anyhow<HashMap<String, Features>> {
 pub fn rows_of(asked: &HashSet<String>, body: &[u8]) -> Anyhow<HashMap<String, Features>> {
     let answer = lenient::json(body)?;
     let (Some(market), Some(rows)) =
