@@ -45,6 +45,17 @@ impl Failing {
     }
 }
 
+/// Writes into the ledger until it takes it, or a person is needed: a row whose end is not written stays claimed.
+pub async fn insistently<F: Future<Output = Result<()>>>(write: impl Fn() -> F) -> Result<()> {
+    loop {
+        match write().await {
+            // The parts that claim rows say that the ledger does not work.
+            Err(Fault::Retry(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+            written => return written,
+        }
+    }
+}
+
 /// What happens to many rows at once, and is said once a minute.
 #[derive(Debug, Default)]
 pub struct Seldom(Mutex<(Option<Instant>, u64)>);

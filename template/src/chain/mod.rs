@@ -33,6 +33,9 @@ const DEFAULT_SLA: Duration = Duration::from_secs(600);
 /// No contract means a longer one, so that times can be added without overflow.
 const MAX_SLA: u64 = 365 * 24 * 60 * 60;
 
+/// No chain is higher, so that block numbers can be added to without overflow, and the ledger can hold them.
+const MAX_HEIGHT: u64 = 1 << 50;
+
 pub type Client = Arc<Provider<Transport>>;
 
 /// The network, its contracts, and who we are on it. Checked once, when it is made.
@@ -159,8 +162,12 @@ impl Chain {
     pub async fn head(&self) -> Result<Head> {
         let block = self.client.get_block(BlockNumber::Latest).await.map_err(unreachable)?;
         let block = block.context("the RPC endpoint has no newest block").retry()?;
+        let number = block.number.unwrap_or_default().as_u64();
+        if number > MAX_HEIGHT {
+            return Err(Fault::Retry(anyhow!("the RPC endpoint says that its newest block is number {number}")));
+        }
         Ok(Head {
-            number: block.number.unwrap_or_default().as_u64(),
+            number,
             hash: block.hash.unwrap_or_default(),
             time: block.timestamp.as_u64(),
             base_fee: block.base_fee_per_gas.unwrap_or_default(),

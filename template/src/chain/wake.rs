@@ -189,7 +189,7 @@ impl<'a> Session<'a> {
             self.tell_all();
         }
         self.head = Some(number);
-        let later = self.due.split_off(&(number + 1, News::Requests));
+        let later = self.due.split_off(&(number.saturating_add(1), News::Requests));
         let now: BTreeSet<News> = std::mem::replace(&mut self.due, later).into_iter().map(|(_, news)| news).collect();
         now.into_iter().for_each(|news| (self.tell)(news));
         if !self.tells_logs && self.told.is_none_or(|told| told.elapsed() >= LOOK) {

@@ -134,7 +134,7 @@ impl Chain {
             Err(error) => {
                 let unreadable = error.context(format!("request {}", seen.key.id));
                 // A replica that lags behind the one that gave the log: the range is read again.
-                if seen.block + SETTLED > newest {
+                if seen.block.saturating_add(SETTLED) > newest {
                     return Err(Fault::Retry(unreadable));
                 }
                 tracing::error!(reason = format!("{unreadable:#}"), "a request cannot be read");

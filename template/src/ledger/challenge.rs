@@ -126,7 +126,8 @@ impl Ledger {
             "UPDATE challenge SET owner = ?1, lease_until = ?2 + ?3, tries = tries + 1, changed_at = ?2
              WHERE (transaction_hash, log_index) IN (
                  SELECT transaction_hash, log_index FROM challenge
-                 WHERE (state = 'asked' OR (state = 'proved' AND route = 'ipfs')) AND lease_until <= ?2 AND next_try <= ?2
+                 WHERE (state = 'asked' OR (state = 'proved' AND route = 'ipfs')) AND (next_try <= ?2 OR changed_at > ?2)
+                     AND (owner IS NULL OR (owner <> ?1 AND (lease_until <= ?2 OR lease_until > ?2 + ?3)))
                  ORDER BY block, log_index LIMIT 1)
              RETURNING *",
         )

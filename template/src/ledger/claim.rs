@@ -1,4 +1,7 @@
 //! Who works on which rows: claims are renewed while their process works, and freed when it stops or dies.
+//!
+//! Claims and waits are on this machine's clock, which may be put back. A row that was changed later than now waits for
+//! nothing, and a claim that ends later than any claim made now does not count; a process never takes what it has.
 
 use super::{Ledger, broken, now};
 use crate::fault::Result;

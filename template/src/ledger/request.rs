@@ -143,7 +143,8 @@ impl Ledger {
             "UPDATE request SET owner = ?1, lease_until = ?2 + ?3, tries = tries + 1, changed_at = ?2
              WHERE (contract, id) IN (
                  SELECT contract, id FROM request
-                 WHERE state = 'seen' AND lease_until <= ?2 AND next_try <= ?2
+                 WHERE state = 'seen' AND (next_try <= ?2 OR changed_at > ?2)
+                     AND (owner IS NULL OR (owner <> ?1 AND (lease_until <= ?2 OR lease_until > ?2 + ?3)))
                  ORDER BY deadline DESC LIMIT ?4)
              RETURNING *",
         )

@@ -14,7 +14,7 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::features::{Input, frame, parse_input};
 use crate::ledger::{Inferred, Ledger, Request};
 use crate::spectral::plumber::Plumber;
-use crate::supervise::Seldom;
+use crate::supervise::{Seldom, insistently};
 use crate::times::milliseconds;
 use crate::witness::{Manifest, Store};
 
@@ -113,7 +113,7 @@ impl Inferrer {
             }
             Fault::Stop(_) => {}
         }
-        self.ledger.request_fault(request, &fault).await?;
+        insistently(|| self.ledger.request_fault(request, &fault)).await?;
         if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) }
     }
 

@@ -15,7 +15,7 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Challenge, Ledger, RequestKey, Route, now};
 use crate::spectral::gateway::Gateway;
 use crate::spectral::plumber::Plumber;
-use crate::supervise::Seldom;
+use crate::supervise::{Seldom, insistently};
 use crate::witness::{Manifest, Store};
 
 /// The most requests that one challenge may name: each costs a proof.
@@ -120,7 +120,7 @@ impl Responder {
             }
             Fault::Stop(_) => {}
         }
-        self.ledger.challenge_fault(challenge, &fault).await?;
+        insistently(|| self.ledger.challenge_fault(challenge, &fault)).await?;
         if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) }
     }
 

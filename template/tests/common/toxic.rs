@@ -45,6 +45,8 @@ pub enum Toxic {
     Endless,
     /// A replica that is this many blocks behind.
     Lag(u64),
+    /// A replica on a branch of the chain that will lose: its blocks have other hashes.
+    OtherBranch,
 }
 
 /// One call as the rules see it.
@@ -274,6 +276,16 @@ async fn serve(shared: &Shared, stream: &mut BufReader<TcpStream>, call: Call) -
             loop {
                 stream.write_all(&chunk).await?;
             }
+        }
+        Toxic::OtherBranch => {
+            let mut answer = pass_on(shared, &call, &call.body).await?;
+            let text = String::from_utf8_lossy(&answer.body).replace("\"blockHash\":\"0x", "\"blockHash\":\"0xbadbad");
+            let mut json: Value = serde_json::from_str(&text)?;
+            for log in json["result"].as_array_mut().into_iter().flatten() {
+                log["blockHash"] = json!(log["blockHash"].as_str().unwrap_or_default()[..66]);
+            }
+            answer.body = json.to_string().into_bytes();
+            say(stream, answer.status, "x-proxy: 1", &answer.body).await
         }
         Toxic::Lag(blocks) => {
             let answer = lagging(shared, &call, json, blocks).await?;

@@ -106,6 +106,7 @@ async fn after_a_new_model_the_old_ones_answers_can_be_proven() {
     scene.challenge_row(&asked_before, |row| row.state == "final").await;
 
     let challenge = scene.challenge(&[old[1].id, new[0].id, meanwhile[0].id]).await;
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
     let response = scene.net.wait_response(&challenge, SOON).await.unwrap();
     let mut archive = zip::ZipArchive::new(Cursor::new(scene.net.download(&response.cid).await.unwrap())).unwrap();
     let mut holds_with = |id: H256, model: &Path| {

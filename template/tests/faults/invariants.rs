@@ -120,18 +120,24 @@ impl Scene {
     /// What the daemon's key sent is in the ledger, was signed before it was sent, and was not for nothing.
     async fn assert_transactions(&self, rows: &Rows, own: &[Transaction]) {
         let attempts: HashMap<_, _> = rows.attempts.iter().map(|row| (row.hash.as_str(), row)).collect();
-        let mut mined: HashMap<&str, Vec<&str>> = HashMap::new();
+        let (mut mined, mut reverted): (HashMap<&str, Vec<&str>>, _) = (HashMap::new(), Vec::new());
         for transaction in own {
             let attempt = attempts.get(hex(transaction.hash).as_str());
             let attempt = attempt.unwrap_or_else(|| panic!("the ledger does not know {transaction:?}"));
             let receipt = self.net.node.get_transaction_receipt(transaction.hash).await.unwrap().unwrap();
-            assert_eq!(receipt.status, Some(1.into()), "gas was spent for nothing: {attempt:?}");
-            mined.entry(&attempt.tx).or_default().push(&attempt.hash);
+            match receipt.status {
+                Some(status) if status == 1.into() => mined.entry(&attempt.tx).or_default().push(&attempt.hash),
+                _ => reverted.push(attempt),
+            }
         }
+        assert_eq!(reverted.len(), self.reverted, "gas was spent for nothing: {reverted:?}");
         for row in &rows.transactions {
             let hashes = mined.remove(row.key.as_str()).unwrap_or_default();
             match row.state.as_str() {
-                "final" => assert_eq!(hashes, [row.mined_hash.as_deref().unwrap()], "{row:?}"),
+                "final" => match row.mined_hash.as_deref() {
+                    Some(hash) => assert_eq!(hashes, [hash], "{row:?}"),
+                    None => assert!(hashes.is_empty() && row.reason.is_some(), "not needed any more: {row:?}"),
+                },
                 // A cancelled one is a transfer to itself.
                 _ => assert!(hashes.len() <= 1, "{row:?}: {hashes:?}"),
             }

@@ -5,7 +5,9 @@ use nova::failpoint::Step;
 
 use crate::common::daemon::Daemon;
 use crate::common::nova::Nova;
-use crate::kill_troubled::{EXPIRES, FORGOTTEN, TROUBLED};
+use crate::kill_chain::FORGOTTEN;
+use crate::kill_pool::POOL;
+use crate::kill_troubled::{EXPIRES, TROUBLED};
 use crate::kill_watching::WATCHING;
 use crate::scene::Scene;
 
@@ -37,7 +39,7 @@ const PROVES_ON_CHAIN: &[Step] = &[Step::ChallengeProved, Step::DeliveryQueued];
 
 #[test]
 fn every_step_there_is_belongs_to_a_scenario() {
-    let reached = [ANSWERS, PROVES, PROVES_ON_CHAIN, TROUBLED, EXPIRES, FORGOTTEN, WATCHING].concat();
+    let reached = [ANSWERS, PROVES, PROVES_ON_CHAIN, TROUBLED, EXPIRES, FORGOTTEN, POOL, WATCHING].concat();
     let missing: Vec<_> = Step::ALL.iter().filter(|step| !reached.contains(step)).collect();
     assert!(missing.is_empty(), "no scenario kills the daemon at {missing:?}");
 }

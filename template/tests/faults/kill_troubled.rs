@@ -3,19 +3,22 @@
 use ethers::types::{H256, U256};
 use nova::failpoint::Step;
 use nova_devnet::Fault;
-use serde_json::json;
 
 use crate::common::proxy::{Act, Proxy};
 use crate::kill::{WHEN, doomed};
 use crate::scene::{SLA, Scene};
 
 /// What cannot be done now is put off or given up.
-pub const TROUBLED: &[Step] =
-    &[Step::RequestFault, Step::ChallengeFault, Step::ChallengePostponed, Step::TxPostponed, Step::TxRequeued];
+pub const TROUBLED: &[Step] = &[
+    Step::RequestFault,
+    Step::ChallengeFault,
+    Step::ChallengePostponed,
+    Step::TxPostponed,
+    Step::TxRequeued,
+    Step::TxDone,
+];
 /// What comes too late.
 pub const EXPIRES: &[Step] = &[Step::RequestExpired, Step::TxFatal];
-/// What the chain forgets.
-pub const FORGOTTEN: &[Step] = &[Step::TxUnmined];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_whose_features_fail_and_one_that_cannot_be_paid_for_survive_a_kill() {
@@ -100,6 +103,31 @@ async fn a_proof_request_that_fails_or_must_wait_survives_a_kill() {
     daemon.stop().await;
 }
 
+/// A newer challenge takes the place of one whose proof is ready: nothing is sent for the older one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_that_nobody_waits_for_any_more_survives_a_kill() {
+    let mut scene = Scene::new().await;
+    let daemon = scene.run().start().ready().await;
+    let requests = scene.ask(2).await;
+    scene.answered(&requests).await;
+    daemon.kill().await;
+    for when in WHEN {
+        let daemon = doomed(scene.run(), Step::DeliveryQueued, "after");
+        scene.challenge(&[requests[0].id]).await;
+        daemon.dies().await;
+        let newer = scene.challenge(&[requests[1].id]).await;
+        doomed(scene.run(), Step::TxDone, when).dies().await;
+        let daemon = scene.run().start();
+        scene.challenge_row(&newer, |row| row.state == "final").await;
+        scene.settled().await;
+        daemon.kill().await;
+    }
+    let daemon = scene.run().start().ready().await;
+    let tally = scene.check().await;
+    assert_eq!(tally.transactions, 4, "two answers, and the newer challenges'");
+    daemon.stop().await;
+}
+
 /// One request that never had its features, and one whose answer could not be sent, run out of time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_late_ends_once_whenever_the_daemon_is_killed() {
@@ -123,36 +151,5 @@ async fn what_is_late_ends_once_whenever_the_daemon_is_killed() {
     let daemon = scene.run().start().ready().await;
     let tally = scene.check().await;
     assert_eq!((tally.answered, tally.explained, tally.transactions), (0, 8, 0));
-    daemon.stop().await;
-}
-
-/// The block of the answer is reorganised away.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_the_chain_forgot_survives_a_kill() {
-    const CONFIRMATIONS: u64 = 60;
-    let mut scene = Scene::new().await;
-    for when in WHEN {
-        let run = scene.run().env("NOVA_CONFIRMATIONS", CONFIRMATIONS.to_string());
-        let daemon = doomed(run.clone(), Step::TxUnmined, when);
-        let request = scene.ask(1).await;
-        scene.net.anvil("anvil_mine", [CONFIRMATIONS]).await;
-        let answer = scene.net.answered_once(&request).await.into_values().next().unwrap();
-        scene.net.stop_mining().await;
-        scene.a_transaction_is("mined").await;
-        let depth = scene.net.head().await - answer.block + 1;
-        assert!(depth < CONFIRMATIONS, "the request would be gone too");
-        scene.net.anvil("anvil_reorg", json!([depth, []])).await;
-        daemon.dies().await;
-        scene.net.go_on_mining().await;
-
-        let daemon = run.start();
-        scene.net.answered_once(&request).await;
-        scene.net.anvil("anvil_mine", [CONFIRMATIONS + 1]).await;
-        scene.answered(&request).await;
-        daemon.kill().await;
-    }
-    let daemon = scene.run().start().ready().await;
-    let tally = scene.check().await;
-    assert_eq!(tally.answered, tally.requests);
     daemon.stop().await;
 }

@@ -10,6 +10,8 @@ mod files;
 mod fork;
 mod invariants;
 mod kill;
+mod kill_chain;
+mod kill_pool;
 mod kill_troubled;
 mod kill_watching;
 mod load;

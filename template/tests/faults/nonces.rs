@@ -1,8 +1,10 @@
 //! Nonces that others take, or that nobody takes.
 
 use ethers::abi::AbiEncode as _;
-use ethers::types::{Address, U256};
+use ethers::providers::Middleware as _;
+use ethers::types::{Address, BlockNumber, U256};
 use nova_devnet::contracts::{WalletSimple, consumption};
+use nova_devnet::request::Request;
 use nova_devnet::sender::Call;
 use serde_json::json;
 
@@ -16,35 +18,45 @@ use crate::pool::{PATIENCE, answer_row, asked_with_blocks_stopped, attempts, sig
 /// be sent that could take its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gap_below_an_answer_is_filled() {
-    use ethers::providers::Middleware as _;
     let (project, net) = (Project::new(), Net::start().await);
     let run = project.nova(&["run"]).envs(net.env()).env("NOVA_REPLACE_AFTER", PATIENCE);
     let _daemon = run.start().ready().await;
-    let requests = asked_with_blocks_stopped(&net, 1).await;
-    let paid = tokio::spawn({
-        let sender = net.devnet.daemon_sender();
-        async move { sender.send(Call::pay(Address::repeat_byte(7), 1.into())).await.unwrap() }
-    });
-    wait_until("the payment in the pool", SOON, async || {
-        let pending = ethers::types::BlockNumber::Pending.into();
-        let count = net.node.get_transaction_count(net.deployment.signer, Some(pending)).await.unwrap();
-        if count == 1.into() { Ok(()) } else { Err(format!("{count}")) }
-    })
-    .await;
-    let ours = signed(&project, &net, &requests[0], 1).await;
-    assert_eq!(ours[0].nonce, 1, "the payment has the lower one");
-    net.drop_from_pool(&ours[0].hash).await;
-    net.anvil("evm_mine", [(); 0]).await;
-    paid.await.unwrap();
-    let head = net.node.get_block_number().await.unwrap().as_u64();
-    net.anvil("anvil_reorg", json!([head - requests[0].block, []])).await;
-    assert_eq!(net.sent().await, 0, "the payment is forgotten");
-
+    let requests = an_answer_above_a_payment(&project, &net).await;
+    take_the_payment_back(&net, &requests[0]).await;
     net.go_on_mining().await;
     net.answered_once(&requests).await;
     project.request_in(requests[0].id, "final").await;
     project.transactions_in("final", 2).await;
     assert_eq!(net.sent().await, 2, "what fills the gap, and the answer");
+}
+
+/// A payment with the daemon's key that is mined, and an answer on the nonce after it that is not. No block is made.
+pub async fn an_answer_above_a_payment(project: &Project, net: &Net) -> Vec<Request> {
+    let requests = asked_with_blocks_stopped(net, 1).await;
+    let next = net.sent().await;
+    let paid = tokio::spawn({
+        let sender = net.devnet.daemon_sender();
+        async move { sender.send(Call::pay(Address::repeat_byte(7), 1.into())).await.unwrap() }
+    });
+    wait_until("the payment in the pool", SOON, async || {
+        let pending = Some(BlockNumber::Pending.into());
+        let count = net.node.get_transaction_count(net.deployment.signer, pending).await.unwrap().as_u64();
+        if count > next { Ok(()) } else { Err(format!("{count}")) }
+    })
+    .await;
+    let ours = signed(project, net, &requests[0], 1).await;
+    assert_eq!(ours[0].nonce as u64, next + 1, "the payment has the lower one");
+    net.drop_from_pool(&ours[0].hash).await;
+    net.anvil("evm_mine", [(); 0]).await;
+    paid.await.unwrap();
+    requests
+}
+
+/// Forgets all blocks after that of the request.
+pub async fn take_the_payment_back(net: &Net, request: &Request) {
+    let sent = net.sent().await;
+    net.anvil("anvil_reorg", json!([net.head().await - request.block, []])).await;
+    assert_eq!(net.sent().await, sent - 1, "the payment is forgotten");
 }
 
 /// A second daemon on our key, with a ledger of its own: it takes a nonce to answer another request.

@@ -8,7 +8,7 @@ use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::{SOON, wait_until};
 
-const EPOCH: u64 = 7 * 24 * 3600;
+pub const EPOCH: u64 = 7 * 24 * 3600;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rewards_are_claimed_once_by_command_and_by_the_daemon() {
@@ -46,7 +46,7 @@ async fn rewards_are_claimed_once_by_command_and_by_the_daemon() {
 }
 
 /// Waits until so many rewards are claimed.
-async fn claimed(net: &Net, count: usize) {
+pub async fn claimed(net: &Net, count: usize) {
     let filter = Filter::new()
         .address(net.deployment.consumption)
         .topic0(RewardClaimedFilter::signature())

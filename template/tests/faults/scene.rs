@@ -31,6 +31,8 @@ pub struct Scene {
     pub may_wait: HashSet<H256>,
     /// Transactions of the daemon's key that the test sent itself.
     pub foreign: HashSet<H256>,
+    /// So many of the daemon's transactions the test had reverted.
+    pub reverted: usize,
     /// The first nonce that is the daemon's.
     pub first_nonce: u64,
 }
@@ -62,6 +64,7 @@ impl Scene {
             challenges: Vec::new(),
             may_wait: HashSet::new(),
             foreign: HashSet::new(),
+            reverted: 0,
             first_nonce,
         }
     }

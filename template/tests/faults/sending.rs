@@ -218,8 +218,7 @@ async fn a_reorg_at_any_step_of_an_answer_loses_nothing_and_doubles_nothing() {
 
 /// Replaces all blocks after this one by empty ones.
 async fn forget_all_after(net: &Net, block: u64) {
-    use ethers::providers::Middleware as _;
-    let head = net.node.get_block_number().await.unwrap().as_u64();
+    let head = net.head().await;
     if head > block {
         net.anvil("anvil_reorg", json!([head - block, []])).await;
     }

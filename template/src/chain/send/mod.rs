@@ -183,7 +183,8 @@ impl Sender {
                     None => terms.insert(self.terms().await?),
                 };
                 self.send(tx, terms).await?;
-                if !self.may_sign() {
+                // While no node can be reached one a pass is signed, so that it goes out with the first that can.
+                if self.unsent.is_some() || !self.may_sign() {
                     return Ok(true);
                 }
             }
@@ -196,9 +197,9 @@ impl Sender {
         Ok(sent)
     }
 
-    /// False while no node can be reached, or it is not known who else uses the key; for ever once a second daemon does.
+    /// False while it is not known who else uses the key, and for ever once a second daemon does.
     fn may_sign(&self) -> bool {
-        self.unsent.is_none() && self.rival.is_none() && self.contest.is_none()
+        self.rival.is_none() && self.contest.is_none()
     }
 
     /// What may be signed now. Of what may not, the rows that nobody waits for any more are ended.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use ethers::providers::{Middleware as _, RpcError as _};
+use anyhow::{Context as _, anyhow};
+use ethers::providers::{Middleware as _, ProviderError, RpcError as _};
 use ethers::types::{BlockNumber, Bytes, H256, TransactionReceipt};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::terms::Terms;
 use super::{Contest, Sender};
 use crate::chain::{Head, unreachable};
-use crate::fault::{Classify as _, Result};
+use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Attempt, AttemptKind, Purpose, Tx, now};
 
 /// How often a node is handed a transaction that it has not mined.
@@ -22,6 +22,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 const LOOK_FOR_LOST: Duration = Duration::from_secs(10);
 /// Transactions whose receipts are asked for at once.
 const ASKS_AT_ONCE: usize = 8;
+/// A little more than one endpoint is given to answer.
+const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(22);
 /// How long what no node can ever take waits before it is signed anew: a setting may have to change.
 const UNMINEABLE: i64 = 30;
 
@@ -203,6 +205,19 @@ impl Sender {
         Ok(())
     }
 
+    /// One round of all endpoints, no more: what hangs must not hold up the other rows, and each is offered again.
+    ///
+    /// # Errors
+    /// What the node said; `None` if none said anything.
+    async fn offer(&self, raw: &[u8]) -> std::result::Result<(), Option<ProviderError>> {
+        let round = ENDPOINT_TIMEOUT * self.chain.settings.rpc_urls.len().max(1) as u32;
+        let sent = self.chain.client.send_raw_transaction(Bytes::from(raw.to_vec()));
+        match tokio::time::timeout(round, sent).await {
+            Ok(sent) => sent.map(drop).map_err(Some),
+            Err(_) => Err(None),
+        }
+    }
+
     /// Hands the node an attempt. That it knows it already is success. Once no node can be reached nothing more is offered
     /// in this pass, which ends with that fault.
     pub(super) async fn broadcast(&mut self, tx: &Tx, hash: &str, raw: &[u8], nonce: u64) -> Result<()> {
@@ -211,13 +226,14 @@ impl Sender {
             return Ok(());
         }
         self.unoffered.remove(hash);
-        let error = match self.chain.client.send_raw_transaction(Bytes::from(raw.to_vec())).await {
-            Ok(_) => return self.ledger.broadcast(&tx.key).await,
+        let error = match self.offer(raw).await {
+            Ok(()) => return self.ledger.broadcast(&tx.key).await,
             Err(error) => error,
         };
-        let Some(answer) = error.as_error_response() else {
+        let Some(answer) = error.as_ref().and_then(|error| error.as_error_response()) else {
+            let reason = error.map_or_else(|| anyhow!("every RPC endpoint is silent"), |error| anyhow!("{error}"));
             self.unoffered.insert(hash.to_owned());
-            self.unsent = Some(unreachable(error).context("cannot send a transaction"));
+            self.unsent = Some(Fault::Retry(reason.context("cannot send a transaction")));
             return Ok(());
         };
         let refusal = Refusal::of(&answer.message);

@@ -118,7 +118,7 @@ impl Ledger {
     /// Transactions whose turn it is to be signed: answers by deadline, then the rest.
     pub async fn sendable(&self, limit: usize, allowed: Allowed) -> Result<Vec<Tx>> {
         sqlx::query_as(select_tx!(
-            "WHERE tx.state = 'queued' AND next_try <= ?
+            "WHERE tx.state = 'queued' AND (next_try <= ?1 OR tx.changed_at > ?1)
                  AND CASE WHEN purpose IN ('commit', 'answer') THEN ? WHEN purpose IN ('respond', 'prove') THEN ? ELSE 1 END
                  AND (after IS NULL OR (SELECT state FROM tx AS earlier WHERE earlier.key = tx.after) <> 'queued')
              ORDER BY deadline IS NULL, deadline, queued_at, key LIMIT ?"
@@ -146,11 +146,13 @@ impl Ledger {
 
     /// The transfers that wait to take a free nonce.
     pub async fn fills(&self) -> Result<Vec<Tx>> {
-        sqlx::query_as(select_tx!("WHERE tx.purpose = 'fill' AND tx.state = 'queued' AND next_try <= ?"))
-            .bind(now())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(broken)
+        sqlx::query_as(select_tx!(
+            "WHERE tx.purpose = 'fill' AND tx.state = 'queued' AND (next_try <= ?1 OR tx.changed_at > ?1)"
+        ))
+        .bind(now())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(broken)
     }
 
     /// One transaction by its idempotency key.

@@ -1,0 +1,62 @@
+//! SIGKILL before and after every step that is written down: where the chain forgets an answer, or was never what an
+//! endpoint said.
+
+use nova::failpoint::Step;
+use serde_json::json;
+
+use crate::common::toxic::{Toxic, ToxicProxy};
+use crate::kill::{WHEN, doomed};
+use crate::scene::Scene;
+
+/// What the chain forgets.
+pub const FORGOTTEN: &[Step] = &[Step::TxUnmined];
+
+/// The block of the answer is reorganised away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_the_chain_forgot_survives_a_kill() {
+    const DEPTH: u64 = 60;
+    let mut scene = Scene::new().await;
+    let run = scene.run().env("NOVA_CONFIRMATIONS", DEPTH.to_string()).env("NOVA_FINALITY", DEPTH.to_string());
+    for when in WHEN {
+        let daemon = doomed(run.clone(), Step::TxUnmined, when);
+        let request = scene.ask(1).await;
+        scene.net.anvil("anvil_mine", [DEPTH]).await;
+        let answer = scene.net.answered_once(&request).await.into_values().next().unwrap();
+        scene.net.stop_mining().await;
+        scene.a_transaction_is("mined").await;
+        let depth = scene.net.head().await - answer.block + 1;
+        assert!(depth < DEPTH, "the request would be gone too");
+        scene.net.anvil("anvil_reorg", json!([depth, []])).await;
+        daemon.dies().await;
+        scene.net.go_on_mining().await;
+
+        let daemon = run.clone().start();
+        scene.net.answered_once(&request).await;
+        scene.net.anvil("anvil_mine", [DEPTH + 1]).await;
+        scene.answered(&request).await;
+        daemon.kill().await;
+    }
+    let daemon = scene.run().start().ready().await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}
+
+/// The endpoint was on another branch for a moment: the request is there, and its block is another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_read_from_another_branch_survives_a_kill() {
+    let mut scene = Scene::new().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+    for when in WHEN {
+        let daemon = doomed(scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()), Step::ReorgOrphaned, when);
+        proxy.rule(|asked| if asked.method == "eth_getLogs" { Toxic::OtherBranch } else { Toxic::Pass });
+        let request = scene.ask(1).await.remove(0);
+        scene.request_row(&request, |_| true).await;
+        proxy.heal();
+        daemon.dies().await;
+    }
+    let daemon = scene.run().start().ready().await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}
