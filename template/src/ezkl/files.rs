@@ -103,7 +103,7 @@ impl ModelVersion {
             let digest = digest::of_file(&files.folder.join(&name)).stop()?;
             digests.entry(name).or_insert(digest);
         }
-        Self::with_digests(files, digests).map_err(|error| Fault::Stop(error))
+        Self::with_digests(files, digests).map_err(Fault::Stop)
     }
 
     /// Files whose digests are known.

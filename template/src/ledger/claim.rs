@@ -10,7 +10,7 @@ use crate::fault::Result;
 pub(super) const LEASE: i64 = 300;
 
 impl Ledger {
-    /// Keeps the claims of this process, which works on them.
+    /// Keeps the claims of this process, which works on them, and frees those of processes that have died beside it.
     pub async fn renew_claims(&self) -> Result<()> {
         for renew in [
             "UPDATE request SET lease_until = ? WHERE owner = ?",
@@ -18,7 +18,7 @@ impl Ledger {
         ] {
             sqlx::query(renew).bind(now() + LEASE).bind(self.owner()).execute(&self.pool).await.map_err(broken)?;
         }
-        Ok(())
+        self.free_dead_claims().await
     }
 
     /// Gives what this process had claimed back untouched: its turn comes again after a restart.

@@ -106,6 +106,19 @@ async fn a_claimed_request_is_nobody_elses_until_its_owner_dies() {
 }
 
 #[tokio::test]
+async fn what_a_process_had_claimed_that_died_is_free_for_those_beside_it() {
+    let (folder, ledger) = ledger().await;
+    let other = Ledger::open(folder.path()).await.unwrap();
+    ledger.see_requests(&read(7), &[seen(1, 1000)], 0).await.unwrap();
+    assert_eq!(ledger.claim_requests(9).await.unwrap().len(), 1);
+    other.renew_claims().await.unwrap();
+    assert!(other.claim_requests(9).await.unwrap().is_empty(), "its owner lives");
+    drop(ledger);
+    other.renew_claims().await.unwrap();
+    assert_eq!(other.claim_requests(9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_request_that_may_succeed_later_waits_and_one_that_may_not_fails() {
     let (_folder, ledger) = ledger().await;
     ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 1000)], 0).await.unwrap();

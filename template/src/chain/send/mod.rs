@@ -209,6 +209,9 @@ impl Sender {
             self.end_settled(&rows, &rival).await?;
             return Ok(Vec::new());
         }
+        // What the owner does not let us send waits no longer than its deadline either.
+        let forbidden = Allowed { answers: !allowed.answers, proofs: !allowed.proofs };
+        self.end_late(&self.ledger.sendable(room, forbidden).await?).await?;
         if rows.iter().any(needs_rank) && !self.in_top_n().await? {
             self.end_late(&rows).await?;
             rows.retain(|tx| !needs_rank(tx));
@@ -218,6 +221,9 @@ impl Sender {
 
     /// Ends the rows whose deadline passes while nothing may be sent.
     async fn end_late(&self, rows: &[Tx]) -> Result<()> {
+        if rows.iter().all(|tx| tx.deadline.is_none()) {
+            return Ok(());
+        }
         let head = self.chain.head().await?;
         for tx in rows {
             self.is_in_time(tx, head).await?;

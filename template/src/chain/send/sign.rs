@@ -105,10 +105,14 @@ impl Sender {
         }
     }
 
-    /// False, and the row ended, if the deadline has passed on the chain's clock.
+    /// False, and the row ended, if the deadline has passed on the chain's clock. What was given up and mined all the same is
+    /// left to the next look at what is in flight.
     pub(super) async fn is_in_time(&self, tx: &Tx, head: Head) -> Result<bool> {
         if !tx.is_late(head.time) {
             return Ok(true);
+        }
+        if self.find_receipt(&self.ledger.attempts(&tx.key).await?).await?.is_some() {
+            return Ok(false);
         }
         let reason = tx.reason.as_deref().unwrap_or("it was ready too late");
         self.ledger.fatal(tx, "expired", &format!("the deadline has passed: {reason}")).await?;

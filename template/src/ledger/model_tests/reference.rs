@@ -62,8 +62,9 @@ impl Row {
         self.moves(if self.state == "orphaned" { "orphaned" } else { state });
     }
 
-    fn is_free(&self) -> bool {
-        !self.waits && (self.owner.is_none() || self.lapsed)
+    /// True if this owner may take it: nobody has it, or another who has held it too long.
+    fn is_free_for(&self, owner: &str) -> bool {
+        !self.waits && (self.owner.is_none() || (self.lapsed && !self.is_of(owner)))
     }
 
     pub fn is_of(&self, owner: &str) -> bool {
@@ -115,7 +116,7 @@ impl Reference {
 
     /// Newest first.
     pub fn claim(&mut self, owner: &str, limit: usize) -> Vec<Slot> {
-        let claimable = |row: &Row| row.state == "seen" && row.is_free();
+        let claimable = |row: &Row| row.state == "seen" && row.is_free_for(owner);
         let mut slots: Vec<Slot> = self.requests.iter().filter(|(_, row)| claimable(row)).map(|(s, _)| *s).collect();
         slots.sort_by_key(|slot| std::cmp::Reverse(deadline(*slot)));
         slots.truncate(limit);
@@ -126,8 +127,9 @@ impl Reference {
     }
 
     pub fn claim_challenge(&mut self, owner: &str) -> Option<Slot> {
-        let claimable =
-            |slot: Slot, row: &Row| (row.state == "asked" || (row.state == "proved" && is_ipfs(slot))) && row.is_free();
+        let claimable = |slot: Slot, row: &Row| {
+            (row.state == "asked" || (row.state == "proved" && is_ipfs(slot))) && row.is_free_for(owner)
+        };
         let slot = self.challenges.iter().find(|(slot, row)| claimable(**slot, row)).map(|(slot, _)| *slot)?;
         self.challenges.get_mut(&slot).unwrap().claim(owner);
         Some(slot)
