@@ -39,7 +39,7 @@ async fn a_request_that_is_gone_is_an_orphan_and_made_again_it_is_answered_as_a_
         })
         .await;
         assert_ne!(again.id, request.id);
-        net.answered_once(&[again.clone()]).await;
+        net.answered_once(std::slice::from_ref(&again)).await;
         project.request_in(again.id, "final").await;
         orphaned(&project, &request).await;
         println!("{depth} blocks: orphaned, and answered as a new request");
@@ -96,7 +96,7 @@ async fn what_is_inferred_when_its_request_goes_is_sent_when_it_comes_back() {
     daemon.stop().await;
 
     let _daemon = run.start().ready().await;
-    net.answered_once(&[request.clone()]).await;
+    net.answered_once(std::slice::from_ref(&request)).await;
     project.request_in(request.id, "final").await;
     net.wait_response(&challenge, SOON).await.unwrap();
     project.challenge_in(challenge.transaction, "final").await;
