@@ -119,9 +119,9 @@ impl Ledger {
     pub async fn sendable(&self, limit: usize, allowed: Allowed) -> Result<Vec<Tx>> {
         sqlx::query_as(select_tx!(
             "WHERE tx.state = 'queued' AND (next_try <= ?1 OR tx.changed_at > ?1)
-                 AND CASE WHEN purpose IN ('commit', 'answer') THEN ? WHEN purpose IN ('respond', 'prove') THEN ? ELSE 1 END
+                 AND CASE WHEN purpose IN ('commit', 'answer') THEN ?2 WHEN purpose IN ('respond', 'prove') THEN ?3 ELSE 1 END
                  AND (after IS NULL OR (SELECT state FROM tx AS earlier WHERE earlier.key = tx.after) <> 'queued')
-             ORDER BY deadline IS NULL, deadline, queued_at, key LIMIT ?"
+             ORDER BY deadline IS NULL, deadline, queued_at, key LIMIT ?4"
         ))
         .bind(now())
         .bind(allowed.answers)
