@@ -134,5 +134,5 @@ fn tear(file: &Path) {
 /// The daemon's own copies of model files.
 fn kept_models(scene: &Scene) -> Vec<PathBuf> {
     let folder = scene.project.artifacts().join("models");
-    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect()
 }
