@@ -3,6 +3,7 @@
 
 use sqlx::{FromRow, SqliteConnection};
 
+use super::write::Run as _;
 use super::{Ledger, broken, now};
 use crate::failpoint::{Step, step};
 use crate::fault::{Fault, Result};
@@ -71,7 +72,7 @@ impl Ledger {
     /// the gap begins.
     pub async fn leave_gap(&self, stream: &str, gap: Gap) -> Result<()> {
         step(Step::GapLeft, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "INSERT INTO cursor (stream, block) VALUES (?1, ?2)
                  ON CONFLICT (stream) DO UPDATE SET block = excluded.block WHERE block = ?3",
@@ -79,10 +80,9 @@ impl Ledger {
             .bind(stream)
             .bind(gap.to as i64 + 1)
             .bind(gap.from as i64)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
-            if moved.rows_affected() == 0 {
+            .run(&mut *db)
+            .await?;
+            if moved == 0 {
                 return Ok(());
             }
             sqlx::query(
@@ -92,9 +92,8 @@ impl Ledger {
             .bind(stream)
             .bind(gap.from as i64)
             .bind(gap.to as i64)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
+            .run(&mut *db)
+            .await?;
             db.commit().await.map_err(broken)
         })
         .await
@@ -126,29 +125,25 @@ impl Ledger {
     /// Keeps that these blocks were seen, and of those before them as many as finding a fork needs.
     pub async fn remember_blocks(&self, blocks: &[Block]) -> Result<()> {
         let Some(newest) = blocks.iter().map(|block| block.number).max() else { return Ok(()) };
-        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+        let mut db = self.begin().await?;
         for block in blocks {
             sqlx::query("INSERT INTO block (number, hash) VALUES (?, ?) ON CONFLICT DO NOTHING")
                 .bind(block.number as i64)
                 .bind(&block.hash)
-                .execute(&mut *db)
-                .await
-                .map_err(broken)?;
+                .run(&mut *db)
+                .await?;
         }
         sqlx::query(
             "DELETE FROM block WHERE number < ?1 AND number NOT IN (SELECT max(number) FROM block GROUP BY number / ?2)",
         )
         .bind(newest.saturating_sub(DENSE) as i64)
         .bind(SPARSE as i64)
-        .execute(&mut *db)
-        .await
-        .map_err(broken)?;
+        .run(&mut *db).await?;
         // One at the window's lower end or below it always stays: there may be no other.
         sqlx::query("DELETE FROM block WHERE number < (SELECT max(number) FROM block WHERE number <= ?)")
             .bind(newest.saturating_sub(WINDOW) as i64)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
+            .run(&mut *db)
+            .await?;
         db.commit().await.map_err(broken)
     }
 
@@ -171,14 +166,13 @@ impl Ledger {
     /// `orphaned`, all cursors go back. False if another watcher has done it.
     pub async fn rewind(&self, gone: &Block, fork: u64, forgotten: &[Block]) -> Result<bool> {
         step(Step::ReorgRewound, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             let dropped = sqlx::query("DELETE FROM block WHERE number = ? AND hash = ?")
                 .bind(gone.number as i64)
                 .bind(&gone.hash)
-                .execute(&mut *db)
-                .await
-                .map_err(broken)?;
-            if dropped.rows_affected() == 0 {
+                .run(&mut *db)
+                .await?;
+            if dropped == 0 {
                 return Ok(false);
             }
             orphan(&mut db, forgotten).await?;
@@ -187,7 +181,7 @@ impl Ledger {
                 "UPDATE cursor SET block = ?1 + 1 WHERE block > ?1 + 1",
                 "INSERT INTO reorg (fork, noticed_at) VALUES (?1, ?2)",
             ] {
-                sqlx::query(query).bind(fork as i64).bind(now()).execute(&mut *db).await.map_err(broken)?;
+                sqlx::query(query).bind(fork as i64).bind(now()).run(&mut *db).await?;
             }
             db.commit().await.map_err(broken)?;
             Ok(true)
@@ -198,7 +192,7 @@ impl Ledger {
     /// Rows of blocks that the chain has not (any more) are `orphaned`.
     pub async fn orphan_blocks(&self, forgotten: &[Block]) -> Result<()> {
         step(Step::ReorgOrphaned, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             orphan(&mut db, forgotten).await?;
             db.commit().await.map_err(broken)
         })
@@ -221,9 +215,8 @@ async fn orphan(db: &mut SqliteConnection, forgotten: &[Block]) -> Result<()> {
                 .bind(now())
                 .bind(block.number as i64)
                 .bind(&block.hash)
-                .execute(&mut *db)
-                .await
-                .map_err(broken)?;
+                .run(&mut *db)
+                .await?;
         }
     }
     Ok(())
@@ -247,13 +240,7 @@ pub(super) async fn have_read(db: &mut SqliteConnection, read: &Read<'_>) -> Res
         "DELETE FROM gap WHERE stream = ?1 AND from_block >= ?2 AND to_block <= ?3",
         "UPDATE gap SET to_block = ?2 - 1 WHERE stream = ?1 AND from_block < ?2 AND to_block BETWEEN ?2 AND ?3",
     ] {
-        sqlx::query(query)
-            .bind(read.stream)
-            .bind(read.first as i64)
-            .bind(read.last as i64)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
+        sqlx::query(query).bind(read.stream).bind(read.first as i64).bind(read.last as i64).run(&mut *db).await?;
     }
     Ok(())
 }

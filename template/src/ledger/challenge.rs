@@ -4,6 +4,7 @@ use sqlx::FromRow;
 
 use super::blocks::have_read;
 use super::claim::LEASE;
+use super::write::{Run as _, Update};
 use super::{Ledger, Read, RequestKey, backoff, broken, now};
 use crate::failpoint::{Step, step};
 use crate::fault::{Fault, Result};
@@ -96,7 +97,7 @@ impl Ledger {
     /// from another block than before.
     pub async fn see_challenges(&self, read: &Read<'_>, challenges: &[SeenChallenge]) -> Result<u64> {
         step(Step::ChallengeSeen, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             let mut new = 0;
             for challenge in challenges {
                 new += sqlx::query(SEE)
@@ -108,10 +109,8 @@ impl Ledger {
                     .bind(challenge.block as i64)
                     .bind(&challenge.block_hash)
                     .bind(now())
-                    .execute(&mut *db)
-                    .await
-                    .map_err(broken)?
-                    .rows_affected();
+                    .run(&mut *db)
+                    .await?;
             }
             have_read(&mut db, read).await?;
             db.commit().await.map_err(broken)?;
@@ -142,7 +141,7 @@ impl Ledger {
     /// Keeps which requests a challenge asks about.
     pub async fn name_requests(&self, key: &ChallengeKey, requests: &[RequestKey]) -> Result<()> {
         step(Step::ChallengeNamed, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             for (position, request) in requests.iter().enumerate() {
                 sqlx::query("INSERT INTO challenge_request VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
                     .bind(&key.transaction_hash)
@@ -150,9 +149,8 @@ impl Ledger {
                     .bind(position as i64)
                     .bind(&request.contract)
                     .bind(&request.id)
-                    .execute(&mut *db)
-                    .await
-                    .map_err(broken)?;
+                    .run(&mut *db)
+                    .await?;
             }
             db.commit().await.map_err(broken)
         })
@@ -197,7 +195,7 @@ impl Ledger {
             .bind(vk_digest)
             .bind(seconds)
             .bind(now());
-        step(Step::ProofMade, insert.execute(&self.pool)).await.map(drop).map_err(broken)
+        step(Step::ProofMade, insert.run(&self.pool)).await.map(drop)
     }
 
     /// Proofs made since `since`, in unix seconds: what `NOVA_MAX_PROOFS_PER_DAY` counts.
@@ -250,13 +248,8 @@ impl Ledger {
         .await
     }
 
-    async fn moved(
-        &self,
-        kind: Step,
-        update: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
-        key: &ChallengeKey,
-    ) -> Result<()> {
-        match step(kind, update.execute(&self.pool)).await.map_err(broken)?.rows_affected() {
+    async fn moved(&self, kind: Step, update: Update<'_>, key: &ChallengeKey) -> Result<()> {
+        match step(kind, update.run(&self.pool)).await? {
             0 => Err(Fault::Retry(anyhow::anyhow!("challenge {} is no longer ours", key.transaction_hash))),
             _ => Ok(()),
         }
@@ -278,7 +271,7 @@ impl Ledger {
         .bind(&challenge.transaction_hash)
         .bind(challenge.log_index)
         .bind(self.owner());
-        step(Step::ChallengeFault, update.execute(&self.pool)).await.map(drop).map_err(broken)
+        step(Step::ChallengeFault, update.run(&self.pool)).await.map(drop)
     }
 
     /// Puts off a claimed challenge until `until` (unix seconds), with the reason.
@@ -294,6 +287,6 @@ impl Ledger {
         .bind(&challenge.transaction_hash)
         .bind(challenge.log_index)
         .bind(self.owner());
-        step(Step::ChallengePostponed, update.execute(&self.pool)).await.map(drop).map_err(broken)
+        step(Step::ChallengePostponed, update.run(&self.pool)).await.map(drop)
     }
 }

@@ -3,6 +3,7 @@
 //! Claims and waits are on this machine's clock, which may be put back. A row that was changed later than now waits for
 //! nothing, and a claim that ends later than any claim made now does not count; a process never takes what it has.
 
+use super::write::Run as _;
 use super::{Ledger, broken, now};
 use crate::fault::Result;
 
@@ -16,7 +17,7 @@ impl Ledger {
             "UPDATE request SET lease_until = ? WHERE owner = ?",
             "UPDATE challenge SET lease_until = ? WHERE owner = ?",
         ] {
-            sqlx::query(renew).bind(now() + LEASE).bind(self.owner()).execute(&self.pool).await.map_err(broken)?;
+            sqlx::query(renew).bind(now() + LEASE).bind(self.owner()).run(&self.pool).await?;
         }
         self.free_dead_claims().await
     }
@@ -45,7 +46,7 @@ impl Ledger {
             "UPDATE request SET owner = NULL, lease_until = 0 WHERE owner = ?",
             "UPDATE challenge SET owner = NULL, lease_until = 0 WHERE owner = ?",
         ] {
-            sqlx::query(free).bind(owner).execute(&self.pool).await.map_err(broken)?;
+            sqlx::query(free).bind(owner).run(&self.pool).await?;
         }
         Ok(())
     }

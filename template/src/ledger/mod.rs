@@ -18,6 +18,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod tx;
+mod write;
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,6 +36,7 @@ pub use tx::{Allowed, Attempt, AttemptKind, Mined, NewAttempt, Purpose, Targets,
 use crate::fault::{Classify as _, Fault, Result};
 use crate::private;
 use owner::Owner;
+use write::Run as _;
 
 /// The ledger of one modeler on one chain, kept in SQLite.
 #[derive(Clone)]
@@ -106,9 +108,8 @@ impl Ledger {
             sqlx::query("INSERT INTO identity (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
                 .bind(name)
                 .bind(value)
-                .execute(&self.pool)
-                .await
-                .map_err(broken)?;
+                .run(&self.pool)
+                .await?;
             let held: String = sqlx::query_scalar("SELECT value FROM identity WHERE name = ?")
                 .bind(name)
                 .fetch_one(&self.pool)
@@ -126,11 +127,7 @@ impl Ledger {
 
     /// True if the ledger can be written to: part of `/readyz`.
     pub async fn writable(&self) -> Result<()> {
-        sqlx::query("UPDATE identity SET value = value WHERE name = 'chain id'")
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(broken)
+        sqlx::query("UPDATE identity SET value = value WHERE name = 'chain id'").run(&self.pool).await.map(drop)
     }
 
     /// Who claims rows in this process.

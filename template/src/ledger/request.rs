@@ -6,6 +6,7 @@ use sqlx::FromRow;
 
 use super::blocks::have_read;
 use super::claim::LEASE;
+use super::write::Run as _;
 use super::{Ledger, Read, backoff, broken, now};
 use crate::failpoint::{Step, step};
 use crate::fault::{Fault, Result};
@@ -95,7 +96,7 @@ impl Ledger {
     /// that cannot be read `failed`.
     pub async fn see_requests(&self, read: &Read<'_>, requests: &[SeenRequest], chain_time: u64) -> Result<u64> {
         step(Step::RequestSeen, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             let mut new = 0;
             for request in requests {
                 new += sqlx::query(SEE)
@@ -110,10 +111,8 @@ impl Ledger {
                     .bind(now())
                     .bind(&request.unreadable)
                     .bind(chain_time as i64)
-                    .execute(&mut *db)
-                    .await
-                    .map_err(broken)?
-                    .rows_affected();
+                    .run(&mut *db)
+                    .await?;
             }
             have_read(&mut db, read).await?;
             db.commit().await.map_err(broken)?;
@@ -166,8 +165,7 @@ impl Ledger {
         )
         .bind(now())
         .bind(chain_time as i64);
-        let expired = step(Step::RequestExpired, late.execute(&self.pool)).await;
-        expired.map(|done| done.rows_affected()).map_err(broken)
+        step(Step::RequestExpired, late.run(&self.pool)).await
     }
 
     /// `seen → inferred`, with everything that sending needs. An `orphaned` request keeps it until it comes back.
@@ -188,8 +186,8 @@ impl Ledger {
         .bind(&key.contract)
         .bind(&key.id)
         .bind(self.owner());
-        let moved = step(Step::RequestInferred, update.execute(&self.pool)).await.map_err(broken)?;
-        if moved.rows_affected() == 0 {
+        let moved = step(Step::RequestInferred, update.run(&self.pool)).await?;
+        if moved == 0 {
             return Err(Fault::Retry(anyhow::anyhow!("request {} is no longer ours to answer", key.id)));
         }
         Ok(())
@@ -211,7 +209,7 @@ impl Ledger {
         .bind(&request.contract)
         .bind(&request.id)
         .bind(self.owner());
-        step(Step::RequestFault, update.execute(&self.pool)).await.map(drop).map_err(broken)
+        step(Step::RequestFault, update.run(&self.pool)).await.map(drop)
     }
 
     /// One request by its id, whichever contract it came from.

@@ -1,5 +1,6 @@
 //! `nova retry`: a person has mended what was wrong.
 
+use super::write::Run as _;
 use super::{Ledger, broken, now};
 use crate::fault::Result;
 
@@ -18,11 +19,11 @@ impl Ledger {
     /// Brings back the failed request of this id, or the failed challenges whose logs were in this transaction. False if
     /// nothing of the kind has failed.
     pub async fn retry(&self, id: &str) -> Result<bool> {
-        let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+        let mut db = self.begin().await?;
         let mut retried = 0;
         for query in [REQUEST, CHALLENGE] {
-            let done = sqlx::query(query).bind(now()).bind(id).execute(&mut *db).await.map_err(broken)?;
-            retried += done.rows_affected();
+            let done = sqlx::query(query).bind(now()).bind(id).run(&mut *db).await?;
+            retried += done;
         }
         if retried == 0 {
             return Ok(false);

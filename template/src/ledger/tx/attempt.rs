@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::anyhow;
 use sqlx::{FromRow, SqliteConnection};
 
+use super::super::write::Run as _;
 use super::super::{Ledger, broken, now};
 use crate::failpoint::{Step, step};
 use crate::fault::{Fault, Result};
@@ -118,7 +119,7 @@ impl Ledger {
     /// `queued → signed`, with the signed bytes: both are in the ledger before a node sees them.
     pub async fn signed(&self, key: &str, attempt: &NewAttempt) -> Result<()> {
         step(Step::TxSigned, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             insert(&mut db, key, attempt).await?;
             let moved = sqlx::query(
                 "UPDATE tx SET state = 'signed', reason = NULL, tries = tries + 1, changed_at = ?
@@ -126,10 +127,9 @@ impl Ledger {
             )
             .bind(now())
             .bind(key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
-            if moved.rows_affected() == 0 {
+            .run(&mut *db)
+            .await?;
+            if moved == 0 {
                 return Err(Fault::Retry(anyhow!("transaction {key} is no longer waiting to be signed")));
             }
             db.commit().await.map_err(broken)
@@ -140,7 +140,7 @@ impl Ledger {
     /// Another attempt of a transaction that is in flight, on the same nonce: whichever is mined counts.
     pub async fn replaced(&self, key: &str, attempt: &NewAttempt) -> Result<()> {
         step(Step::TxReplaced, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             insert(&mut db, key, attempt).await?;
             let moved = sqlx::query(
                 "UPDATE tx SET reason = iif(state = 'cancelling', reason, NULL), changed_at = ?
@@ -148,10 +148,9 @@ impl Ledger {
             )
             .bind(now())
             .bind(key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
-            if moved.rows_affected() == 0 {
+            .run(&mut *db)
+            .await?;
+            if moved == 0 {
                 return Err(Fault::Retry(anyhow!("transaction {key} is no longer waiting to be mined")));
             }
             db.commit().await.map_err(broken)
@@ -167,10 +166,9 @@ impl Ledger {
             )
             .bind(now())
             .bind(key)
-            .execute(&self.pool)
+            .run(&self.pool)
             .await
             .map(drop)
-            .map_err(broken)
         })
         .await
     }
@@ -185,10 +183,9 @@ impl Ledger {
             .bind(reason)
             .bind(now())
             .bind(key)
-            .execute(&self.pool)
+            .run(&self.pool)
             .await
             .map(drop)
-            .map_err(broken)
         })
         .await
     }
@@ -197,7 +194,7 @@ impl Ledger {
     /// view: should it be mined after all, it counts.
     pub async fn sign_anew(&self, key: &str, reason: &str) -> Result<()> {
         step(Step::TxRequeued, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET state = 'queued', reason = ?, next_try = 0, changed_at = ?
                  WHERE key = ? AND state IN ('signed', 'broadcast', 'cancelling')",
@@ -205,10 +202,9 @@ impl Ledger {
             .bind(reason)
             .bind(now())
             .bind(key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
-            if moved.rows_affected() == 0 {
+            .run(&mut *db)
+            .await?;
+            if moved == 0 {
                 return Ok(());
             }
             lose_live(&mut db, key).await?;
@@ -220,7 +216,7 @@ impl Ledger {
     /// `→ queued`: the attempt of this hash was mined and did not do what it was for. It is tried again after `seconds`.
     pub async fn void(&self, key: &str, hash: &str, reason: &str, seconds: i64) -> Result<()> {
         step(Step::TxVoid, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET state = 'queued', reason = ?, next_try = ?, changed_at = ?
                  WHERE key = ? AND state NOT IN ('final', 'fatal')",
@@ -229,18 +225,13 @@ impl Ledger {
             .bind(now() + seconds)
             .bind(now())
             .bind(key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
-            if moved.rows_affected() == 0 {
+            .run(&mut *db)
+            .await?;
+            if moved == 0 {
                 return Ok(());
             }
             lose_live(&mut db, key).await?;
-            sqlx::query("UPDATE attempt SET state = 'void' WHERE hash = ?")
-                .bind(hash)
-                .execute(&mut *db)
-                .await
-                .map_err(broken)?;
+            sqlx::query("UPDATE attempt SET state = 'void' WHERE hash = ?").bind(hash).run(&mut *db).await?;
             db.commit().await.map_err(broken)
         })
         .await
@@ -269,17 +260,13 @@ async fn insert(db: &mut SqliteConnection, key: &str, attempt: &NewAttempt) -> R
     .bind(attempt.gas as i64)
     .bind(attempt.chain_time as i64)
     .bind(now())
-    .execute(db)
-    .await
-    .map(drop)
-    .map_err(broken)
+    .run(db).await.map(drop)
 }
 
 async fn lose_live(db: &mut SqliteConnection, key: &str) -> Result<()> {
     sqlx::query("UPDATE attempt SET state = 'lost' WHERE tx = ? AND state IN ('live', 'mined')")
         .bind(key)
-        .execute(db)
+        .run(db)
         .await
         .map(drop)
-        .map_err(broken)
 }

@@ -2,6 +2,7 @@
 
 use sqlx::SqliteConnection;
 
+use super::super::write::Run as _;
 use super::super::{Ledger, broken, now};
 use super::{Purpose, Tx};
 use crate::failpoint::{Step, step};
@@ -23,7 +24,7 @@ impl Ledger {
     /// `→ mined`: an attempt is in a block, be it one that was given up. What else was signed is out of the race.
     pub async fn mined(&self, key: &str, mined: &Mined) -> Result<()> {
         step(Step::TxMined, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET state = 'mined', mined_hash = ?1, mined_block = ?2, mined_block_hash = ?3, mined_time = ?4,
                      gas_used = ?5, changed_at = ?6,
@@ -37,10 +38,8 @@ impl Ledger {
             .bind(mined.gas_used as i64)
             .bind(now())
             .bind(key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
-            if moved.rows_affected() == 0 {
+            .run(&mut *db).await?;
+            if moved == 0 {
                 return Ok(());
             }
             sqlx::query(
@@ -48,9 +47,7 @@ impl Ledger {
             )
             .bind(&mined.hash)
             .bind(key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
+            .run(&mut *db).await?;
             db.commit().await.map_err(broken)
         })
         .await
@@ -59,7 +56,7 @@ impl Ledger {
     /// `mined → broadcast | cancelling`: the chain forgot the block. Every attempt on that nonce is live again.
     pub async fn unmined(&self, key: &str) -> Result<()> {
         step(Step::TxUnmined, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET changed_at = ?1,
                      state = iif(EXISTS (SELECT 1 FROM attempt WHERE tx = ?2 AND kind = 'cancel' AND state <> 'void'
@@ -70,10 +67,9 @@ impl Ledger {
             )
             .bind(now())
             .bind(key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
-            if moved.rows_affected() == 0 {
+            .run(&mut *db)
+            .await?;
+            if moved == 0 {
                 return Ok(());
             }
             sqlx::query(
@@ -81,9 +77,8 @@ impl Ledger {
                      AND nonce = (SELECT nonce FROM attempt WHERE tx = ?1 AND state = 'mined')",
             )
             .bind(key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
+            .run(&mut *db)
+            .await?;
             db.commit().await.map_err(broken)
         })
         .await
@@ -92,16 +87,15 @@ impl Ledger {
     /// `mined → final`, and with it what the transaction served.
     pub async fn finalized(&self, tx: &Tx) -> Result<()> {
         step(Step::TxFinal, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET state = 'final', reason = NULL, changed_at = ? WHERE key = ? AND state = 'mined'",
             )
             .bind(now())
             .bind(&tx.key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
-            if moved.rows_affected() == 0 {
+            .run(&mut *db)
+            .await?;
+            if moved == 0 {
                 return Ok(());
             }
             end_what_it_serves(&mut db, tx, "final", None).await?;
@@ -113,17 +107,15 @@ impl Ledger {
     /// `→ final`: the chain holds already what it was to bring about.
     pub async fn done(&self, tx: &Tx, reason: &str) -> Result<()> {
         step(Step::TxDone, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET state = 'final', reason = ?, changed_at = ? WHERE key = ? AND state NOT IN ('final', 'fatal')",
             )
             .bind(reason)
             .bind(now())
             .bind(&tx.key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
-            if moved.rows_affected() == 0 {
+            .run(&mut *db).await?;
+            if moved == 0 {
                 return Ok(());
             }
             end_what_it_serves(&mut db, tx, "final", Some(reason)).await?;
@@ -142,10 +134,7 @@ impl Ledger {
             .bind(now() + seconds)
             .bind(now())
             .bind(key)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(broken)
+            .run(&self.pool).await.map(drop)
         })
         .await
     }
@@ -157,24 +146,21 @@ impl Ledger {
         )
         .bind(reason)
         .bind(key)
-        .execute(&self.pool)
+        .run(&self.pool)
         .await
         .map(drop)
-        .map_err(broken)
     }
 
     /// `→ fatal`: it will not be sent (again). What it served ends as `end`: `failed`, `answered` or `expired`.
     pub async fn fatal(&self, tx: &Tx, end: &'static str, reason: &str) -> Result<()> {
         step(Step::TxFatal, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             let moved = sqlx::query("UPDATE tx SET state = 'fatal', reason = ?, changed_at = ? WHERE key = ? AND state NOT IN ('final', 'fatal')")
                 .bind(reason)
                 .bind(now())
                 .bind(&tx.key)
-                .execute(&mut *db)
-                .await
-                .map_err(broken)?;
-            if moved.rows_affected() == 0 {
+                .run(&mut *db).await?;
+            if moved == 0 {
                 return Ok(());
             }
             // Should somebody want it again, what was mined has not done it.
@@ -182,9 +168,7 @@ impl Ledger {
                 "UPDATE attempt SET state = iif(state = 'mined', 'void', 'lost') WHERE tx = ? AND state IN ('live', 'mined')",
             )
             .bind(&tx.key)
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
+            .run(&mut *db).await?;
             end_what_it_serves(&mut db, tx, end, Some(reason)).await?;
             db.commit().await.map_err(broken)
         })
@@ -214,5 +198,5 @@ async fn end_what_it_serves(db: &mut SqliteConnection, tx: &Tx, end: &'static st
         .bind(&tx.transaction_hash)
         .bind(tx.log_index),
     };
-    update.execute(db).await.map(drop).map_err(broken)
+    update.run(db).await.map(drop)
 }

@@ -1,6 +1,7 @@
 //! What the stages leave to be sent. Queueing twice adds nothing; what ended without being done is queued again when the
 //! stage that wants it says so a second time.
 
+use super::super::write::Run as _;
 use super::super::{Ledger, broken, now};
 use crate::failpoint::{Step, step};
 use crate::fault::Result;
@@ -54,11 +55,11 @@ impl Ledger {
             return Ok(0);
         }
         step(Step::AnswerQueued, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             if let Some(registry) = &targets.registry {
-                sqlx::query(COMMITMENTS).bind(registry).bind(now()).execute(&mut *db).await.map_err(broken)?;
+                sqlx::query(COMMITMENTS).bind(registry).bind(now()).run(&mut *db).await?;
             }
-            sqlx::query(ANSWERS).bind(now()).execute(&mut *db).await.map_err(broken)?;
+            sqlx::query(ANSWERS).bind(now()).run(&mut *db).await?;
             // A request that a reorg took and gave back may have been answered in between.
             let queued = sqlx::query(
                 "UPDATE request SET changed_at = ?, state = iif(
@@ -66,11 +67,9 @@ impl Ledger {
                  WHERE state = 'inferred'",
             )
             .bind(now())
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
+            .run(&mut *db).await?;
             db.commit().await.map_err(broken)?;
-            Ok(queued.rows_affected())
+            Ok(queued)
         })
         .await
     }
@@ -82,13 +81,11 @@ impl Ledger {
             return Ok(0);
         }
         step(Step::DeliveryQueued, async {
-            let mut db = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let mut db = self.begin().await?;
             sqlx::query(DELIVERIES)
                 .bind(&targets.modeler_contract)
                 .bind(now())
-                .execute(&mut *db)
-                .await
-                .map_err(broken)?;
+                .run(&mut *db).await?;
             let queued = sqlx::query(
                 "UPDATE challenge SET changed_at = ?, state = iif(
                      (SELECT state FROM tx WHERE key = 'deliver:' || challenge.transaction_hash || ':' || challenge.log_index)
@@ -96,11 +93,9 @@ impl Ledger {
                  WHERE state = 'uploaded' OR (state = 'proved' AND route = 'chain')",
             )
             .bind(now())
-            .execute(&mut *db)
-            .await
-            .map_err(broken)?;
+            .run(&mut *db).await?;
             db.commit().await.map_err(broken)?;
-            Ok(queued.rows_affected())
+            Ok(queued)
         })
         .await
     }
@@ -108,15 +103,9 @@ impl Ledger {
     /// Queues the claim of an epoch's reward. False if that was done before and has not failed.
     pub async fn queue_claim(&self, contract: &str, epoch: u64, calldata: &[u8]) -> Result<bool> {
         step(Step::ClaimQueued, async {
-            let queued = sqlx::query(CLAIM)
-                .bind(contract)
-                .bind(epoch as i64)
-                .bind(calldata)
-                .bind(now())
-                .execute(&self.pool)
-                .await
-                .map_err(broken)?;
-            Ok(queued.rows_affected() > 0)
+            let queued =
+                sqlx::query(CLAIM).bind(contract).bind(epoch as i64).bind(calldata).bind(now()).run(&self.pool).await?;
+            Ok(queued > 0)
         })
         .await
     }
@@ -146,10 +135,7 @@ impl Ledger {
             .bind(nonce as i64)
             .bind(now())
             .bind(sender)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(broken)
+            .run(&self.pool).await.map(drop)
         })
         .await
     }
