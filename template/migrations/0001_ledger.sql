@@ -138,7 +138,7 @@ CREATE TABLE tx (
     target           TEXT NOT NULL,
     calldata         BLOB NOT NULL,
     deadline         INTEGER,
-    -- Signed only after this one is: the commitment takes the lower nonce, so no answer is mined before it.
+    -- Signed only once this one is in a block or given up: no answer is mined before its commitment.
     after            TEXT REFERENCES tx (key),
     state            TEXT NOT NULL DEFAULT 'queued' CHECK (state IN
                          ('queued', 'signed', 'broadcast', 'mined', 'final', 'cancelling', 'fatal')),

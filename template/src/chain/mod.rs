@@ -36,6 +36,8 @@ const MAX_SLA: u64 = 365 * 24 * 60 * 60;
 
 /// No chain is higher, so that block numbers can be added to without overflow, and the ledger can hold them.
 const MAX_HEIGHT: u64 = 1 << 50;
+/// No chain's clock shows this: in the year 36,812.
+const MAX_TIME: u64 = 1 << 40;
 
 pub type Client = Arc<Provider<Transport>>;
 
@@ -169,13 +171,15 @@ impl Chain {
         let block = self.client.get_block(BlockNumber::Latest).await.map_err(unreachable)?;
         let block = block.context("the RPC endpoint has no newest block").retry()?;
         let number = block.number.unwrap_or_default().as_u64();
-        if number > MAX_HEIGHT {
-            return Err(Fault::Retry(anyhow!("the RPC endpoint says that its newest block is number {number}")));
+        let time = small("its newest block's time", block.timestamp)?;
+        if number > MAX_HEIGHT || time > MAX_TIME {
+            let newest = format!("its newest block is number {number}, of the time {time}");
+            return Err(Fault::Retry(anyhow!("the RPC endpoint says that {newest}")));
         }
         Ok(Head {
             number,
             hash: block.hash.unwrap_or_default(),
-            time: block.timestamp.as_u64(),
+            time,
             base_fee: block.base_fee_per_gas.unwrap_or_default(),
         })
     }
@@ -323,6 +327,11 @@ async fn sla_of(competition: &Competition<Provider<Transport>>) -> Result<Durati
         Err(error) if is_refusal(&error) => Ok(DEFAULT_SLA),
         Err(error) => Err(Fault::Retry(anyhow!("{error}").context("cannot read getSAParams"))),
     }
+}
+
+/// A number as an endpoint tells it, which no chain makes so large.
+fn small(what: &str, number: U256) -> Result<u64> {
+    u64::try_from(number).map_err(|_| Fault::Retry(anyhow!("the RPC endpoint says that {what} is {number}")))
 }
 
 type CallError = ethers::contract::ContractError<Provider<Transport>>;

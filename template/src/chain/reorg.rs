@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use anyhow::Context as _;
 use ethers::providers::Middleware as _;
 
-use super::{Chain, Head, text, unreachable};
+use super::{Chain, Head, MAX_HEIGHT, text, unreachable};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Block, Ledger};
 
@@ -43,7 +43,10 @@ impl Chain {
                 false
             }
         };
-        ledger.remember_blocks(&[head.block()]).await?;
+        // A replica that lags may be on another branch than what was seen above it.
+        if ledger.newest_block(MAX_HEIGHT).await?.is_none_or(|newest| newest.number <= head.number) {
+            ledger.remember_blocks(&[head.block()]).await?;
+        }
         Ok(reorganised)
     }
 

@@ -30,6 +30,8 @@ pub enum Meaning {
     NotOver,
     /// There is no reward in this epoch, or it was claimed.
     Nothing,
+    /// The node could not carry the call out, and does not say that it reverts.
+    Unknown,
     Other,
 }
 

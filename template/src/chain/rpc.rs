@@ -151,7 +151,10 @@ impl Transport {
                     self.answered(i);
                     return Ok((i, answer));
                 }
-                Err(Failure::Final(error)) => return Err(Failure::Final(error)),
+                Err(Failure::Final(error)) => {
+                    self.answered(i);
+                    return Err(Failure::Final(error));
+                }
                 Err(Failure::Passing(reason, wait)) => {
                     reasons.push(format!("{}: {reason}", endpoint.name));
                     waits.push(wait);
@@ -174,6 +177,9 @@ impl Transport {
         if in_use.0 != endpoint {
             tracing::warn!(from = self.endpoints[in_use.0].name, to = self.endpoints[endpoint].name, "RPC failover");
             *in_use = (endpoint, Instant::now());
+        } else if in_use.1.elapsed() >= HOME_AGAIN {
+            // The first one was tried before this one, in vain: once a minute, not in each call.
+            in_use.1 = Instant::now();
         }
     }
 
@@ -291,6 +297,20 @@ mod tests {
         let started = Instant::now();
         let answer = transport.request("eth_chainId", [(); 0]).await;
         (answer, started.elapsed())
+    }
+
+    /// The first endpoint is tried once a minute, not in each call after a minute.
+    #[tokio::test]
+    async fn one_that_has_failed_for_long_is_tried_now_and_then() {
+        let first = Server::answering(vec![Reply::status(500)]).await;
+        let second = Server::answering(vec![Reply::ok(CHAIN_ID)]).await;
+        let urls = [&first, &second].map(|server| SecretString::from(server.url()));
+        let transport = Transport::new(&urls).unwrap();
+        *transport.in_use.lock().unwrap() = (1, Instant::now() - HOME_AGAIN);
+        for _ in 0..3 {
+            let _: Value = transport.request("eth_chainId", [(); 0]).await.unwrap();
+        }
+        assert_eq!((first.requests().len(), second.requests().len()), (1, 3));
     }
 
     #[tokio::test]

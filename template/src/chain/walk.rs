@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use ethers::providers::{Middleware as _, RpcError as _};
 use ethers::types::{Filter, Log};
 
-use super::{Chain, Head, unreachable};
+use super::{Chain, Head, small, unreachable};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Gap, Ledger, Read};
 
@@ -66,6 +66,8 @@ pub(super) struct Pass<'a> {
     /// The next block to read, and the last one of this pass.
     next: u64,
     pub end: u64,
+    /// Where the stream was when it began, if it looks back.
+    looks_back_from: Option<u64>,
     /// The reorgs noticed before it began.
     reorgs: i64,
 }
@@ -101,7 +103,8 @@ impl<'a> Pass<'a> {
             Some(block) => (block, Some(chain.settings.reread_blocks)),
             None => (chain.first_block(head).await?, None),
         };
-        let mut pass = Self { chain, ledger, stream, filter, head, next: cursor, end: 0, reorgs };
+        let mut pass =
+            Self { chain, ledger, stream, filter, head, next: cursor, end: 0, looks_back_from: None, reorgs };
         // A chain younger than the confirmations has nothing to read yet.
         let Some(end) = head.number.checked_sub(chain.settings.confirmations) else {
             pass.next = 1;
@@ -125,7 +128,8 @@ impl<'a> Pass<'a> {
         if let Some(reread) = reread {
             // On an endpoint that lags the cursor is ahead of the end.
             let again = cursor.min(end + 1).saturating_sub(reread);
-            let farthest = chain.look_back(head, stream, cursor).await?;
+            let farthest = chain.look_back(head, stream).await?;
+            pass.looks_back_from = farthest.map(|_| cursor);
             pass.next = farthest.map_or(again, |block| block.min(again));
         }
         Ok(pass)
@@ -134,6 +138,9 @@ impl<'a> Pass<'a> {
     /// The next range, oldest first; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Range<'a>>> {
         if self.next > self.end {
+            if let Some(cursor) = self.looks_back_from.take() {
+                self.chain.looks.made(self.stream, cursor);
+            }
             return Ok(None);
         }
         let range = self.read(Gap { from: self.next, to: self.end }, From::Oldest).await?;
@@ -150,7 +157,7 @@ impl<'a> Pass<'a> {
         head: Head,
     ) -> Result<Self> {
         let reorgs = ledger.reorgs().await?;
-        Ok(Self { chain, ledger, stream, filter, head, next: 1, end: head.number, reorgs })
+        Ok(Self { chain, ledger, stream, filter, head, next: 1, end: head.number, looks_back_from: None, reorgs })
     }
 
     /// The newest range of a gap.
@@ -202,15 +209,13 @@ impl Chain {
         }
     }
 
-    /// From which block on a pass at `cursor` looks back, if it is time for that.
-    async fn look_back(&self, head: Head, stream: &str, cursor: u64) -> Result<Option<u64>> {
-        let farthest = match self.looks.due(stream) {
-            LookBack::NotNow => return Ok(None),
-            LookBack::To(block) => block,
-            LookBack::First => self.fresh_block(head, self.settings.start_block.unwrap_or_default()).await?,
-        };
-        self.looks.made(stream, cursor);
-        Ok(Some(farthest))
+    /// From which block on a pass looks back, if it is time for that.
+    async fn look_back(&self, head: Head, stream: &str) -> Result<Option<u64>> {
+        match self.looks.due(stream) {
+            LookBack::NotNow => Ok(None),
+            LookBack::To(block) => Ok(Some(block)),
+            LookBack::First => self.fresh_block(head, self.settings.start_block.unwrap_or_default()).await.map(Some),
+        }
     }
 
     /// The first block, of `oldest` and those above it, in which a request can be that is still to be answered: found by
@@ -222,7 +227,7 @@ impl Chain {
             let middle = too_old + (young_enough - too_old) / 2;
             let block = self.client.get_block(middle).await.map_err(unreachable)?;
             let time = block.with_context(|| format!("the RPC endpoint has no block {middle}")).retry()?.timestamp;
-            if time.as_u64() < oldest_time {
+            if small("a block's time", time)? < oldest_time {
                 too_old = middle + 1;
             } else {
                 young_enough = middle;

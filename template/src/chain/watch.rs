@@ -13,9 +13,9 @@ use super::contracts::{
     ConsumerRequestMadeFilter, ProofRequestedFilter, ZkmlchallengeGivenFilter, decode_inference_request,
 };
 use super::walk::{Pass, Range};
-use super::{Chain, Head, text, unreachable};
+use super::{Chain, Head, request_id, text, unreachable};
 use crate::fault::{Fault, Result};
-use crate::ledger::{ChallengeKey, Ledger, RequestKey, Route, SeenChallenge, SeenRequest};
+use crate::ledger::{ChallengeKey, Ledger, Request, RequestKey, Route, SeenChallenge, SeenRequest};
 
 /// Requests whose input is read at once, in one range of blocks.
 const READS_AT_ONCE: usize = 8;
@@ -145,6 +145,11 @@ impl Chain {
     }
 
     /// True if the chain holds our answer to this request already.
+    pub async fn has_answer(&self, request: &Request) -> Result<bool> {
+        self.has_responded(super::address("the ledger's contract", &request.contract)?, request_id(&request.id)?).await
+    }
+
+    /// The same, by contract and id.
     pub(super) async fn has_responded(&self, contract: Address, id: H256) -> Result<bool> {
         super::Consumption::new(contract, self.client.clone())
             .modeler_has_responded(self.modeler(), id.into())
@@ -201,7 +206,8 @@ fn decoded(logs: Vec<Log>) -> Vec<RequestLog> {
 
 /// The challenge, and the modeler whom it is for.
 fn read_challenge(log: Log, route: Route) -> Option<(SeenChallenge, Address)> {
-    let key = ChallengeKey { transaction_hash: text(log.transaction_hash?), log_index: log.log_index?.as_u64() };
+    let key =
+        ChallengeKey { transaction_hash: text(log.transaction_hash?), log_index: log.log_index?.try_into().ok()? };
     let block = log.block_number.as_ref().map_or(0, U64::as_u64);
     let block_hash = text(log.block_hash.unwrap_or_default());
     let registry = log.address;

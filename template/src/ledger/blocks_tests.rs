@@ -175,3 +175,23 @@ async fn of_old_heads_some_are_kept_and_at_least_one() {
     let kept: Vec<u64> = ledger.blocks(u64::MAX >> 1).await.unwrap().iter().map(|block| block.number).collect();
     assert_eq!(kept, [1999, 10_000_000]);
 }
+
+/// In the new block the transaction's logs stand one place lower: where one challenge was is the other now.
+#[tokio::test]
+async fn another_challenge_in_the_place_of_one_begins_anew() {
+    let (_folder, ledger) = two_blocks().await;
+    let challenge = ledger.claim_challenge().await.unwrap().unwrap();
+    ledger.name_requests(&challenge.key(), &[key(1)]).await.unwrap();
+    ledger.proved(&challenge.key(), None).await.unwrap();
+    ledger.uploaded(&challenge.key(), "cid", &[1]).await.unwrap();
+    ledger.rewind(&block(9, "0x9"), 5, &[block(9, "0x9")], 0).await.unwrap();
+    let read = Read { stream: "challenges", ..after_a_reorg(&ledger, 10).await };
+    let other = SeenChallenge { payload: "other".to_owned(), ..challenge_in(10, "0x10b") };
+    assert_eq!(ledger.see_challenges(&read, &[other]).await.unwrap(), 1);
+    let challenge = ledger.claim_challenge().await.unwrap().unwrap();
+    assert_eq!(
+        (challenge.state.as_str(), challenge.payload.as_str(), challenge.cid.as_deref()),
+        ("asked", "other", None)
+    );
+    assert!(ledger.named_requests(&challenge.key()).await.unwrap().is_empty());
+}

@@ -77,20 +77,29 @@ const PATIENCE: i64 = 24 * 60 * 60;
 /// Proofs have days where answers have minutes: they are tried again this much more slowly.
 const BACKOFF_FACTOR: i64 = 8;
 
-/// A challenge that is new, or that comes from another block than before. One that was `orphaned` goes on where it was.
+/// A challenge that is new, or that comes from another block than before. One that was `orphaned` goes on where it was. In
+/// another block the same place among the logs may be another challenge of the same transaction: then nothing is done yet.
 const SEE: &str = "INSERT INTO challenge
          (transaction_hash, log_index, route, asker, payload, block, block_hash, seen_at, changed_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?8, ?8)
      ON CONFLICT (transaction_hash, log_index) DO UPDATE SET
          block = excluded.block, block_hash = excluded.block_hash,
-         state = iif(state <> 'orphaned', state,
-                     iif(cid IS NOT NULL, 'uploaded', iif(delivery IS NOT NULL, 'proved', 'asked'))),
+         state = CASE WHEN (asker, payload) <> (excluded.asker, excluded.payload) THEN 'asked'
+                      WHEN state <> 'orphaned' THEN state
+                      WHEN cid IS NOT NULL THEN 'uploaded' WHEN delivery IS NOT NULL THEN 'proved' ELSE 'asked' END,
+         cid = iif((asker, payload) <> (excluded.asker, excluded.payload), NULL, cid),
+         delivery = iif((asker, payload) <> (excluded.asker, excluded.payload), NULL, delivery),
+         asker = excluded.asker, payload = excluded.payload,
          reason = iif(state <> 'orphaned', reason, NULL),
          tries = iif(state <> 'orphaned', tries, 0),
          next_try = iif(state <> 'orphaned', next_try, 0),
          seen_at = iif(state <> 'orphaned', seen_at, excluded.seen_at),
          changed_at = excluded.changed_at
      WHERE state = 'orphaned' OR block_hash <> excluded.block_hash";
+/// Which requests were named by what stood in this place before.
+const FORGET_NAMES: &str = "DELETE FROM challenge_request WHERE transaction_hash = ?1 AND log_index = ?2 AND EXISTS (
+         SELECT 1 FROM challenge WHERE challenge.transaction_hash = ?1 AND challenge.log_index = ?2
+             AND (asker, payload) <> (?3, ?4))";
 
 impl Ledger {
     /// Writes the challenges of a range of blocks and that it was read, both or neither. Returns how many are new or come
@@ -100,6 +109,13 @@ impl Ledger {
             let mut db = self.begin().await?;
             let mut new = 0;
             for challenge in challenges {
+                sqlx::query(FORGET_NAMES)
+                    .bind(&challenge.key.transaction_hash)
+                    .bind(challenge.key.log_index as i64)
+                    .bind(&challenge.asker)
+                    .bind(&challenge.payload)
+                    .run(&mut *db)
+                    .await?;
                 new += sqlx::query(SEE)
                     .bind(&challenge.key.transaction_hash)
                     .bind(challenge.key.log_index as i64)

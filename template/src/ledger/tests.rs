@@ -154,6 +154,8 @@ async fn an_answer_is_signed_after_its_commitment_and_queued_once() {
     assert_eq!(first[0].purpose(), Purpose::Commit);
     assert_eq!(first[0].target, "0x4e9");
     ledger.signed(&first[0].key, &attempt("0x01", 5)).await.unwrap();
+    assert!(ledger.sendable(9, ALL).await.unwrap().is_empty(), "its nonce may be taken by somebody else");
+    ledger.mined(&first[0].key, &mined("0x01")).await.unwrap();
     let second = ledger.sendable(9, ALL).await.unwrap();
     assert_eq!(second[0].purpose(), Purpose::Answer);
     assert_eq!(second[0].target, CONTRACT);

@@ -127,6 +127,7 @@ impl Inferrer {
             self.config.inference.encoding,
             &manifest.instance_bytes()?,
         )?;
+        self.keep_what_was_answered(request).await?;
         let mut times = std::mem::take(&mut prediction.times);
         times.stage("save", self.save(&manifest, &prediction)).await?;
         let inferred = Inferred {
@@ -151,6 +152,16 @@ impl Inferrer {
             "inferred"
         );
         Ok(())
+    }
+
+    /// The witness of an answer that the chain holds is not replaced by another: the ledger may be younger than the store.
+    async fn keep_what_was_answered(&self, request: &Request) -> Result<()> {
+        if self.store.manifest(&request.id).await.is_err() || !self.chain.has_answer(request).await? {
+            return Ok(());
+        }
+        Err(Fault::Row(anyhow!(
+            "the chain holds our answer already, and the store its witness; this ledger knows of neither"
+        )))
     }
 
     async fn save(&self, manifest: &Manifest, prediction: &Prediction) -> Result<()> {

@@ -33,7 +33,7 @@ async fn killed_with_requests_in_all_stages_it_answers_each_exactly_once() {
 
     net.stop_mining().await;
     plumber_fails(wallets[0], false);
-    project.transactions_in("broadcast", 2).await;
+    project.transactions_in("broadcast", 1).await;
     proxy.rule(|method, _| if method == "eth_sendRawTransaction" { Act::PassInSilence } else { Act::Pass });
     plumber_fails(wallets[1], false);
     project.transactions_in("signed", 1).await;

@@ -16,6 +16,8 @@ use crate::fault::{Fault, Result};
 use crate::ledger::Ledger;
 
 const DAILY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How soon it is tried again where the endpoint does not tell.
+const SOON: Duration = Duration::from_secs(5 * 60);
 /// Epochs that are tried at once: ten years of weeks.
 const MAX_EPOCHS: u64 = 520;
 /// After so many refusals in a row that we do not understand no later epoch is tried.
@@ -34,6 +36,12 @@ impl Sender {
             Ok(epochs) if epochs.is_empty() => {}
             Ok(epochs) => tracing::info!(?epochs, "claiming rewards"),
             Err(Fault::Row(error)) => tracing::warn!(reason = format!("{error:#}"), "cannot claim rewards"),
+            // No answer waits for a reward.
+            Err(Fault::Retry(error)) => {
+                tracing::warn!(reason = format!("{error:#}"), "cannot look for rewards yet");
+                self.claims_next = Some(Instant::now() + SOON);
+                return Ok(());
+            }
             Err(fault) => return Err(fault.context("cannot look for rewards")),
         }
         self.claims_next = Some(Instant::now() + DAILY);

@@ -151,7 +151,13 @@ impl Sender {
     /// One pass: looks after what is in flight, queues what is ready, signs and sends what may be.
     pub async fn pass(&mut self, allowed: Allowed) -> Result<Pending> {
         self.unsent = None;
-        self.watch_money(allowed).await?;
+        match self.watch_money(allowed).await {
+            // No answer waits for that.
+            Err(Fault::Retry(error)) => {
+                tracing::debug!(reason = format!("{error:#}"), "cannot look after funds and window");
+            }
+            looked => looked?,
+        }
         let targets = self.chain.targets();
         if allowed.answers {
             self.ledger.queue_answers(&targets).await?;
@@ -159,11 +165,11 @@ impl Sender {
         if allowed.proofs {
             self.ledger.queue_deliveries(&targets).await?;
         }
-        self.claim_daily().await?;
         let mut terms = None;
         let in_flight = self.reconcile(&mut terms).await?;
         let room = self.chain.settings.max_in_flight.saturating_sub(in_flight);
         let sent = self.send_all(room, allowed, terms).await?;
+        self.claim_daily().await?;
         if let Some(unsent) = self.unsent.take() {
             return Err(unsent);
         }
@@ -172,27 +178,20 @@ impl Sender {
 
     /// Signs and sends what is queued, as far as there is room, and takes the nonces that are left free below others.
     /// True if there was anything to sign.
-    async fn send_all(&mut self, mut room: usize, allowed: Allowed, mut terms: Option<Terms>) -> Result<bool> {
+    async fn send_all(&mut self, room: usize, allowed: Allowed, mut terms: Option<Terms>) -> Result<bool> {
+        let rows = self.sendable(room, allowed).await?;
         let mut sent = false;
-        // A commitment that was just signed frees its answer.
-        loop {
-            let rows = self.sendable(room, allowed).await?;
-            if rows.is_empty() || !self.may_sign() {
-                break;
+        for tx in &rows {
+            // While no node can be reached one a pass is signed, so that it goes out with the first that can.
+            if self.unsent.is_some() || !self.may_sign() {
+                return Ok(sent);
             }
-            for tx in &rows {
-                let terms = match &mut terms {
-                    Some(terms) => terms,
-                    None => terms.insert(self.terms().await?),
-                };
-                self.send(tx, terms).await?;
-                // While no node can be reached one a pass is signed, so that it goes out with the first that can.
-                if self.unsent.is_some() || !self.may_sign() {
-                    return Ok(true);
-                }
-            }
+            let terms = match &mut terms {
+                Some(terms) => terms,
+                None => terms.insert(self.terms().await?),
+            };
+            self.send(tx, terms).await?;
             sent = true;
-            room = room.saturating_sub(rows.len());
         }
         if self.has_gap && self.may_sign() {
             sent |= self.fill_gap(terms).await?;

@@ -49,8 +49,9 @@ impl Sender {
             false => self.call(tx, newest.sequence_id.map(|id| id as u64), terms.head)?,
         };
         let Some(gas) = self.gas_again(tx, &call).await? else { return Ok(false) };
-        if terms.balance < fees.max * gas {
-            self.cannot_replace(tx, &self.unfunded(terms.balance, fees.max * gas)).await?;
+        let cost = fees.max.saturating_mul(gas.into());
+        if terms.balance < cost {
+            self.cannot_replace(tx, &self.unfunded(terms.balance, cost)).await?;
             return Ok(false);
         }
         let kind = if cancelling { AttemptKind::Cancel } else { AttemptKind::Work };

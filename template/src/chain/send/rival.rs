@@ -31,8 +31,8 @@ impl Sender {
             return Ok(());
         }
         let reason = match &spender {
-            // A replica that lags told us of no receipt.
-            Some(by) if attempts.iter().any(|attempt| attempt.hash == text(by.hash)) => return Ok(()),
+            // A replica that lags told us of no receipt. What is void has one, and did nothing.
+            Some(by) if attempts.iter().any(|it| !it.is_void() && it.hash == text(by.hash)) => return Ok(()),
             Some(by) => format!("its nonce {nonce} was spent by another transaction, {}", text(by.hash)),
             None => format!("its nonce {nonce} was spent by another transaction, which the RPC endpoint does not show"),
         };

@@ -11,7 +11,7 @@ use crate::chain::contracts::{
     CommittedFilter, ProofVerifiedFilter, ZkmlchallengeResponseFilter, consumption, consumption_of_strings,
 };
 use crate::chain::revert::{Meaning, Revert};
-use crate::chain::{Head, address, text, unreachable};
+use crate::chain::{Head, address, small, text, unreachable};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Attempt, AttemptKind, Mined, Purpose, Tx};
 
@@ -45,6 +45,10 @@ impl Sender {
         if !known {
             return self.mined(tx, is_cancel, receipt, block, block_hash).await;
         }
+        // It was written down as mined, and the daemon may have died then.
+        if !is_cancel && let Some(missing) = self.missing_event(tx, &receipt.logs)? {
+            return self.did_nothing(tx, &hash, &missing).await;
+        }
         // The receipt that was just asked for is of the very block that was written down before.
         if final_block.is_none_or(|last| block > last) {
             return Ok(());
@@ -68,7 +72,7 @@ impl Sender {
             hash: text(receipt.transaction_hash),
             block,
             block_hash,
-            time: header.timestamp.as_u64(),
+            time: small("a block's time", header.timestamp)?,
             gas_used: receipt.gas_used.unwrap_or_default().low_u64(),
         };
         self.ledger.mined(&tx.key, &mined).await?;
@@ -81,11 +85,15 @@ impl Sender {
             "mined"
         );
         if !is_cancel && let Some(missing) = self.missing_event(tx, &receipt.logs)? {
-            let reason = format!("mined, but the contract {} logged no {missing}", tx.target);
-            tracing::error!(tx = tx.key, hash = mined.hash, reason, "a transaction did nothing");
-            return self.ledger.fatal(tx, "failed", &reason).await;
+            return self.did_nothing(tx, &mined.hash, &missing).await;
         }
         Ok(())
+    }
+
+    async fn did_nothing(&self, tx: &Tx, hash: &str, missing: &str) -> Result<()> {
+        let reason = format!("mined, but the contract {} logged no {missing}", tx.target);
+        tracing::error!(tx = tx.key, hash, reason, "a transaction did nothing");
+        self.ledger.fatal(tx, "failed", &reason).await
     }
 
     /// The event that says that the work was done, if it is not among the logs.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ethers::providers::Middleware as _;
+use ethers::providers::{Middleware as _, RpcError as _};
 use ethers::types::transaction::eip2718::TypedTransaction;
 use ethers::types::{Address, Bytes, TransactionRequest, U256};
 use ethers::utils::{format_ether, parse_units};
@@ -69,7 +69,7 @@ impl Sender {
         self.ledger.signed(&tx.key, &attempt).await?;
         terms.nonces.take(nonce);
         terms.sequence_id = terms.sequence_id.map(|id| if call.sequence_id.is_some() { id + 1 } else { id });
-        terms.balance = terms.balance.saturating_sub(terms.fees.max * gas);
+        terms.balance = terms.balance.saturating_sub(terms.fees.max.saturating_mul(gas.into()));
         tracing::info!(tx = tx.key, hash = attempt.hash, nonce, "sending");
         self.broadcast(tx, &attempt.hash, &attempt.raw, nonce).await
     }
@@ -177,9 +177,11 @@ impl Sender {
         };
         match tried {
             Ok(gas) => Ok(Ok(gas)),
-            Err(error) => match Revert::of(&error) {
-                Some(revert) => Ok(Err(revert)),
-                None => Err(unreachable(error).context("cannot estimate gas")),
+            Err(error) => match (Revert::of(&error), error.as_error_response()) {
+                (Some(revert), _) => Ok(Err(revert)),
+                // It concerns this call: the others do not wait for it.
+                (None, Some(refusal)) => Ok(Err(Revert { meaning: Meaning::Unknown, reason: refusal.message.clone() })),
+                (None, None) => Err(unreachable(error).context("cannot estimate gas")),
             },
         }
     }
@@ -196,33 +198,36 @@ impl Sender {
             self.top_n = None;
         }
         let wait = match (tx.purpose(), revert.meaning) {
-            (_, Meaning::Sequence) => Some(1),
-            (Purpose::Answer | Purpose::Commit, Meaning::UnknownRequest) => Some(2),
-            (Purpose::Answer, _) | (_, Meaning::NotTopN) => Some(5),
-            (Purpose::Commit, _) => (tx.tries < COMMIT_TRIES).then_some(2),
-            (Purpose::Claim, Meaning::NotOver | Meaning::Nothing) => None,
-            _ => (tx.tries + 1 < MAX_REVERTS).then_some(30),
+            (_, Meaning::Sequence) => 1,
+            (Purpose::Answer | Purpose::Commit, Meaning::UnknownRequest) => 2,
+            (Purpose::Answer, _) | (_, Meaning::NotTopN | Meaning::Unknown) => 5,
+            (Purpose::Commit, _) if tx.tries < COMMIT_TRIES => {
+                return self.ledger.tried_in_vain(&tx.key, &reason, 2).await;
+            }
+            (Purpose::Respond | Purpose::Prove | Purpose::Claim, meaning)
+                if tx.tries + 1 < MAX_REVERTS && !matches!(meaning, Meaning::NotOver | Meaning::Nothing) =>
+            {
+                return self.ledger.tried_in_vain(&tx.key, &reason, 30).await;
+            }
+            _ => return self.ledger.fatal(tx, "failed", &reason).await,
         };
-        match wait {
-            Some(seconds) => self.ledger.postpone_tx(&tx.key, &reason, seconds).await,
-            None => self.ledger.fatal(tx, "failed", &reason).await,
-        }
+        self.ledger.postpone_tx(&tx.key, &reason, wait).await
     }
 
     /// False, and the row put off, if the wallet cannot pay for it. What is no answer leaves `NOVA_MIN_BALANCE_ETH` for
     /// answers.
     async fn is_paid_for(&mut self, tx: &Tx, terms: &Terms, gas: u64) -> Result<bool> {
-        let cost = terms.fees.max * gas;
+        let cost = terms.fees.max.saturating_mul(gas.into());
         let floor = match tx.purpose() {
             Purpose::Commit | Purpose::Answer | Purpose::Fill => U256::zero(),
             Purpose::Respond | Purpose::Prove | Purpose::Claim => {
                 parse_units(format!("{:.18}", self.chain.settings.min_balance_eth), "ether").stop()?.into()
             }
         };
-        if terms.balance >= cost + floor {
+        if terms.balance >= cost.saturating_add(floor) {
             return Ok(true);
         }
-        let reason = self.unfunded(terms.balance, cost + floor);
+        let reason = self.unfunded(terms.balance, cost.saturating_add(floor));
         if self.troubles.may_say("unfunded", SAY_AGAIN) {
             tracing::error!(tx = tx.key, reason, "not sent");
         }

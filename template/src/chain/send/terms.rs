@@ -8,7 +8,7 @@ use ethers::types::{Address, BlockNumber, Bytes, Eip1559TransactionRequest, Tran
 
 use super::Sender;
 use super::fees::{Fees, Limits};
-use crate::chain::{Head, text, unreachable};
+use crate::chain::{Head, small, text, unreachable};
 use crate::fault::Result;
 
 /// Sequence ids that were signed and never used leave holes. The MultiSig takes none that is 10,000 above the lowest of
@@ -81,7 +81,7 @@ impl Sender {
     pub(super) async fn transaction_count(&self, block: BlockNumber) -> Result<u64> {
         let wallet = self.chain.account().wallet_address();
         let count = self.chain.client.get_transaction_count(wallet, Some(block.into())).await;
-        Ok(count.map_err(unreachable)?.as_u64())
+        small("the number of our transactions", count.map_err(unreachable)?)
     }
 
     /// As the settings say, else twice the base fee and the node's priority fee (EIP-1559), never above

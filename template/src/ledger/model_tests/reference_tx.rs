@@ -64,8 +64,8 @@ impl Reference {
 
     /// Keys of what may be signed now.
     pub fn sendable(&self) -> Vec<String> {
-        let is_queued = |key: &String| self.txs[key].state == "queued";
-        let sendable = |tx: &Tx| tx.state == "queued" && !tx.waits && !tx.after.as_ref().is_some_and(is_queued);
+        let is_out = |key: &String| matches!(self.txs[key].state, "mined" | "final" | "fatal");
+        let sendable = |tx: &Tx| tx.state == "queued" && !tx.waits && tx.after.as_ref().is_none_or(is_out);
         self.txs.iter().filter(|(_, tx)| sendable(tx)).map(|(key, _)| key.clone()).collect()
     }
 

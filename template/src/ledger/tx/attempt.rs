@@ -122,7 +122,7 @@ impl Ledger {
             let mut db = self.begin().await?;
             insert(&mut db, key, attempt).await?;
             let moved = sqlx::query(
-                "UPDATE tx SET state = 'signed', reason = NULL, tries = tries + 1, changed_at = ?
+                "UPDATE tx SET state = 'signed', reason = NULL, changed_at = ?
                  WHERE key = ? AND state = 'queued'",
             )
             .bind(now())
@@ -238,11 +238,14 @@ impl Ledger {
     }
 }
 
+/// The same call on the same nonce at the same price has the same bytes: signed again after it was given up, it is live again.
 async fn insert(db: &mut SqliteConnection, key: &str, attempt: &NewAttempt) -> Result<()> {
-    sqlx::query(
+    let written = sqlx::query(
         "INSERT INTO attempt (hash, tx, kind, sender, nonce, sequence_id, expires, raw, max_fee_wei, priority_fee_wei, gas,
              chain_time, signed_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (hash) DO UPDATE SET state = 'live', chain_time = excluded.chain_time, signed_at = excluded.signed_at
+             WHERE tx = excluded.tx AND state = 'lost'",
     )
     .bind(&attempt.hash)
     .bind(key)
@@ -260,7 +263,11 @@ async fn insert(db: &mut SqliteConnection, key: &str, attempt: &NewAttempt) -> R
     .bind(attempt.gas as i64)
     .bind(attempt.chain_time as i64)
     .bind(now())
-    .run(db).await.map(drop)
+    .run(db).await?;
+    match written {
+        0 => Err(Fault::Retry(anyhow!("{} was signed before, on the nonce {}", attempt.hash, attempt.nonce))),
+        _ => Ok(()),
+    }
 }
 
 async fn lose_live(db: &mut SqliteConnection, key: &str) -> Result<()> {

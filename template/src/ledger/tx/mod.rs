@@ -61,6 +61,7 @@ pub struct Tx {
     pub mined_block_hash: Option<String>,
     pub mined_time: Option<i64>,
     pub gas_used: Option<i64>,
+    /// How often its call would have reverted, where that counts.
     pub tries: i64,
     pub changed_at: i64,
     /// The state of the request or challenge that it serves.
@@ -120,7 +121,7 @@ impl Ledger {
         sqlx::query_as(select_tx!(
             "WHERE tx.state = 'queued' AND (next_try <= ?1 OR tx.changed_at > ?1)
                  AND CASE WHEN purpose IN ('commit', 'answer') THEN ?2 WHEN purpose IN ('respond', 'prove') THEN ?3 ELSE 1 END
-                 AND (after IS NULL OR (SELECT state FROM tx AS earlier WHERE earlier.key = tx.after) <> 'queued')
+                 AND (after IS NULL OR (SELECT state FROM tx AS earlier WHERE earlier.key = tx.after) IN ('mined', 'final', 'fatal'))
              ORDER BY deadline IS NULL, deadline, queued_at, key LIMIT ?4"
         ))
         .bind(now())
@@ -136,8 +137,9 @@ impl Ledger {
     /// what is queued again after it was signed. Lowest nonce first.
     pub async fn in_flight(&self) -> Result<Vec<Tx>> {
         sqlx::query_as(select_tx!(
-            "JOIN (SELECT tx, max(nonce) AS nonce FROM attempt GROUP BY tx) AS newest ON newest.tx = tx.key
-             WHERE tx.state IN ('queued', 'signed', 'broadcast', 'cancelling', 'mined') ORDER BY newest.nonce"
+            "WHERE tx.state IN ('queued', 'signed', 'broadcast', 'cancelling', 'mined')
+                 AND EXISTS (SELECT 1 FROM attempt WHERE attempt.tx = tx.key)
+             ORDER BY (SELECT max(nonce) FROM attempt WHERE attempt.tx = tx.key)"
         ))
         .fetch_all(&self.pool)
         .await

@@ -126,17 +126,24 @@ impl Ledger {
 
     /// The row stays `queued` and says why; it is tried again after `seconds`.
     pub async fn postpone_tx(&self, key: &str, reason: &str, seconds: i64) -> Result<()> {
-        step(Step::TxPostponed, async {
-            sqlx::query(
-                "UPDATE tx SET reason = ?, next_try = ?, tries = tries + 1, changed_at = ? WHERE key = ? AND state = 'queued'",
-            )
-            .bind(reason)
-            .bind(now() + seconds)
-            .bind(now())
-            .bind(key)
-            .run(&self.pool).await.map(drop)
-        })
-        .await
+        self.put_off(key, reason, seconds, 0).await
+    }
+
+    /// The same, because the call would revert: that is tried so often and no more.
+    pub async fn tried_in_vain(&self, key: &str, reason: &str, seconds: i64) -> Result<()> {
+        self.put_off(key, reason, seconds, 1).await
+    }
+
+    async fn put_off(&self, key: &str, reason: &str, seconds: i64, tries: i64) -> Result<()> {
+        let update = sqlx::query(
+            "UPDATE tx SET reason = ?, next_try = ?, tries = tries + ?, changed_at = ? WHERE key = ? AND state = 'queued'",
+        )
+        .bind(reason)
+        .bind(now() + seconds)
+        .bind(tries)
+        .bind(now())
+        .bind(key);
+        step(Step::TxPostponed, update.run(&self.pool)).await.map(drop)
     }
 
     /// What a transaction in flight waits for. Its state stays; that of one that is given up keeps the reason for that.

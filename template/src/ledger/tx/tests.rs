@@ -3,6 +3,7 @@
 use super::super::tests::{ALL, answering, attempt, inferred, key, mined, state, targets};
 use super::super::{AttemptKind, Ledger, NewAttempt};
 use super::Tx;
+use crate::fault::Fault;
 
 /// A ledger whose answer to request 1 is broadcast on nonce 5.
 async fn in_the_pool() -> (tempfile::TempDir, Ledger, String) {
@@ -131,4 +132,27 @@ async fn claims_and_fills_are_queued_once() {
     let last = ledger.sendable(9, ALL).await.unwrap();
     assert_eq!(last.len(), 3);
     assert!(last[0].key.starts_with("answer:"), "answers go first");
+}
+
+/// The same call on the same nonce at the same price: a wallet's signatures are deterministic.
+#[tokio::test]
+async fn the_same_bytes_signed_again_are_live_again() {
+    let (_folder, ledger, key) = in_the_pool().await;
+    ledger.sign_anew(&key, "the node refuses it").await.unwrap();
+    assert_eq!(states(&ledger, &key).await, pairs(&[("0x01", "lost")]));
+    ledger.signed(&key, &attempt("0x01", 5)).await.unwrap();
+    assert_eq!(states(&ledger, &key).await, pairs(&[("0x01", "live")]));
+    assert_eq!(row(&ledger, &key).await.state, "signed");
+    let twice = ledger.replaced(&key, &attempt("0x01", 5)).await.unwrap_err();
+    assert!(matches!(twice, Fault::Retry(_)), "{twice}");
+}
+
+#[tokio::test]
+async fn only_what_would_revert_counts_as_a_try() {
+    let (_folder, ledger) = answering(false).await;
+    let key = ledger.sendable(9, ALL).await.unwrap().remove(0).key;
+    ledger.postpone_tx(&key, "no money", 0).await.unwrap();
+    assert_eq!(row(&ledger, &key).await.tries, 0);
+    ledger.tried_in_vain(&key, "it would revert", 0).await.unwrap();
+    assert_eq!(row(&ledger, &key).await.tries, 1);
 }
