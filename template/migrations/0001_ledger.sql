@@ -49,11 +49,13 @@ CREATE TABLE request (
     state           TEXT NOT NULL DEFAULT 'seen' CHECK (state IN
                         ('seen', 'inferred', 'answering', 'final', 'failed', 'expired', 'answered', 'orphaned')),
     reason          TEXT,
-    -- What was inferred, and the digest of the model files that did it. No model_value: the model ran without candle.
+    -- What was inferred, and the digests of the model files that did it and of the witness that proves it. No model_value:
+    -- the model ran without candle.
     model_value     REAL,
     circuit_value   REAL,
     submitted_value REAL,
     model_digest    TEXT,
+    witness         TEXT,
     -- The calls that answer it; no commitment where no proof registry is set.
     answer          BLOB,
     commitment      BLOB,
@@ -68,7 +70,7 @@ CREATE TABLE request (
     CHECK (state <> 'failed' OR reason IS NOT NULL),
     CHECK (state NOT IN ('inferred', 'answering', 'final')
            OR (submitted_value IS NOT NULL AND circuit_value IS NOT NULL
-               AND answer IS NOT NULL AND model_digest IS NOT NULL))
+               AND answer IS NOT NULL AND model_digest IS NOT NULL AND witness IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX request_work ON request (state, deadline);
 CREATE INDEX request_block ON request (block);

@@ -2,7 +2,8 @@
 //! `failpoints` there is nothing of this in the program.
 //!
 //! `FAILPOINTS="tx.signed.after=return"` kills the process, as SIGKILL does, the first time that an attempt has been
-//! written; `2*off->return` the third time. The grammar is that of the crate `fail`.
+//! written; `2*off->return` the third time. `return(FILE)` makes FILE and stands still until somebody removes it. The grammar
+//! is that of the crate `fail`.
 
 macro_rules! steps {
     ($($step:ident = $name:literal,)*) => {
@@ -67,7 +68,7 @@ pub async fn step<T>(step: Step, write: impl Future<Output = T>) -> T {
 
 #[cfg(feature = "failpoints")]
 fn reach(step: Step, when: &str) {
-    fail::eval(&format!("{}.{when}", step.name()), |_| die());
+    fail::eval(&format!("{}.{when}", step.name()), |file| file.map_or_else(die, |file| hold(file.as_ref())));
 }
 
 #[cfg(not(feature = "failpoints"))]
@@ -79,6 +80,15 @@ fn die() {
     let own = std::process::id().to_string();
     let killed = std::process::Command::new("sh").args(["-c", "kill -KILL \"$0\"", &own]).status();
     unreachable!("alive after kill: {killed:?}");
+}
+
+/// Stands still as a process does that waits for a disk.
+#[cfg(feature = "failpoints")]
+fn hold(file: &std::path::Path) {
+    std::fs::write(file, "").unwrap_or_else(|error| panic!("FAILPOINTS: cannot write {}: {error}", file.display()));
+    while file.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 /// Reads `FAILPOINTS`. They are in force while what this returns lives.

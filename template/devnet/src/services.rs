@@ -39,6 +39,8 @@ struct State {
     api_key: String,
     market: Map<String, Value>,
     faults: RwLock<HashMap<Address, Fault>>,
+    /// Wallets that have the features of others.
+    likenesses: RwLock<HashMap<Address, Address>>,
     multisigs: RwLock<HashMap<Address, Address>>,
     files: RwLock<HashMap<String, Bytes>>,
 }
@@ -54,6 +56,7 @@ impl Services {
             api_key: api_key.to_owned(),
             market: features::market(H256::zero()),
             faults: RwLock::default(),
+            likenesses: RwLock::default(),
             multisigs: RwLock::default(),
             files: RwLock::default(),
         }));
@@ -78,6 +81,11 @@ impl Services {
             Some(fault) => faults.insert(wallet, fault),
             None => faults.remove(&wallet),
         };
+    }
+
+    /// From now on a wallet has the features of another, as one has that went on trading.
+    pub fn set_features_like(&self, wallet: Address, other: Address) {
+        write(&self.shared.0.likenesses).insert(wallet, other);
     }
 
     /// Says which MultiSig Pulse names for a wallet.

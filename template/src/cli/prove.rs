@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::ezkl::Ezkl;
+use crate::ledger::Ledger;
 use crate::pipeline::predict::Circuit;
 use crate::pipeline::prove::{Prover, is_request_id};
 use crate::witness::Store;
@@ -31,9 +32,10 @@ pub struct VerifyOptions {
 pub async fn prove(config: Config, options: ProveOptions) -> anyhow::Result<()> {
     let id = options.request_id.to_lowercase();
     ensure!(is_request_id(&id), "{id:?} is no request id: 0x and 64 hex digits");
+    let witness = Ledger::open(&config.artifacts).await?.request(&id).await?.and_then(|request| request.witness);
     let store = Store::open(&config)?;
     let ezkl = Ezkl::new(&config.ezkl)?;
-    let proof = Prover { config: Arc::new(config), ezkl, store }.prove(&id).await?;
+    let proof = Prover { config: Arc::new(config), ezkl, store }.prove(&id, witness.as_deref()).await?;
     std::fs::write(&options.output, &proof.json)
         .with_context(|| format!("cannot write {}", options.output.display()))?;
     let took = proof.seconds.map_or_else(|| "made before".to_owned(), |seconds| format!("proved in {seconds:.1} s"));

@@ -52,6 +52,8 @@ pub struct Request {
     pub circuit_value: Option<f64>,
     pub submitted_value: Option<f64>,
     pub model_digest: Option<String>,
+    /// SHA-256 of the witness that the answer came from.
+    pub witness: Option<String>,
     pub tries: i64,
 }
 
@@ -68,6 +70,8 @@ pub struct Inferred {
     pub circuit_value: f64,
     pub submitted_value: f64,
     pub model_digest: String,
+    /// SHA-256 of the witness.
+    pub witness: String,
     pub answer: Vec<u8>,
     pub commitment: Option<Vec<u8>>,
 }
@@ -172,14 +176,15 @@ impl Ledger {
     pub async fn inferred(&self, key: &RequestKey, inferred: &Inferred) -> Result<()> {
         let update = sqlx::query(
             "UPDATE request SET state = iif(state = 'seen', 'inferred', state), reason = iif(state = 'seen', NULL, reason),
-                 model_value = ?, circuit_value = ?, submitted_value = ?, model_digest = ?, answer = ?, commitment = ?,
-                 owner = NULL, lease_until = 0, changed_at = ?
+                 model_value = ?, circuit_value = ?, submitted_value = ?, model_digest = ?, witness = ?, answer = ?,
+                 commitment = ?, owner = NULL, lease_until = 0, changed_at = ?
              WHERE contract = ? AND id = ? AND state IN ('seen', 'orphaned') AND owner = ?",
         )
         .bind(inferred.model_value)
         .bind(inferred.circuit_value)
         .bind(inferred.submitted_value)
         .bind(&inferred.model_digest)
+        .bind(&inferred.witness)
         .bind(&inferred.answer)
         .bind(&inferred.commitment)
         .bind(now())

@@ -28,6 +28,7 @@ pub(super) fn inferred(commitment: bool) -> Inferred {
         circuit_value: 0.5,
         submitted_value: 0.5,
         model_digest: "d1".to_owned(),
+        witness: "w1".to_owned(),
         answer: vec![1],
         commitment: commitment.then(|| vec![2]),
     }

@@ -135,6 +135,7 @@ impl Inferrer {
             circuit_value: manifest.circuit_value,
             submitted_value: manifest.submitted_value,
             model_digest: manifest.model_digest,
+            witness: manifest.witness_sha256,
             answer,
             commitment,
         };
@@ -154,9 +155,10 @@ impl Inferrer {
         Ok(())
     }
 
-    /// The witness of an answer that the chain holds is not replaced by another: the ledger may be younger than the store.
+    /// What the chain holds is proven with the witness that it came from: a ledger that is younger than the store does not
+    /// get another.
     async fn keep_what_was_answered(&self, request: &Request) -> Result<()> {
-        if self.store.manifest(&request.id).await.is_err() || !self.chain.has_answer(request).await? {
+        if !self.store.has(&request.id).await? || !self.chain.has_answer(request).await? {
             return Ok(());
         }
         Err(Fault::Row(anyhow!(

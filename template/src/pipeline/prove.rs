@@ -44,9 +44,10 @@ pub struct Proof {
 }
 
 impl Prover {
-    /// The proof of what was answered to a request: the one in the store if it holds, else a new one. Verified either way.
-    pub async fn prove(&self, request_id: &str) -> Result<Proof> {
-        let manifest = self.store.manifest(request_id).await?;
+    /// The proof of what was answered to a request with this witness (its SHA-256), or of what was promised last where that
+    /// is not known: the one in the store if it holds, else a new one. Verified either way.
+    pub async fn prove(&self, request_id: &str, witness: Option<&str>) -> Result<Proof> {
+        let manifest = self.store.manifest(request_id, witness).await?;
         let version = self.store.model(&manifest.model_digest).await?;
         let wheel = self.ezkl.version().await?;
         // Another model's version concerns this request, not the daemon.
@@ -54,7 +55,7 @@ impl Prover {
         let folder = self.ezkl.scratch().folder().retry()?;
         let (witness, proof) = (folder.path().join("witness.json"), folder.path().join("proof.json"));
         let vk_digest = version.vk_digest().to_owned();
-        if let Some(json) = self.store.proof(request_id).await? {
+        if let Some(json) = self.store.proof(&manifest).await? {
             tokio::fs::write(&proof, &json).await.context("cannot write a temporary file").retry()?;
             if check_instances(&json, &manifest).is_ok() && self.ezkl.verify(&version.files, &proof).await? {
                 return Ok(Proof { manifest, json, seconds: None, vk_digest });
@@ -74,7 +75,7 @@ impl Prover {
         }
         let json = tokio::fs::read(&proof).await.context("EZKL wrote no proof").retry()?;
         check_instances(&json, &manifest).fail_row()?;
-        self.store.save_proof(request_id, &json).await?;
+        self.store.save_proof(&manifest, &json).await?;
         tracing::info!(request = request_id, seconds, "proved and verified");
         Ok(Proof { manifest, json, seconds: Some(seconds), vk_digest })
     }
@@ -165,7 +166,7 @@ impl Responder {
             .request(id)
             .await?
             .ok_or_else(|| Fault::Row(anyhow!("request {id} is unknown here: this daemon has never seen it")))?;
-        let proof = self.prover.prove(id).await?;
+        let proof = self.prover.prove(id, request.witness.as_deref()).await?;
         if let Some(seconds) = proof.seconds {
             self.ledger.proof_made(&request.key(), &proof.vk_digest, seconds).await?;
         }

@@ -1,7 +1,10 @@
 //! The store of what was promised: for each answered request the model's input, the witness, and a manifest that says with
-//! which model files it was made; later the proof. On local disk or in S3.
+//! which model files it was made; later the proof. On local disk or in S3, as
+//! `witnesses/<request id>/<first digits of the witness's SHA-256>/{input,witness,manifest,proof}.json`.
 //!
-//! A request without manifest does not exist here: the manifest is written last, and each file whole or not at all.
+//! A witness without manifest does not exist here: the manifest is written last, and each file whole or not at all. Nothing
+//! is written over: two processes that infer the same request, or two modelers in one bucket, each leave their own. Which of
+//! them was answered says the ledger; `witnesses/<request id>/manifest.json` is the newest, for who has lost the ledger.
 
 mod guard;
 mod local;
@@ -26,6 +29,12 @@ use guard::{Gate, Guard};
 
 /// How long a trial of the store may take: nobody may wait for one that hangs.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of a witness's SHA-256 names its folder: enough to tell a request's few witnesses apart.
+const NAME_LENGTH: usize = 16;
+const INPUT: &str = "input.json";
+const WITNESS: &str = "witness.json";
+const MANIFEST: &str = "manifest.json";
+const PROOF: &str = "proof.json";
 /// The file that a trial writes.
 const TRIAL: &str = "check/nova";
 
@@ -106,12 +115,12 @@ impl Store {
     }
 
     async fn save_all(&self, manifest: &Manifest, input: &[u8], witness: &[u8]) -> Result<()> {
-        let id = &manifest.request_id;
-        self.put(&path_of(id, "input.json")?, input).await?;
-        self.put(&path_of(id, "witness.json")?, witness).await?;
-        let manifest = serde_json::to_vec_pretty(manifest).stop()?;
+        self.put(&path_of(manifest, INPUT)?, input).await?;
+        self.put(&path_of(manifest, WITNESS)?, witness).await?;
+        let text = serde_json::to_vec_pretty(manifest).stop()?;
         // With the manifest the witness exists.
-        step(Step::WitnessSaved, self.put(&path_of(id, "manifest.json")?, &manifest)).await
+        step(Step::WitnessSaved, self.put(&path_of(manifest, MANIFEST)?, &text)).await?;
+        self.put(&format!("{}/{MANIFEST}", folder_of(&manifest.request_id)?), &text).await
     }
 
     /// False while witnesses cannot be saved. Now and then the store is tried then, so that it is noticed when it works.
@@ -139,24 +148,34 @@ impl Store {
         self.guard.trouble()
     }
 
-    /// What was promised for a request.
-    pub async fn manifest(&self, request_id: &str) -> Result<Manifest> {
-        let bytes = self.get(&path_of(request_id, "manifest.json")?).await?.ok_or_else(|| {
+    /// What was promised for a request with this witness (its SHA-256); without one, what was promised last.
+    pub async fn manifest(&self, request_id: &str, witness: Option<&str>) -> Result<Manifest> {
+        let folder = match witness {
+            Some(witness) => witness_folder(request_id, witness)?,
+            None => folder_of(request_id)?,
+        };
+        let bytes = self.get(&format!("{folder}/{MANIFEST}")).await?.ok_or_else(|| {
             Fault::Row(anyhow!("no witness of request {request_id} is kept: it was never answered from this store"))
         })?;
         let damaged = || format!("the manifest of request {request_id} is damaged; bring it back from a backup");
         let manifest: Manifest = serde_json::from_slice(&bytes).with_context(damaged).fail_row()?;
-        if manifest.request_id != request_id {
-            return Err(Fault::Row(anyhow!("it is that of {:?}", manifest.request_id).context(damaged())));
+        if manifest.request_id != request_id || witness.is_some_and(|witness| witness != manifest.witness_sha256) {
+            let another = anyhow!("it is that of {:?}, witness {:?}", manifest.request_id, manifest.witness_sha256);
+            return Err(Fault::Row(another.context(damaged())));
         }
         Ok(manifest)
+    }
+
+    /// True if a witness of this request was saved before.
+    pub async fn has(&self, request_id: &str) -> Result<bool> {
+        Ok(self.get(&format!("{}/{MANIFEST}", folder_of(request_id)?)).await?.is_some())
     }
 
     /// Writes a saved witness to `to`, checked against its manifest.
     pub async fn fetch_witness(&self, manifest: &Manifest, to: &Path) -> Result<()> {
         let id = &manifest.request_id;
         let bytes = self
-            .get(&path_of(id, "witness.json")?)
+            .get(&path_of(manifest, WITNESS)?)
             .await?
             .ok_or_else(|| Fault::Row(anyhow!("the witness of request {id} is gone; bring it back from a backup")))?;
         if digest::of_bytes(&bytes) != manifest.witness_sha256 {
@@ -167,14 +186,14 @@ impl Store {
         tokio::fs::write(to, bytes).await.with_context(|| format!("cannot write {}", to.display())).retry()
     }
 
-    pub async fn save_proof(&self, request_id: &str, proof: &[u8]) -> Result<()> {
-        let path = path_of(request_id, "proof.json")?;
+    pub async fn save_proof(&self, manifest: &Manifest, proof: &[u8]) -> Result<()> {
+        let path = path_of(manifest, PROOF)?;
         step(Step::ProofSaved, self.put(&path, proof)).await
     }
 
-    /// The proof of a request, if it was made before.
-    pub async fn proof(&self, request_id: &str) -> Result<Option<Vec<u8>>> {
-        self.get(&path_of(request_id, "proof.json")?).await
+    /// The proof of what was promised, if it was made before.
+    pub async fn proof(&self, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
+        self.get(&path_of(manifest, PROOF)?).await
     }
 
     /// Keeps the model files where the witnesses are, so that both survive together. Returns the daemon's own copy, which
@@ -199,7 +218,13 @@ impl Store {
 
     /// Writes, reads and removes a small file: the check of `doctor`.
     pub async fn check(&self) -> Result<()> {
-        self.try_with(4).await
+        self.try_with(4).await?;
+        // S3 refuses to say that something is missing to who may not list the bucket.
+        match self.get(TRIAL).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(Fault::Retry(anyhow!("the witness store gives back what was removed"))),
+            Err(fault) => Err(fault.context("it does not say that a file is missing (on S3: allow s3:ListBucket)")),
+        }
     }
 
     /// The same with so many bytes: a disk may have room for few and not for many.
@@ -235,12 +260,24 @@ impl Store {
     }
 }
 
-/// Where a request's file is. An id is letters and digits: no path that leads elsewhere can be made of one.
-fn path_of(request_id: &str, file: &str) -> Result<String> {
+/// Where a file of what was promised is.
+fn path_of(manifest: &Manifest, file: &str) -> Result<String> {
+    Ok(format!("{}/{file}", witness_folder(&manifest.request_id, &manifest.witness_sha256)?))
+}
+
+/// Where a witness is kept, with what belongs to it.
+fn witness_folder(request_id: &str, sha256: &str) -> Result<String> {
+    let name = sha256.get(..NAME_LENGTH).filter(|name| name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let name = name.ok_or_else(|| Fault::Row(anyhow!("{sha256:?} is no SHA-256")))?;
+    Ok(format!("{}/{name}", folder_of(request_id)?))
+}
+
+/// Where everything of a request is. An id is letters and digits: no path that leads elsewhere can be made of one.
+fn folder_of(request_id: &str) -> Result<String> {
     if request_id.is_empty() || !request_id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(Fault::Row(anyhow!("{request_id:?} is no request id")));
     }
-    Ok(format!("witnesses/{request_id}/{file}"))
+    Ok(format!("witnesses/{request_id}"))
 }
 
 /// Runs what reads large files where it holds up nothing else.

@@ -38,11 +38,11 @@ fn manifest(witness: &[u8]) -> Manifest {
 async fn what_is_saved_is_private_and_comes_back() {
     let Setup { folder, store } = setup();
     store.save(&manifest(b"{}"), b"[]", b"{}").await.unwrap();
-    let found = store.manifest(ID).await.unwrap();
+    let found = store.manifest(ID, None).await.unwrap();
     let to = folder.path().join("fetched");
     store.fetch_witness(&found, &to).await.unwrap();
     assert_eq!(fs::read(to).unwrap(), b"{}");
-    let saved = folder.path().join("witnesses").join(ID);
+    let saved = folder.path().join(witness_folder(ID, &found.witness_sha256).unwrap());
     for file in ["input.json", "witness.json", "manifest.json"] {
         assert_eq!(fs::metadata(saved.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
     }
@@ -57,12 +57,13 @@ async fn a_promise_that_is_missing_torn_or_anothers_fails_its_row_and_says_why()
         Fault::Row(error) => format!("{error:#}"),
         other => panic!("{other}"),
     };
-    assert!(told(store.manifest(ID).await.unwrap_err()).contains("no witness of request 0xab is kept"));
+    assert!(told(store.manifest(ID, None).await.unwrap_err()).contains("no witness of request 0xab is kept"));
 
     store.save(&manifest(b"{}"), b"[]", b"{}").await.unwrap();
-    let saved = |file| folder.path().join("witnesses").join(ID).join(file);
+    let saved = |file| folder.path().join(path_of(&manifest(b"{}"), file).unwrap());
     let to = folder.path().join("fetched");
-    let whole = store.manifest(ID).await.unwrap();
+    let kept = digest::of_bytes(b"{}");
+    let whole = store.manifest(ID, Some(&kept)).await.unwrap();
     fs::write(saved("witness.json"), "{").unwrap();
     assert!(
         told(store.fetch_witness(&whole, &to).await.unwrap_err()).contains("the witness of request 0xab is corrupt")
@@ -73,7 +74,7 @@ async fn a_promise_that_is_missing_torn_or_anothers_fails_its_row_and_says_why()
     let text = fs::read_to_string(saved("manifest.json")).unwrap();
     for damaged in ["", &text[..text.len() / 2], &text.replace(ID, "0xcd")] {
         fs::write(saved("manifest.json"), damaged).unwrap();
-        let told = told(store.manifest(ID).await.unwrap_err());
+        let told = told(store.manifest(ID, Some(&kept)).await.unwrap_err());
         assert!(told.contains("the manifest of request 0xab is damaged"), "{told}");
     }
 }
@@ -82,9 +83,32 @@ async fn a_promise_that_is_missing_torn_or_anothers_fails_its_row_and_says_why()
 async fn no_request_id_leads_out_of_the_store() {
     let Setup { store, .. } = setup();
     for id in ["", "..", "../../etc/passwd", "0x/../..", "a\0b"] {
-        assert!(matches!(store.manifest(id).await, Err(Fault::Row(_))), "{id:?}");
-        assert!(matches!(store.save_proof(id, b"{}").await, Err(Fault::Row(_))), "{id:?}");
+        assert!(matches!(store.manifest(id, None).await, Err(Fault::Row(_))), "{id:?}");
+        let elsewhere = Manifest { request_id: id.to_owned(), ..manifest(b"{}") };
+        assert!(matches!(store.save_proof(&elsewhere, b"{}").await, Err(Fault::Row(_))), "{id:?}");
     }
+    for sha256 in ["", "..", "../../../../etc/", "…………………………………………"] {
+        assert!(matches!(store.manifest(ID, Some(sha256)).await, Err(Fault::Row(_))), "{sha256:?}");
+    }
+}
+
+/// Two processes that answer the same request, each with features of its own time.
+#[tokio::test]
+async fn one_witness_never_replaces_another() {
+    let Setup { folder, store } = setup();
+    let witnesses = [br#"{"a": 1}"#, br#"{"a": 2}"#];
+    for witness in witnesses {
+        store.save(&manifest(witness), b"[]", witness).await.unwrap();
+    }
+    for witness in witnesses {
+        let found = store.manifest(ID, Some(&digest::of_bytes(witness))).await.unwrap();
+        let to = folder.path().join("fetched");
+        store.fetch_witness(&found, &to).await.unwrap();
+        assert_eq!(fs::read(to).unwrap(), witness);
+    }
+    let newest = store.manifest(ID, None).await.unwrap();
+    assert_eq!(newest.witness_sha256, digest::of_bytes(witnesses[1]));
+    assert!(store.has(ID).await.unwrap() && !store.has("0xcd").await.unwrap());
 }
 
 #[tokio::test]
@@ -96,7 +120,7 @@ async fn a_store_that_takes_nothing_closes_and_opens_by_itself() {
     while store.accepts().await {
         assert!(matches!(store.save(&manifest(b"{}"), b"[]", b"{}").await, Err(Fault::Retry(_))));
     }
-    assert!(store.trouble().unwrap().contains("witnesses cannot be saved: cannot save witnesses/0xab/input.json"));
+    assert!(store.trouble().unwrap().contains("witnesses cannot be saved: cannot save witnesses/0xab/"));
     // A trial comes after a second, and fails.
     let trial_failed = async {
         while !store.trouble().unwrap().contains("check/nova") {

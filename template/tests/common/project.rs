@@ -87,9 +87,17 @@ impl Project {
         self.path().join("artifacts")
     }
 
-    /// A file that was saved for a request: `witness.json`, `manifest.json` …
+    /// A file that was saved with the newest witness of a request: `witness.json`, `manifest.json` …
     pub fn saved(&self, request: impl std::fmt::LowerHex, file: &str) -> PathBuf {
-        self.artifacts().join(format!("witnesses/{request:#x}/{file}"))
+        let folders = self.witnesses(request);
+        let age = |folder: &PathBuf| folder.metadata().and_then(|folder| folder.modified()).unwrap();
+        folders.into_iter().max_by_key(age).unwrap_or_default().join(file)
+    }
+
+    /// The folders of all witnesses that were saved for a request.
+    pub fn witnesses(&self, request: impl std::fmt::LowerHex) -> Vec<PathBuf> {
+        let saved = fs::read_dir(self.artifacts().join(format!("witnesses/{request:#x}")));
+        saved.into_iter().flatten().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect()
     }
 
     /// `nova` with these arguments, in this folder.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ethers::types::H256;
 
-use crate::common::{SOON, model_files, onnx, python};
+use crate::common::{SOON, assert_says, model_files, onnx, python};
 use crate::scene::Scene;
 
 /// Killed in the middle of saving, on a file system that keeps half of what was not synced.
@@ -122,6 +122,31 @@ async fn after_a_new_model_the_old_ones_answers_can_be_proven() {
     }
     let tally = scene.check().await;
     assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}
+
+/// The ledger is gone and the witnesses are there: what the chain holds is not answered anew, and proven from the witness
+/// that it came from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_before_the_ledger_was_lost_is_proven() {
+    let mut scene = Scene::new().await;
+    let daemon = scene.run().start().ready().await;
+    let request = scene.ask(1).await.remove(0);
+    scene.answered(&scene.requests).await;
+    daemon.stop().await;
+    for file in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
+        let _ = fs::remove_file(scene.project.artifacts().join(file));
+    }
+    // The wallet went on trading.
+    let other = scene.net.fresh_wallets(2).await.unwrap()[1];
+    scene.net.devnet.services.set_features_like(request.input.parse().unwrap(), other);
+    let daemon = scene.run().start().ready().await;
+    let row = scene.request_row(&request, |row| row.state == "failed").await;
+    assert_says(&row.reason.unwrap(), &["the chain holds our answer already"]);
+    assert_eq!(scene.project.witnesses(request.id).len(), 1);
+    let challenge = scene.challenge(&[request.id]).await;
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    scene.net.assert_answers(&request, 1).await;
     daemon.stop().await;
 }
 

@@ -22,6 +22,7 @@ mod reorg;
 mod rewards;
 mod scene;
 mod sending;
+mod shared;
 mod toxic;
 mod toxic_services;
 mod watch;

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ethers::providers::Middleware as _;
 use ethers::types::U256;
 use nova::ledger::AttemptKind;
 use nova_devnet::sender::Call;
@@ -249,11 +250,7 @@ async fn a_success_without_the_event_is_none() {
     let (project, net) = (Project::new(), Net::start().await);
     let _daemon = run(&project, &net).start().ready().await;
     let request = pooled(&project, &net, 1).await.remove(0);
-    let consumption = net.deployment.consumption;
-    let code = net.code(consumption).await;
-    net.set_code(consumption, &"0x00".parse().unwrap()).await;
-    net.anvil("evm_mine", [(); 0]).await;
-    net.set_code(consumption, &code).await;
+    mine_onto(&net, "0x00").await;
     net.go_on_mining().await;
     let row = project.request_in(request.id, "failed").await;
     assert_says(&row.reason.unwrap(), &["mined, but the contract", "logged no InferenceSubmitted"]);
@@ -263,6 +260,92 @@ async fn a_success_without_the_event_is_none() {
     project.nova(&["retry", &format!("{:#x}", request.id)]).succeed().await;
     net.answered_once(std::slice::from_ref(&request)).await;
     project.request_in(request.id, "final").await;
+}
+
+/// The same, and the daemon is killed once the block is written down: the next one looks at the logs too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_success_without_the_event_is_none_for_the_next_process_either() {
+    let (project, net) = (Project::new(), Net::start().await);
+    let run = run(&project, &net).env("NOVA_FINALITY", "5");
+    let daemon = run.clone().env("FAILPOINTS", "tx.mined.after=return").start();
+    let request = pooled(&project, &net, 1).await.remove(0);
+    mine_onto(&net, "0x00").await;
+    daemon.dies().await;
+    project.transactions_in("mined", 1).await;
+    net.anvil("anvil_mine", [10]).await;
+    net.go_on_mining().await;
+    let _daemon = run.start().ready().await;
+    let row = project.request_in(request.id, "failed").await;
+    assert_says(&row.reason.unwrap(), &["mined, but the contract", "logged no InferenceSubmitted"]);
+}
+
+/// What was reverted is forgotten in a reorg, another takes its nonce, and then it is mined once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reverted_transaction_that_is_mined_again_takes_no_answer_with_it() {
+    const REFUSES: &str = "0x60006000fd";
+    let (project, net) = (Project::new(), Net::start().await);
+    let proxy = Proxy::start(net.devnet.rpc_url()).await;
+    let without =
+        |method: &'static str| proxy.rule(move |it, _| if it == method { Act::Say(503, "") } else { Act::Pass });
+    let _daemon = run(&project, &net).env("NOVA_RPC_URLS", proxy.url()).start().ready().await;
+    let request = pooled(&project, &net, 1).await.remove(0);
+    // Nothing is signed in its place before it is forgotten, and what is signed then reaches no node before it is back.
+    without("eth_estimateGas");
+    mine_onto(&net, REFUSES).await;
+    let void = wait_until("a reverted attempt", SOON, async || {
+        let attempt = attempts(&project, &net, &request).await.remove(0);
+        if attempt.is_void() { Ok(attempt) } else { Err(attempt.state) }
+    })
+    .await;
+    let own = net.code(net.deployment.consumption).await;
+    net.anvil("anvil_reorg", json!([1, []])).await;
+    // The chain is as it was before that block.
+    net.set_code(net.deployment.consumption, &own).await;
+    without("eth_sendRawTransaction");
+    let second = signed(&project, &net, &request, 2).await.remove(1);
+    assert_eq!(second.nonce, void.nonce);
+    net.node.send_raw_transaction(void.raw.into()).await.unwrap();
+    mine_onto(&net, REFUSES).await;
+    assert_eq!(net.sent().await, 1, "the reverted one is mined");
+
+    proxy.rule(|_, _| Act::Pass);
+    net.go_on_mining().await;
+    net.answered_once(std::slice::from_ref(&request)).await;
+    project.request_in(request.id, "final").await;
+    assert_eq!(net.sent().await, 2);
+}
+
+/// What a node says about one call that nobody understands is no reason to send nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_a_node_will_not_estimate_holds_up_no_other() {
+    const ODD: &str =
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"execution aborted (timeout = 5s)"}}"#;
+    let (project, net) = (Project::new(), Net::start().await);
+    let proxy = Proxy::start(net.devnet.rpc_url()).await;
+    let _daemon = run(&project, &net).env("NOVA_RPC_URLS", proxy.url()).start().ready().await;
+    let requests = asked_with_blocks_stopped(&net, 3).await;
+    let odd = format!("{:x}", requests[1].id);
+    proxy.rule(move |method, params| match method {
+        "eth_estimateGas" if params.to_string().contains(&odd) => Act::Say(200, ODD),
+        _ => Act::Pass,
+    });
+    net.go_on_mining().await;
+    let others = [requests[0].clone(), requests[2].clone()];
+    net.answered_once(&others).await;
+    let row = project.request_row(requests[1].id, "says why it waits", |row| row.reason.is_some()).await;
+    assert_says(&row.reason.unwrap(), &["execution aborted"]);
+    proxy.rule(|_, _| Act::Pass);
+    net.answered_once(&requests).await;
+    assert_eq!(net.sent().await, 3);
+}
+
+/// Makes a block while this code stands where the Consumption contract was.
+async fn mine_onto(net: &Net, code: &str) {
+    let consumption = net.deployment.consumption;
+    let own = net.code(consumption).await;
+    net.set_code(consumption, &code.parse().unwrap()).await;
+    net.anvil("evm_mine", [(); 0]).await;
+    net.set_code(consumption, &own).await;
 }
 
 /// Out of funds and with a closed window the daemon says so, and is well again by itself.

@@ -49,7 +49,7 @@ async fn features(State(shared): State<Shared>, Path(wallet): Path<String>) -> R
     if fault == Some(Fault::Unknown) {
         return message(StatusCode::NOT_FOUND, "No data found");
     }
-    let mut row = row(&wallet, address, fault);
+    let mut row = row(&shared, &wallet, address, fault);
     row.extend(shared.0.market.clone());
     answer(fault, row)
 }
@@ -82,7 +82,7 @@ async fn features_batch(State(shared): State<Shared>, body: Bytes) -> Response {
             Some(Fault::Error | Fault::Html | Fault::HalfJson) => whole = fault,
             _ => {}
         }
-        rows.push(Value::Object(row(wallet, address, fault)));
+        rows.push(Value::Object(row(&shared, wallet, address, fault)));
     }
     let mut document = Map::new();
     document.insert("market_data".to_owned(), shared.0.market.clone().into());
@@ -99,7 +99,8 @@ async fn upload(State(shared): State<Shared>, body: Bytes) -> Response {
 }
 
 /// A wallet's own features, with its address as it was asked for.
-fn row(wallet: &str, address: Address, fault: Option<Fault>) -> Map<String, Value> {
+fn row(shared: &Shared, wallet: &str, address: Address, fault: Option<Fault>) -> Map<String, Value> {
+    let address = read(&shared.0.likenesses).get(&address).copied().unwrap_or(address);
     let mut row = Map::new();
     row.insert("wallet_address".to_owned(), json!(wallet));
     row.extend(features::wallet(address));

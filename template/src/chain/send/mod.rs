@@ -182,8 +182,7 @@ impl Sender {
         let rows = self.sendable(room, allowed).await?;
         let mut sent = false;
         for tx in &rows {
-            // While no node can be reached one a pass is signed, so that it goes out with the first that can.
-            if self.unsent.is_some() || !self.may_sign() {
+            if !self.may_sign() {
                 return Ok(sent);
             }
             let terms = match &mut terms {
@@ -192,6 +191,10 @@ impl Sender {
             };
             self.send(tx, terms).await?;
             sent = true;
+            // While no node can be reached one a pass is signed, so that it goes out with the first that can.
+            if self.unsent.is_some() {
+                return Ok(sent);
+            }
         }
         if self.has_gap && self.may_sign() {
             sent |= self.fill_gap(terms).await?;

@@ -232,6 +232,7 @@ impl Stage<'_> {
                     circuit_value: 0.5,
                     submitted_value: 0.5,
                     model_digest: "d1".to_owned(),
+                    witness: "w1".to_owned(),
                     answer: vec![1],
                     commitment: commitment.then(|| vec![2]),
                 };
