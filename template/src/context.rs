@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Result, ensure};
 use polars::prelude::DataFrame;
 
-pub use crate::scaler::Scaler;
+use crate::preprocess::Preprocessor;
 
 /// One request, and the model files.
 #[derive(Debug, Clone)]
@@ -38,10 +38,9 @@ impl Context {
         &self.files.folder
     }
 
-    /// The standard scaler that training exported to this file of the model folder.
-    pub fn scaler(&self, file: &str) -> Result<Arc<Scaler>> {
-        let folder = &self.files.folder;
-        self.files.scalers.get(folder, file, Scaler::from_json)
+    /// The scikit-learn pipeline that `tools/export_preprocessing.py` exported to this file of the model folder.
+    pub fn preprocessor(&self, file: &str) -> Result<Arc<Preprocessor>> {
+        self.files.preprocessors.get(&self.files.folder, file, |text| Preprocessor::from_json(file, text))
     }
 
     /// The list of column names that training exported to this file of the model folder.
@@ -68,7 +67,7 @@ impl Context {
 #[derive(Debug)]
 pub struct ContextFiles {
     folder: PathBuf,
-    scalers: Cache<Scaler>,
+    preprocessors: Cache<Preprocessor>,
     columns: Cache<Vec<String>>,
     /// Features left out that the log has named already.
     extras: Mutex<HashSet<String>>,
@@ -79,7 +78,7 @@ impl ContextFiles {
     pub fn new(folder: impl Into<PathBuf>) -> Arc<Self> {
         Arc::new(Self {
             folder: folder.into(),
-            scalers: Cache::default(),
+            preprocessors: Cache::default(),
             columns: Cache::default(),
             extras: Mutex::default(),
         })
@@ -164,8 +163,8 @@ mod tests {
         let (folder, ctx) = context(&[("cols.json", "{}")]);
         let error = format!("{:#}", ctx.columns("cols.json").unwrap_err());
         assert!(error.contains("cols.json") && error.contains("expected a list"), "{error}");
-        let error = format!("{:#}", ctx.scaler("scaler.json").unwrap_err());
-        assert!(error.contains("cannot read") && error.contains("scaler.json"), "{error}");
+        let error = format!("{:#}", ctx.preprocessor("pipeline.json").unwrap_err());
+        assert!(error.contains("cannot read") && error.contains("pipeline.json"), "{error}");
         std::fs::write(folder.path().join("cols.json"), "[]").unwrap();
         assert!(ctx.columns("cols.json").unwrap().is_empty());
     }

@@ -30,8 +30,7 @@ use crate::prelude::*;
 /// The model's input is the frame's columns from left to right. A model with several inputs gets one List column an
 /// input, named after it: `concat_list([col("a"), col("b")])?.alias("input_1")`.
 pub fn pre_process(ctx: &Context, features: DataFrame) -> Result<DataFrame> {
-    let features = ctx.select(&features, "training_cols.json")?;
-    ctx.scaler("scaler.json")?.transform(&features)
+    ctx.preprocessor("preprocessing.json")?.transform(&features)
 }
 
 /// The model's output → the value submitted on chain.
