@@ -147,3 +147,8 @@ fn no_message_of_a_worker_breaks_its_reader() {
 fn no_settings_break_their_reader() {
     fuzz("config", targets::config, 2_000);
 }
+
+#[test]
+fn no_preprocessing_breaks_its_reader() {
+    fuzz("preprocessing", targets::preprocessing, 20_000);
+}

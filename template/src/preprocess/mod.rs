@@ -19,9 +19,10 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use polars::prelude::DataFrame;
 
+use crate::features::Selection;
 use columns::check_unique;
 use step::Stages;
 
@@ -30,7 +31,7 @@ use step::Stages;
 pub struct Preprocessor {
     /// The file it came from, for messages.
     file: String,
-    columns: Vec<String>,
+    features: Selection,
     stages: Stages,
 }
 
@@ -40,12 +41,12 @@ impl Preprocessor {
         let read = format::read(text)?;
         let stages = Stages::new(read.steps, &read.columns)?;
         check_unique(stages.output())?;
-        Ok(Self { file: file.to_owned(), columns: read.columns, stages })
+        Ok(Self { file: file.to_owned(), features: Selection::new(file, read.columns), stages })
     }
 
     /// The features that it reads, in the order of training.
     pub fn columns(&self) -> &[String] {
-        &self.columns
+        self.features.columns()
     }
 
     /// The columns that it makes, in the order that the model was trained on.
@@ -53,14 +54,13 @@ impl Preprocessor {
         self.stages.output()
     }
 
-    /// Applies the pipeline to every row. The frame may have other columns besides: they are left out.
+    /// Applies the pipeline to every row. The frame may have other columns besides: they are left out, which is
+    /// said once.
     ///
     /// # Errors
     /// Features that are missing, of the wrong type, infinite, or otherwise such that scikit-learn would refuse them.
     pub fn transform(&self, frame: &DataFrame) -> Result<DataFrame> {
-        let missing: Vec<_> = self.columns.iter().filter(|name| frame.get_column_index(name).is_none()).collect();
-        ensure!(missing.is_empty(), "features are missing that {} names: {missing:?}", self.file);
-        let columns = frame.select(&self.columns)?.into_columns();
+        let columns = self.features.select(frame)?.into_columns();
         let columns = self.stages.apply(columns).with_context(|| self.file.clone())?;
         Ok(DataFrame::new(frame.height(), columns)?)
     }
