@@ -1,6 +1,6 @@
 //! SimpleImputer: what is missing becomes what training found in its column.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use polars::prelude::{ChunkApply, Column, Float64Chunked, IntoColumn, NewChunkedArray, PlSmallStr, StringChunked};
 use serde::Deserialize;
 
@@ -42,7 +42,6 @@ impl Parameters for SimpleImputer {
             bail!("\"indicator\" names column {at}, and there are {}", input.len());
         }
         let kept = self.fill.iter().flatten().count();
-        ensure!(self.indicator.len() <= input.len(), "\"indicator\" has more columns than there are");
         check_output(&self.output, kept + self.indicator.len())?;
         let step = Impute { missing: self.missing, fill: self.fill, indicator: self.indicator };
         Built::new(step, self.output)
