@@ -2,8 +2,8 @@
 
     train.py TEMPLATE_FOLDER
 
-Run by ci/train-model. Writes model_files/{model.onnx,scaler.json,training_cols.json} and assets/sample.parquet under
-the template's folder, and prints the model's quality on wallets it has not seen.
+Run by ci/train-model. Writes model_files/{model.onnx,preprocessing.json} and assets/sample.parquet under the template's
+folder, and prints the model's quality on wallets it has not seen.
 """
 
 import json
@@ -20,6 +20,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 import credit_data
+
+# What a modeler exports with.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "template" / "tools"))
+from export_preprocessing import export  # noqa: E402
 
 SEED = 73
 TRAINING_ROWS, HELD_OUT_ROWS, SAMPLE_ROWS = 40_000, 10_000, 512
@@ -102,11 +106,9 @@ def main(template: Path) -> None:
     model_files.mkdir(exist_ok=True)
     assets.mkdir(exist_ok=True)
     onnx.save(to_onnx(network), model_files / "model.onnx")
-    scaling = {"columns": names, "mean": scaler.mean_.tolist(), "scale": scaler.scale_.tolist()}
-    (model_files / "scaler.json").write_text(json.dumps(scaling, indent=1) + "\n")
-    (model_files / "training_cols.json").write_text(json.dumps(names, indent=1) + "\n")
+    (model_files / "preprocessing.json").write_text(json.dumps(export(scaler, names), indent=1) + "\n")
     pq.write_table(sample_table(rng, sets["sample"][0]), assets / "sample.parquet", compression="zstd")
-    print(f"wrote {model_files}/model.onnx, scaler.json, training_cols.json and {assets}/sample.parquet")
+    print(f"wrote {model_files}/model.onnx, preprocessing.json and {assets}/sample.parquet")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,19 @@
 //! What a hook may ask for: the request it works on, and the files that training exported.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use polars::prelude::DataFrame;
 
-pub use crate::scaler::Scaler;
+use crate::features::Selection;
+use crate::preprocess::Preprocessor;
+
+/// Far more than training exports, and less than memory.
+const LARGEST_FILE: u64 = 64 << 20;
 
 /// One request, and the model files.
 #[derive(Debug, Clone)]
@@ -38,29 +44,26 @@ impl Context {
         &self.files.folder
     }
 
-    /// The standard scaler that training exported to this file of the model folder.
-    pub fn scaler(&self, file: &str) -> Result<Arc<Scaler>> {
-        let folder = &self.files.folder;
-        self.files.scalers.get(folder, file, Scaler::from_json)
+    /// The scikit-learn pipeline that `tools/export_preprocessing.py` exported to this file of the model folder.
+    pub fn preprocessor(&self, file: &str) -> Result<Arc<Preprocessor>> {
+        self.files.preprocessors.get(&self.files.folder, file, |text| Preprocessor::from_json(file, text))
     }
 
     /// The list of column names that training exported to this file of the model folder.
     pub fn columns(&self, file: &str) -> Result<Arc<Vec<String>>> {
-        self.files.columns.get(&self.files.folder, file, |text| {
-            serde_json::from_str(text).context(r#"expected a list of names: ["a", "b"]"#)
-        })
+        Ok(Arc::clone(self.selection(file)?.columns()))
     }
 
     /// The columns that this file names, in its order. What else the frame has is left out, and said once.
     pub fn select(&self, frame: &DataFrame, file: &str) -> Result<DataFrame> {
-        let columns = self.columns(file)?;
-        let missing: Vec<_> = columns.iter().filter(|name| frame.get_column_index(name).is_none()).collect();
-        ensure!(missing.is_empty(), "features are missing that {file} names: {missing:?}");
-        let extras = self.files.new_extras(frame, &columns);
-        if !extras.is_empty() {
-            tracing::warn!(?extras, "ignoring features that {file} does not name");
-        }
-        Ok(frame.select(columns.iter())?)
+        self.selection(file)?.select(frame)
+    }
+
+    fn selection(&self, file: &str) -> Result<Arc<Selection>> {
+        self.files.selections.get(&self.files.folder, file, |text| {
+            let columns = serde_json::from_str(text).context(r#"expected a list of names: ["a", "b"]"#)?;
+            Ok(Selection::new(file, columns))
+        })
     }
 }
 
@@ -68,35 +71,14 @@ impl Context {
 #[derive(Debug)]
 pub struct ContextFiles {
     folder: PathBuf,
-    scalers: Cache<Scaler>,
-    columns: Cache<Vec<String>>,
-    /// Features left out that the log has named already.
-    extras: Mutex<HashSet<String>>,
+    preprocessors: Cache<Preprocessor>,
+    selections: Cache<Selection>,
 }
 
 impl ContextFiles {
     /// Nothing read yet.
     pub fn new(folder: impl Into<PathBuf>) -> Arc<Self> {
-        Arc::new(Self {
-            folder: folder.into(),
-            scalers: Cache::default(),
-            columns: Cache::default(),
-            extras: Mutex::default(),
-        })
-    }
-
-    /// Features that are left out and were not named before. Everybody knows that the wallet is no feature.
-    fn new_extras(&self, frame: &DataFrame, columns: &[String]) -> Vec<String> {
-        let used: HashSet<_> = columns.iter().map(String::as_str).collect();
-        let mut named = lock(&self.extras);
-        frame
-            .get_column_names()
-            .into_iter()
-            .map(|name| name.as_str())
-            .filter(|name| *name != "wallet_address" && !used.contains(name))
-            .filter(|name| named.insert(name.to_string()))
-            .map(str::to_string)
-            .collect()
+        Arc::new(Self { folder: folder.into(), preprocessors: Cache::default(), selections: Cache::default() })
     }
 }
 
@@ -117,11 +99,19 @@ impl<T> Cache<T> {
             return Ok(Arc::clone(known));
         }
         let path = folder.join(file);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = text_of(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let value = Arc::new(read(&text).with_context(|| path.display().to_string())?);
         lock(&self.0).insert(file.to_string(), Arc::clone(&value));
         Ok(value)
     }
+}
+
+/// A file of a size that can be meant.
+fn text_of(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
+    ensure!(text.len() as u64 <= LARGEST_FILE, "it is larger than {LARGEST_FILE} bytes");
+    Ok(text)
 }
 
 /// A hook that panicked elsewhere is no reason to stop: what the locks guard is whole at every moment.
@@ -164,30 +154,28 @@ mod tests {
         let (folder, ctx) = context(&[("cols.json", "{}")]);
         let error = format!("{:#}", ctx.columns("cols.json").unwrap_err());
         assert!(error.contains("cols.json") && error.contains("expected a list"), "{error}");
-        let error = format!("{:#}", ctx.scaler("scaler.json").unwrap_err());
-        assert!(error.contains("cannot read") && error.contains("scaler.json"), "{error}");
+        let error = format!("{:#}", ctx.preprocessor("pipeline.json").unwrap_err());
+        assert!(error.contains("cannot read") && error.contains("pipeline.json"), "{error}");
         std::fs::write(folder.path().join("cols.json"), "[]").unwrap();
         assert!(ctx.columns("cols.json").unwrap().is_empty());
     }
 
     #[test]
-    fn a_missing_feature_is_named() {
-        let (_folder, ctx) = context(&[("cols.json", r#"["a", "b", "c"]"#)]);
-        let frame = df!("b" => [1.0]).unwrap();
-        let error = ctx.select(&frame, "cols.json").unwrap_err().to_string();
-        assert!(error.contains(r#"["a", "c"]"#), "{error}");
+    fn a_file_that_is_too_large_is_not_read_whole() {
+        let (folder, ctx) = context(&[]);
+        let file = File::create(folder.path().join("cols.json")).unwrap();
+        file.set_len(LARGEST_FILE << 10).unwrap();
+        let error = format!("{:#}", ctx.columns("cols.json").unwrap_err());
+        assert!(error.contains("cols.json: it is larger than 67108864 bytes"), "{error}");
     }
 
     #[test]
-    fn an_extra_feature_is_left_out_and_named_once() {
+    fn columns_are_selected_by_the_files_names() {
         let (_folder, ctx) = context(&[("cols.json", r#"["b", "a"]"#)]);
-        let frame = df!("wallet_address" => ["0x"], "a" => [1.0], "b" => [2.0], "c" => [3.0]).unwrap();
+        let frame = df!("wallet_address" => ["0x"], "a" => [1.0], "b" => [2.0]).unwrap();
         let selected = ctx.select(&frame, "cols.json").unwrap();
         assert!(selected.equals(&df!("b" => [2.0], "a" => [1.0]).unwrap()));
-
-        let (_folder, ctx) = context(&[]);
-        let used = ["a".to_string(), "b".to_string()];
-        assert_eq!(ctx.files.new_extras(&frame, &used), ["c"]);
-        assert!(ctx.files.new_extras(&frame, &used).is_empty());
+        let error = ctx.select(&df!("b" => [1.0]).unwrap(), "cols.json").unwrap_err().to_string();
+        assert!(error.contains(r#"cols.json names: ["a"]"#), "{error}");
     }
 }

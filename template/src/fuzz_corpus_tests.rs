@@ -153,3 +153,8 @@ fn no_message_of_a_worker_breaks_its_reader() {
 fn no_settings_break_their_reader() {
     fuzz("config", targets::config);
 }
+
+#[test]
+fn no_preprocessing_breaks_its_reader() {
+    fuzz("preprocessing", targets::preprocessing);
+}

@@ -27,11 +27,13 @@ use crate::prelude::*;
 /// # Ok::<(), anyhow::Error>(())
 /// ```
 ///
+/// What scikit-learn did before the model `tools/export_preprocessing.py` exports, and `ctx.preprocessor` does here; it takes
+/// the columns that it was trained on by their names.
+///
 /// The model's input is the frame's columns from left to right. A model with several inputs gets one List column an
 /// input, named after it: `concat_list([col("a"), col("b")])?.alias("input_1")`.
 pub fn pre_process(ctx: &Context, features: DataFrame) -> Result<DataFrame> {
-    let features = ctx.select(&features, "training_cols.json")?;
-    ctx.scaler("scaler.json")?.transform(&features)
+    ctx.preprocessor("preprocessing.json")?.transform(&features)
 }
 
 /// The model's output → the value submitted on chain.

@@ -5,5 +5,6 @@ pub use polars::prelude::{
     Column, DataFrame, DataType, Expr, IntoColumn, IntoLazy, NamedFrom, Series, all, col, concat_list, df, lit, when,
 };
 
-pub use crate::context::{Context, Scaler};
+pub use crate::context::Context;
 pub use crate::model::ModelOutput;
+pub use crate::preprocess::Preprocessor;

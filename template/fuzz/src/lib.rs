@@ -9,6 +9,7 @@ use nova::ezkl::reply::Reply;
 use nova::ezkl::witness::Witness;
 use nova::features::{Input, frame, parse_input};
 use nova::pipeline::prove::{is_request_id, read_document};
+use nova::prelude::{Column, DataFrame, NamedFrom as _, Preprocessor, Series};
 use nova::spectral::gateway::is_cid;
 use nova::spectral::plumber::{cid_of, features_of, rows_of};
 
@@ -68,6 +69,22 @@ pub fn worker_message(data: &[u8]) {
     {
         let _ = (witness.outputs(&settings), witness.instances(&settings));
         let _ = (witness.is_inside(&settings), witness.describe_ranges(&settings));
+    }
+}
+
+/// What `tools/export_preprocessing.py` wrote, applied to numbers and to strings.
+pub fn preprocessing(data: &[u8]) {
+    let Ok(pipeline) = Preprocessor::from_json("preprocessing.json", &String::from_utf8_lossy(data)) else { return };
+    let numbers = Series::new("".into(), [0.0, -0.1, 2.5, 1e-310, f64::MAX]);
+    let gaps = Series::new("".into(), [Some(1.0), Some(f64::NAN), None, Some(-1e9), Some(1.0)]);
+    let infinite = Series::new("".into(), [0.0, f64::INFINITY, 0.0, 0.0, 0.0]);
+    let words = Series::new("".into(), [Some("red"), Some(""), None, Some("1"), Some("é")]);
+    for values in [numbers, gaps, infinite, words] {
+        let named = |name: &String| Column::from(values.clone().with_name(name.as_str().into()));
+        let frame = DataFrame::new(values.len(), pipeline.columns().iter().map(named).collect()).expect("a frame");
+        if let Ok(made) = pipeline.transform(&frame) {
+            assert_eq!((made.height(), made.width()), (values.len(), pipeline.output().len()));
+        }
     }
 }
 

@@ -22,9 +22,38 @@ pub struct Options {
     /// A wallet, whose features Plumber serves
     #[arg(long, value_name = "0x…")]
     pub wallet: Option<String>,
+    /// What your notebook says would be submitted; exit code 1 if it is another value
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true, value_parser = finite)]
+    expect: Option<f64>,
+    /// How far from VALUE is near enough: as far as the circuit may be from candle, if not given
+    #[arg(long, value_name = "DIFFERENCE", requires = "expect", value_parser = finite)]
+    tolerance: Option<f64>,
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
+}
+
+/// What `--expect` asked for, and what came of it.
+struct Expectation {
+    value: f64,
+    divergence: f64,
+    tolerance: f64,
+}
+
+impl Expectation {
+    fn check(&self, submitted: f64) -> anyhow::Result<()> {
+        let Self { value, divergence, tolerance } = self;
+        anyhow::ensure!(
+            divergence <= tolerance,
+            "{submitted} would be submitted, and {value} is expected: they differ by {divergence:.3e}, {tolerance:.3e} is \
+             allowed (--tolerance; without it NOVA_MAX_DIVERGENCE, NOVA_MAX_DIVERGENCE_ABS)"
+        );
+        Ok(())
+    }
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    text.parse::<f64>().ok().filter(|number| number.is_finite()).ok_or_else(|| "expected a number".to_owned())
 }
 
 /// The path of a request without the chain.
@@ -43,12 +72,18 @@ pub async fn predict(config: Config, options: Options) -> anyhow::Result<()> {
     };
     let predictor = Predictor::new(&config, circuit(&config).await?)?;
     let prediction = predictor.predict(&format!("0x{}", "0".repeat(64)), &raw_input, features).await?;
+    let expectation = options.expect.map(|value| Expectation {
+        value,
+        divergence: (prediction.submitted - value).abs(),
+        // The value is that of the usual model, whose one output is the first.
+        tolerance: options.tolerance.unwrap_or_else(|| predictor.allowed_divergence(0, value)),
+    });
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&as_json(&prediction))?);
+        println!("{}", serde_json::to_string_pretty(&as_json(&prediction, expectation.as_ref()))?);
     } else {
-        show(&prediction);
+        show(&prediction, expectation.as_ref());
     }
-    Ok(())
+    expectation.map_or(Ok(()), |expectation| expectation.check(prediction.submitted))
 }
 
 /// The circuit, if `setup` has been run; without it candle alone answers, which is enough while hooks are written.
@@ -61,13 +96,16 @@ pub async fn circuit(config: &Config) -> anyhow::Result<Option<Circuit>> {
     Ok(Some(Circuit::load(config).await?))
 }
 
-fn as_json(prediction: &Prediction) -> serde_json::Value {
+fn as_json(prediction: &Prediction, expectation: Option<&Expectation>) -> serde_json::Value {
     json!({
         "input": prediction.input.flat(),
         "model": prediction.model.values,
         "circuit": prediction.circuit.as_ref().map(|(output, _)| &output.values),
         "divergence": divergence(prediction),
         "submitted": prediction.submitted,
+        "expected": expectation.map(|Expectation { value, divergence, tolerance }| {
+            json!({"value": value, "divergence": divergence, "tolerance": tolerance})
+        }),
         "milliseconds": prediction.times.0.iter()
             .map(|(stage, time)| ((*stage).to_owned(), json!(time.as_secs_f64() * 1000.0)))
             .collect::<serde_json::Map<_, _>>(),
@@ -81,7 +119,7 @@ fn divergence(prediction: &Prediction) -> Option<f64> {
     pairs.map(|(model, circuit)| (model - circuit).abs()).reduce(f64::max)
 }
 
-fn show(prediction: &Prediction) {
+fn show(prediction: &Prediction, expectation: Option<&Expectation>) {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     for values in prediction.input.flat() {
@@ -95,6 +133,9 @@ fn show(prediction: &Prediction) {
         table.add_row(["divergence", &divergence(prediction).map_or_else(String::new, |most| format!("{most:.3e}"))]);
     }
     table.add_row(["would be submitted", &prediction.submitted.to_string()]);
+    if let Some(Expectation { value, divergence, tolerance }) = expectation {
+        table.add_row(["expected", &format!("{value}, off by {divergence:.3e}, {tolerance:.3e} is allowed")]);
+    }
     table.add_row(["times", &prediction.times.to_string()]);
     println!("{table}");
 }

@@ -148,7 +148,7 @@ fn sums(digests: &BTreeMap<String, String>) -> String {
     digests.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect()
 }
 
-/// Everything else in the folder that hooks may read, by its path in it: scalers, column names, whatever training
+/// Everything else in the folder that hooks may read, by its path in it: preprocessing, column names, whatever training
 /// exported. Hidden files are none of it, nor what only `setup` and its verifier contract are concerned with.
 fn companions(files: &ModelFiles) -> anyhow::Result<Vec<String>> {
     let others = [files.verifier.clone(), files.folder.join(SETUP_MANIFEST), files.folder.join(SETUP_PROOF)];

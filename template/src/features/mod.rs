@@ -5,7 +5,9 @@
 mod file;
 mod frame;
 mod input;
+mod select;
 
 pub use file::{load, row};
 pub use frame::{WALLET, frame, numbers};
 pub use input::{Input, parse_input};
+pub use select::Selection;

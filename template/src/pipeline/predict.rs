@@ -94,7 +94,7 @@ impl Predictor {
                 let witness =
                     times.stage("witness", circuit.ezkl.witness(&circuit.version.files, &input.flat())).await?;
                 let outputs = witness.outputs(&circuit.version.settings).fail_row()?;
-                self.check_agreement(&model, &outputs, circuit)?;
+                self.check_agreement(&model, &outputs)?;
                 times.stage("provable", circuit.check_provable(&witness)).await?;
                 Some((model.with_values(outputs), witness))
             }
@@ -124,8 +124,17 @@ impl Predictor {
         Ok(value)
     }
 
-    /// |circuit − candle| ≤ `NOVA_MAX_DIVERGENCE_ABS` + `NOVA_MAX_DIVERGENCE` × |candle|, for every value.
-    fn check_agreement(&self, model: &ModelOutput, circuit: &[Vec<f64>], at: &Circuit) -> Result<()> {
+    /// How far from `value` another may be: `NOVA_MAX_DIVERGENCE_ABS` + `NOVA_MAX_DIVERGENCE` × |value|. The first is by
+    /// default a few steps of that output of the circuit; without a circuit it is nothing.
+    pub fn allowed_divergence(&self, output: usize, value: f64) -> f64 {
+        let scales = self.circuit.as_ref().map(|circuit| &circuit.version.settings.model_output_scales);
+        let step = scales.and_then(|scales| scales.get(output)).map_or(0.0, |scale| (-f64::from(*scale)).exp2());
+        let absolute = self.settings.max_divergence_abs.unwrap_or(STEPS_OF_DIVERGENCE * step);
+        absolute + self.settings.max_divergence * value.abs()
+    }
+
+    /// Every value of the circuit is as near to candle's as is allowed.
+    fn check_agreement(&self, model: &ModelOutput, circuit: &[Vec<f64>]) -> Result<()> {
         let same_shape = model.values.len() == circuit.len()
             && model.values.iter().zip(circuit).all(|(model, circuit)| model.len() == circuit.len());
         if !same_shape {
@@ -133,12 +142,9 @@ impl Predictor {
                 "candle and the circuit have outputs of different shapes: the circuit was made of another model; run `nova setup`"
             )));
         }
-        let steps = &at.version.settings.model_output_scales;
         for (i, (model, circuit)) in model.values.iter().zip(circuit).enumerate() {
-            let step = steps.get(i).map_or(0.0, |scale| (-f64::from(*scale)).exp2());
-            let absolute = self.settings.max_divergence_abs.unwrap_or(STEPS_OF_DIVERGENCE * step);
             for (model, circuit) in model.iter().zip(circuit) {
-                let allowed = absolute + self.settings.max_divergence * model.abs();
+                let allowed = self.allowed_divergence(i, *model);
                 if (circuit - model).abs() > allowed {
                     return Err(Fault::Row(anyhow!(
                         "candle says {model}, the circuit {circuit}: they differ by {:.3e}, {allowed:.3e} is allowed \

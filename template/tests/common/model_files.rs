@@ -13,17 +13,16 @@ use super::{onnx, python};
 pub const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What the model files are made of: if one of these changes, they are made anew.
-const MADE_OF: [&str; 10] = [
+const MADE_OF: [&str; 9] = [
     "assets/sample.parquet",
     "ezkl/requirements.txt",
     "ezkl/worker.py",
     "model_files/model.onnx",
-    "model_files/scaler.json",
-    "model_files/training_cols.json",
+    "model_files/preprocessing.json",
     "src/cli/setup.rs",
     "src/ezkl/files.rs",
     "src/hooks.rs",
-    "src/scaler.rs",
+    "src/preprocess/scale.rs",
 ];
 
 /// The folder with `model.onnx`, what preprocessing needs, and all that `nova setup --insecure-srs` makes. Not to be
@@ -53,7 +52,7 @@ pub fn later_model_files() -> PathBuf {
     let unfinished = tempfile::tempdir_in(shared).unwrap();
     let later = unfinished.path().join("model_files");
     fs::create_dir(&later).unwrap();
-    for name in ["scaler.json", "training_cols.json", "settings.json", "kzg.srs"] {
+    for name in ["preprocessing.json", "settings.json", "kzg.srs"] {
         fs::copy(first.join(name), later.join(name)).unwrap();
     }
     let model = fs::read(first.join("model.onnx")).unwrap();
@@ -94,7 +93,7 @@ fn make(shared: &Path, folder: &Path) {
 /// The files of the committed folder, without what `setup` may have made there.
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
-    for name in ["model.onnx", "scaler.json", "training_cols.json"] {
+    for name in ["model.onnx", "preprocessing.json"] {
         fs::copy(from.join(name), to.join(name)).unwrap();
     }
 }

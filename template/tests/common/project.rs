@@ -32,7 +32,7 @@ impl Project {
     pub fn without_setup() -> Self {
         let project = Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
         fs::create_dir(project.model_files()).unwrap();
-        for name in ["model.onnx", "scaler.json", "training_cols.json"] {
+        for name in ["model.onnx", "preprocessing.json"] {
             symlink(Path::new(PROJECT).join("model_files").join(name), project.model_file(name)).unwrap();
         }
         symlink(Path::new(PROJECT).join("assets"), project.path().join("assets")).unwrap();

@@ -22,7 +22,7 @@ const FINAL: [(Fault, &[&str]); 5] = [
     (Fault::Unknown, &["Plumber has no features of wallet {wallet}"]),
     (Fault::Nan, &[r#"feature "total_balance_eth" is "NaN", expected a number"#]),
     (Fault::String, &[r#"feature "total_balance_eth" is "a lot", expected a number"#]),
-    (Fault::Missing, &["features are missing that training_cols.json names", "total_balance_eth"]),
+    (Fault::Missing, &["features are missing that preprocessing.json names", "total_balance_eth"]),
     (Fault::OutOfRange, &["this answer could not be proven, so it is not given", "lookup inputs", "EZKL: "]),
 ];
 

@@ -120,7 +120,7 @@ async fn doctor_names_what_is_wrong_with_the_model() {
     let doctor = project.nova(&["doctor", "--sample", "rows.json"]).envs(net.env()).env("NOVA_NETWORK", "arbitrum-one");
     let ended = failing(doctor, &["SRS", "hooks and circuit", "prover"]).await;
     line(&ended, "SRS", &["not the SRS of a public ceremony", "without --insecure-srs"]);
-    let says = ["rows.json row 0", "pre_process", "features are missing that training_cols.json names"];
+    let says = ["rows.json row 0", "pre_process", "features are missing that preprocessing.json names"];
     line(&ended, "hooks and circuit", &says);
 }
 

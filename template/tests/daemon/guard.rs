@@ -65,12 +65,12 @@ async fn what_it_writes_is_private_and_its_workers_are_bounded() {
 async fn model_files_swapped_under_a_running_daemon_change_nothing() {
     let (project, untouched, net) = (Project::new(), Project::new(), Net::start().await);
     let daemon = project.nova(&["run"]).envs(net.env()).start().ready().await;
-    for name in ["model.ezkl", "model_pk.pk", "model_vk.vk", "kzg.srs", "settings.json", "training_cols.json"] {
+    for name in ["model.ezkl", "model_pk.pk", "model_vk.vk", "kzg.srs", "settings.json"] {
         project.change_model_file(name, |_| b"gone".to_vec());
     }
     project.change_model_file("model.onnx", onnx::with_other_weights);
-    project.change_json("scaler.json", |scaler| {
-        let mean = scaler["mean"].as_array_mut().expect("a list of means");
+    project.change_json("preprocessing.json", |pipeline| {
+        let mean = pipeline["steps"][0]["mean"].as_array_mut().expect("a list of means");
         mean.iter_mut().for_each(|value| *value = Value::from(0.0));
     });
 

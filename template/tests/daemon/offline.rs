@@ -26,7 +26,8 @@ async fn predict_shows_candle_alone_before_setup_and_both_engines_after_it() {
     let sample = ["predict", "--features", "assets/sample.parquet", "--row", "3", "--json"];
     let stamped = Project::without_setup();
     let before: Value = stamped.nova(&sample).json().await;
-    assert_eq!((&before["circuit"], &before["divergence"]), (&Value::Null, &Value::Null));
+    let absent = ["circuit", "divergence", "expected"].map(|name| &before[name]);
+    assert_eq!(absent, [&Value::Null; 3]);
     assert_eq!(before["submitted"], before["model"][0][0]);
 
     let project = Project::new();
@@ -47,6 +48,35 @@ async fn predict_shows_candle_alone_before_setup_and_both_engines_after_it() {
     project.nova(&sample).fail(&["candle says", "the circuit is of another model"]).await;
 }
 
+/// A modeler's own number, from the notebook that the model comes from.
+#[tokio::test]
+async fn predict_compares_what_would_be_submitted_with_what_is_expected() {
+    let project = Project::new();
+    let sample = |more: &[&str]| project.nova(&[&["predict", "--row", "3"], more].concat());
+    let found: Value = sample(&["--json"]).json().await;
+    let submitted = found["submitted"].as_f64().unwrap();
+    let model = found["model"][0][0].to_string();
+
+    // The notebook's number is the float model's, and within the circuit's limits of the submitted one.
+    let near: Value = sample(&["--json", "--expect", &model]).json().await;
+    let (divergence, tolerance) = (&near["expected"]["divergence"], &near["expected"]["tolerance"]);
+    assert_eq!(divergence, &found["divergence"]);
+    assert!(divergence.as_f64() <= tolerance.as_f64(), "{near}");
+    let table = sample(&["--expect", &model]).succeed().await;
+    assert_says(&table, &["expected", &model, "is allowed"]);
+
+    let far = (submitted + 0.1).to_string();
+    let says = [&format!("{submitted} would be submitted, and {far} is expected"), "differ by 1.000e-1", "--tolerance"];
+    sample(&["--expect", &far]).fail(&says).await;
+    sample(&["--expect", &far, "--tolerance", "0.11"]).succeed().await;
+    sample(&["--expect", "-1", "--tolerance", "0.11"]).fail(&["and -1 is expected"]).await;
+    sample(&["--expect", &far]).env("NOVA_MAX_DIVERGENCE_ABS", "0.2").succeed().await;
+    for wrong in [["--expect", "half"], ["--expect", "NaN"], ["--tolerance", "1"]] {
+        let ended = sample(&wrong).run().await;
+        assert!(!ended.status.success() && ended.stderr.contains("--expect"), "{wrong:?}: {}", ended.all());
+    }
+}
+
 #[tokio::test]
 async fn setup_says_what_it_lacks_and_leaves_what_is_there() {
     let project = Project::new();
@@ -58,7 +88,7 @@ async fn setup_says_what_it_lacks_and_leaves_what_is_there() {
 
     setup("few.json").fail(&["few.json has 3 rows, calibration needs at least 200", "--sample"]).await;
     setup("absent.parquet").fail(&["absent.parquet"]).await;
-    let says = ["other.json row 0", "pre_process", "features are missing that training_cols.json names"];
+    let says = ["other.json row 0", "pre_process", "features are missing that preprocessing.json names"];
     setup("other.json").fail(&says).await;
     project.change_model_file("model.onnx", onnx::with_unsupported_op);
     setup("assets/sample.parquet").fail(&["model.onnx", "uses what candle cannot evaluate: Celu"]).await;

@@ -83,7 +83,7 @@ async fn what_was_promised_can_be_proven_when_only_the_ledger_and_the_bucket_are
         }
     }
     let model: Vec<_> = keys.iter().filter(|key| key.starts_with("modeler/one/models/")).collect();
-    for file in ["model.onnx", "model_pk.pk", "scaler.json", "training_cols.json", "SHA256SUMS"] {
+    for file in ["model.onnx", "model_pk.pk", "preprocessing.json", "SHA256SUMS"] {
         assert!(model.iter().any(|key| key.ends_with(file)), "{file} is not in {model:?}");
     }
     assert!(!project.artifacts().join("witnesses").exists(), "nothing is kept twice");

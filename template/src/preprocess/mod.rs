@@ -1,0 +1,67 @@
+//! What scikit-learn does to the features before the model, done here: `tools/export_preprocessing.py` writes a fitted
+//! transformer or pipeline as one JSON file, and a [`Preprocessor`] applies it to a frame, equal to scikit-learn.
+//!
+//! Each file here is one family of transformers: the JSON of each, what must hold of it, and what it does to columns.
+
+mod bins;
+mod columns;
+mod encode;
+mod format;
+mod function;
+mod impute;
+mod lookup;
+mod normal;
+mod power;
+mod quantile;
+mod scale;
+mod split;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use anyhow::{Context as _, Result};
+use polars::prelude::DataFrame;
+
+use crate::features::Selection;
+use columns::check_unique;
+use step::Stages;
+
+/// A fitted pipeline, ready for frames of any number of rows.
+#[derive(Debug)]
+pub struct Preprocessor {
+    /// The file it came from, for messages.
+    file: String,
+    features: Selection,
+    stages: Stages,
+}
+
+impl Preprocessor {
+    /// Reads what `tools/export_preprocessing.py` wrote; `file` is its name in messages.
+    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+        let read = format::read(text)?;
+        let stages = Stages::new(read.steps, &read.columns)?;
+        check_unique(stages.output())?;
+        Ok(Self { file: file.to_owned(), features: Selection::new(file, read.columns), stages })
+    }
+
+    /// The features that it reads, in the order of training.
+    pub fn columns(&self) -> &[String] {
+        self.features.columns()
+    }
+
+    /// The columns that it makes, in the order that the model was trained on.
+    pub fn output(&self) -> &[String] {
+        self.stages.output()
+    }
+
+    /// Applies the pipeline to every row. The frame may have other columns besides: they are left out, which is
+    /// said once.
+    ///
+    /// # Errors
+    /// Features that are missing, of the wrong type, infinite, or otherwise such that scikit-learn would refuse them.
+    pub fn transform(&self, frame: &DataFrame) -> Result<DataFrame> {
+        let columns = self.features.select(frame)?.into_columns();
+        let columns = self.stages.apply(columns).with_context(|| self.file.clone())?;
+        Ok(DataFrame::new(frame.height(), columns)?)
+    }
+}
