@@ -1,30 +1,30 @@
-//! The model on candle.
+//! The model on candle: `load` reads an ONNX file, `graph` puts its nodes in order, `lower` makes each a function on tensors,
+//! `plan` runs them.
 
+mod graph;
 mod input;
 mod load;
-mod ops;
+mod lower;
+mod node;
 mod output;
+mod plan;
+mod tensor;
+mod weights;
 
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use anyhow::{Context as _, Result as Anyhow, anyhow, bail};
-use candle_core::{DType, Tensor};
-use candle_onnx::onnx::ModelProto;
+use anyhow::{Context as _, Result as Anyhow, bail};
+use candle_core::Tensor;
 use polars::prelude::DataFrame;
 
 pub use input::{InputSpec, ModelInput};
 pub use output::ModelOutput;
 
 use crate::fault::{Classify, Result};
-use crate::panics;
+use plan::Plan;
 
 /// A model that candle is known to run. `load` makes it.
 #[derive(Debug)]
 pub struct Model {
-    /// The graph without its weights.
-    proto: ModelProto,
-    constants: HashMap<String, Tensor>,
+    plan: Plan,
     inputs: Vec<InputSpec>,
     outputs: Vec<String>,
 }
@@ -46,19 +46,10 @@ impl Model {
     }
 
     fn evaluate(&self, tensors: &[Tensor]) -> Anyhow<ModelOutput> {
-        let mut values = self.constants.clone();
-        for (spec, tensor) in self.inputs.iter().zip(tensors) {
-            values.insert(spec.name.clone(), tensor.clone());
-        }
-        // candle panics where it lacks something. It shares nothing with us that a panic could leave half done.
-        let run = AssertUnwindSafe(|| candle_onnx::simple_eval(&self.proto, values));
-        let mut found = catch_unwind(run).map_err(|panic| anyhow!("panicked: {}", panics::message(&*panic)))??;
         let (mut shapes, mut values) = (Vec::new(), Vec::new());
-        for name in &self.outputs {
-            let tensor = found.remove(name);
-            let tensor = tensor.with_context(|| format!("gave no output {name:?}"))?;
-            shapes.push(tensor.dims().to_vec());
-            values.push(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?);
+        for output in self.plan.run(tensors.to_vec())? {
+            shapes.push(output.dims().to_vec());
+            values.push(tensor::floats(&output)?);
         }
         Ok(ModelOutput::new(self.outputs.clone(), shapes, values))
     }
@@ -74,5 +65,9 @@ fn finite(output: ModelOutput) -> Anyhow<ModelOutput> {
     Ok(output)
 }
 
+#[cfg(test)]
+mod conformance_tests;
+#[cfg(test)]
+mod python_tests;
 #[cfg(test)]
 mod tests;

