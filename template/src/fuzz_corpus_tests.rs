@@ -144,6 +144,11 @@ fn no_message_of_a_worker_breaks_its_reader() {
 }
 
 #[test]
+fn no_model_breaks_its_reader() {
+    fuzz("onnx_model", targets::onnx_model, 4_000);
+}
+
+#[test]
 fn no_settings_break_their_reader() {
     fuzz("config", targets::config, 2_000);
 }

@@ -18,7 +18,18 @@ use super::weights::tensor_of;
 use super::python_tests::script;
 
 /// Cases that fail, each with its reason.
-const EXCEPTIONS: &[(&str, &str)] = &[];
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("test_not_2d", OLD),
+    ("test_not_3d", OLD),
+    ("test_not_4d", OLD),
+    ("test_scan_sum", "Scan had a batch of its own before opset 9, which circuits do not have"),
+    ("test_training_dropout", RANDOM),
+    ("test_training_dropout_default", RANDOM),
+    ("test_training_dropout_default_mask", RANDOM),
+    ("test_training_dropout_mask", RANDOM),
+];
+const OLD: &str = "it is written in opset 1, and 7 is the oldest";
+const RANDOM: &str = "it drops at random, as in training: what it gives can be neither repeated nor proven";
 
 /// Operators that must be among ours: those that circuits are made of.
 #[rustfmt::skip]
@@ -110,7 +121,7 @@ fn outcome(path: &Path, known: &BTreeSet<&str>) -> (String, Outcome) {
     };
     let outcome = match skipped(path, &graph, known) {
         Some(reason) => Outcome::Skipped(reason),
-        None => match run(path, &proto) {
+        None => match check(path, &proto) {
             Ok(()) => Outcome::Passed,
             Err(error) => Outcome::Failed(format!("{error:#}")),
         },
@@ -153,22 +164,24 @@ fn walk(graph: &GraphProto, known: &BTreeSet<&str>, foreign: &mut BTreeSet<Strin
     }
 }
 
-fn run(path: &Path, proto: &ModelProto) -> Result<()> {
-    let mut graph = proto.graph.clone().context("no graph")?;
-    drop_weights(&mut graph);
-    let names: Vec<String> = graph.input.iter().map(|input| input.name.clone()).collect();
-    let plan = Plan::build(&graph, &names, opset(proto)?)?;
-    let found = plan.run(tensors(path, "input")?)?;
-    let expected = tensors(path, "output")?;
+fn check(path: &Path, proto: &ModelProto) -> Result<()> {
     let text = fs::read_to_string(path.join("tolerance"))?;
     let tolerances: Vec<f64> = text.split(' ').map(|one| one.parse().map_err(Into::into)).collect::<Result<_>>()?;
-    for (found, (expected, output)) in found.iter().zip(expected.iter().zip(&graph.output)) {
-        compare(found, expected, tolerances[0], tolerances[1]).with_context(|| output.name.clone())?;
+    for (found, expected) in run(path, proto)?.iter().zip(&tensors(path, "output")?) {
+        compare(found, expected, tolerances[0], tolerances[1])?;
     }
     Ok(())
 }
 
-fn tensors(path: &Path, kind: &str) -> Result<Vec<Tensor>> {
+/// The outputs of the model in a folder, of the inputs beside it.
+pub fn run(path: &Path, proto: &ModelProto) -> Result<Vec<Tensor>> {
+    let mut graph = proto.graph.clone().context("no graph")?;
+    drop_weights(&mut graph);
+    let names: Vec<String> = graph.input.iter().map(|input| input.name.clone()).collect();
+    Plan::build(&graph, &names, opset(proto)?)?.run(tensors(path, "input")?)
+}
+
+pub fn tensors(path: &Path, kind: &str) -> Result<Vec<Tensor>> {
     let files = (0..).map(|at| path.join(format!("{kind}_{at}.pb"))).take_while(|file| file.exists());
     files.map(|file| tensor_of(&TensorProto::decode(fs::read(file)?.as_slice())?)).collect()
 }

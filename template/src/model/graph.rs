@@ -128,13 +128,14 @@ fn circle(
         let makers = takes[at].iter().filter_map(|name| makers.get(name.as_str()).copied());
         makers.into_iter().find(|maker| waiting[*maker] > 0).unwrap_or(at)
     };
+    let before: Vec<usize> = (0..nodes.len()).map(before).collect();
     // After as many steps as there are nodes, the walk is inside the circle.
-    let inside = (0..nodes.len()).fold(stuck, |at, _| before(at));
+    let inside = (0..nodes.len()).fold(stuck, |at, _| before[at]);
     let mut names = vec![name_of(&nodes[inside])];
-    let mut at = before(inside);
+    let mut at = before[inside];
     while at != inside {
         names.push(name_of(&nodes[at]));
-        at = before(at);
+        at = before[at];
     }
     shown(&names)
 }

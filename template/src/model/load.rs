@@ -33,7 +33,10 @@ impl Model {
     }
 
     /// The model out of an ONNX file's bytes.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Anyhow<Self> {
+    ///
+    /// # Errors
+    /// No ONNX file, one that is not whole, or one that uses what cannot run.
+    pub fn from_bytes(bytes: &[u8]) -> Anyhow<Self> {
         let mut proto = ModelProto::decode(bytes).context("is no ONNX file, or is truncated")?;
         let opset = opset(&proto)?;
         let Some(graph) = proto.graph.as_mut() else {
@@ -45,6 +48,8 @@ impl Model {
         ensure!(!inputs.is_empty(), "takes no input");
         ensure!(!outputs.is_empty(), "gives no output");
         let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
+        let elements: Vec<usize> = inputs.iter().map(InputSpec::elements).collect();
+        bounded(&[elements.iter().sum()]).context("its inputs together")?;
         let model = Self { plan: Plan::build(graph, &names, opset)?, inputs, outputs };
         model.try_out()?;
         Ok(model)

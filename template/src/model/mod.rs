@@ -66,8 +66,12 @@ fn finite(output: ModelOutput) -> Anyhow<ModelOutput> {
 }
 
 #[cfg(test)]
+mod bad_input_tests;
+#[cfg(test)]
 mod conformance_tests;
 #[cfg(test)]
 mod python_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole_tests;

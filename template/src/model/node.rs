@@ -37,11 +37,6 @@ impl<'a> Node<'a> {
         self.proto.input.len()
     }
 
-    /// Whether the input at this place is given.
-    pub fn has(&self, input: usize) -> bool {
-        self.proto.input.get(input).is_some_and(|name| !name.is_empty())
-    }
-
     fn attribute(&self, name: &str, r#type: AttributeType) -> Result<Option<&'a AttributeProto>> {
         let Some(found) = self.proto.attribute.iter().find(|attribute| attribute.name == name) else {
             return Ok(None);

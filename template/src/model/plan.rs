@@ -13,8 +13,10 @@ use super::node::{Args, Node, name_of};
 use super::weights;
 use crate::panics;
 
-/// The most elements of what is computed once, at load, from constants alone. More is computed at each run.
+/// The most elements of all that is computed once, at load, from constants alone. More is computed at each run.
 const MAX_FOLDED: usize = 1 << 22;
+/// The most elements of all tensors that a run holds at once, besides the constants.
+const MAX_HELD: usize = 1 << 26;
 /// How many nodes of one complaint an error lists.
 const SHOWN: usize = 10;
 
@@ -84,15 +86,20 @@ impl Plan {
     pub fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
         ensure!(inputs.len() == self.inputs, "it takes {} inputs, and is given {}", self.inputs, inputs.len());
         let mut values: Vec<Option<Tensor>> = inputs.into_iter().map(Some).collect();
+        let mut held: usize = values.iter().flatten().map(Tensor::elem_count).sum();
         values.resize(self.values, None);
         for step in &self.steps {
             let made = self.run_step(step, &values).with_context(|| step.label.clone())?;
             for (place, tensor) in step.outputs.iter().zip(made) {
                 if let Some(place) = place {
+                    held += tensor.elem_count();
                     values[*place] = Some(tensor);
                 }
             }
-            step.last_used.iter().for_each(|place| values[*place] = None);
+            ensure!(held <= MAX_HELD, "{}: the model holds {held} elements at once, {MAX_HELD} are the most", step.label);
+            for place in &step.last_used {
+                held -= values[*place].take().map_or(0, |tensor| tensor.elem_count());
+            }
         }
         let outputs = self.outputs.iter().map(|source| self.tensor(&values, *source).cloned());
         outputs.collect::<Option<_>>().context("an output was not computed")
@@ -169,6 +176,8 @@ impl Refused {
 struct Building {
     plan: Plan,
     places: HashMap<String, Source>,
+    /// How many elements were computed at load.
+    folded: usize,
 }
 
 impl Building {
@@ -181,7 +190,7 @@ impl Building {
             inputs: inputs.len(),
             outputs: Vec::new(),
         };
-        Self { plan, places }
+        Self { plan, places, folded: 0 }
     }
 
     fn constant(&mut self, name: &str, tensor: Tensor) {
@@ -194,8 +203,9 @@ impl Building {
         let needs = needs(node);
         let inputs: Vec<Option<Source>> =
             needs.iter().map(|name| if name.is_empty() { None } else { self.places.get(name).copied() }).collect();
-        if let Some(made) = self.folded(&kernel, &inputs, node) {
+        if let Some(made) = self.fold(&kernel, &inputs, node) {
             for (name, tensor) in node.output.iter().zip(made).filter(|(name, _)| !name.is_empty()) {
+                self.folded += tensor.elem_count();
                 self.constant(name, tensor);
             }
             return Ok(());
@@ -214,7 +224,7 @@ impl Building {
     }
 
     /// What a node computes of constants alone. What fails here may never run: it is left to a run to say so.
-    fn folded(&self, kernel: &Kernel, inputs: &[Option<Source>], node: &NodeProto) -> Option<Vec<Tensor>> {
+    fn fold(&self, kernel: &Kernel, inputs: &[Option<Source>], node: &NodeProto) -> Option<Vec<Tensor>> {
         let constants = inputs.iter().map(|source| match source {
             None => Some(None),
             Some(Source::Constant(place)) => self.plan.constants.get(*place).map(Some),
@@ -223,7 +233,7 @@ impl Building {
         let constants: Vec<Option<&Tensor>> = constants.collect::<Option<_>>()?;
         let made = call(kernel, &constants, node.output.len()).ok()?;
         let size: usize = made.iter().map(Tensor::elem_count).sum();
-        (size <= MAX_FOLDED).then_some(made)
+        (self.folded + size <= MAX_FOLDED).then_some(made)
     }
 
     fn finish(mut self, graph: &GraphProto) -> Result<Plan> {

@@ -9,7 +9,11 @@ use candle_onnx::onnx::tensor_proto::DataType;
 
 /// The most elements that a tensor may have: a shape that is computed is checked against it before memory is taken. No
 /// circuit comes near it.
-pub const MAX_ELEMENTS: usize = 1 << 26;
+pub const MAX_ELEMENTS: usize = 1 << 24;
+/// The most axes.
+const MAX_RANK: usize = 32;
+/// The most multiplications, or what takes as long, of one step: some seconds.
+const MAX_WORK: usize = 1 << 32;
 
 /// The types of elements that models may use, as ONNX names them.
 const TYPES: [(DataType, DType, &str); 5] = [
@@ -91,9 +95,18 @@ pub fn bounded(dims: &[usize]) -> Result<usize> {
     // A dimension of 0 makes any other harmless, whatever the order in which they are multiplied.
     let elements = if dims.contains(&0) { Some(0) } else { elements };
     match elements {
+        _ if dims.len() > MAX_RANK => bail!("a tensor with {} axes has too many: {MAX_RANK} are the most", dims.len()),
         Some(elements) if elements <= MAX_ELEMENTS => Ok(elements),
         _ => bail!("a tensor of shape {dims:?} is too large: {MAX_ELEMENTS} elements are the most"),
     }
+}
+
+/// That a loop of these many rounds inside each other ends in time.
+pub fn feasible(rounds: &[usize]) -> Result<()> {
+    let work = rounds.iter().try_fold(1usize, |product, rounds| product.checked_mul(*rounds));
+    let ends = rounds.contains(&0) || work.is_some_and(|work| work <= MAX_WORK);
+    ensure!(ends, "it would take too long: {rounds:?} rounds inside each other");
+    Ok(())
 }
 
 /// A dimension that the model computes or states.

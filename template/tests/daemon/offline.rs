@@ -61,7 +61,7 @@ async fn setup_says_what_it_lacks_and_leaves_what_is_there() {
     let says = ["other.json row 0", "pre_process", "features are missing that training_cols.json names"];
     setup("other.json").fail(&says).await;
     project.change_model_file("model.onnx", onnx::with_unsupported_op);
-    setup("assets/sample.parquet").fail(&["model.onnx", "uses what candle cannot evaluate: Celu"]).await;
+    setup("assets/sample.parquet").fail(&["model.onnx", "uses what cannot run: Bernoulli"]).await;
     project.change_model_file("model.onnx", onnx::truncated);
     setup("assets/sample.parquet").fail(&["model.onnx", "truncated"]).await;
     project.remove_model_file("model.onnx");

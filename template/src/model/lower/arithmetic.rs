@@ -127,8 +127,9 @@ fn bit_shift(node: &Node) -> Result<Kernel> {
     };
     one(move |args| {
         whole(args.get(0)?, args.get(1)?, |a, b| {
+            // As if all bits had left, where there are fewer.
             let by = u32::try_from(b).unwrap_or(u32::MAX);
-            if left { a.checked_shl(by).unwrap_or(0) } else { a.checked_shr(by).unwrap_or(0) }
+            if left { a.checked_shl(by).unwrap_or(0) } else { a >> by.min(i64::BITS - 1) }
         })
     })
 }

@@ -12,7 +12,7 @@ use candle_core::{Tensor, WithDType};
 use super::arithmetic::same_type;
 use super::window::{Axis, Window, outputs};
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{bounded, dim, each_float, positions, tensor, with_elements};
+use crate::model::tensor::{bounded, dim, each_float, feasible, positions, tensor, with_elements};
 
 pub(super) const OPS: Family = &[("Conv", conv), ("ConvTranspose", conv_transpose)];
 
@@ -44,6 +44,7 @@ fn conv(node: &Node) -> Result<Kernel> {
         let taps: usize = w.dims()[2..].iter().product();
         let places = bounded(&outputs(&axes))?;
         let maps = w.dims()[0];
+        feasible(&[x.dims()[0], maps, places, per_group * taps])?;
         let w = w.reshape((groups, maps / groups, per_group * taps))?;
         let images = (0..x.dims()[0]).map(|image| {
             let columns = unfolded(&x.get(image)?, &axes)?;
@@ -138,6 +139,7 @@ fn conv_transpose(node: &Node) -> Result<Kernel> {
         let axes = window.transposed_axes(&x.dims()[2..], &w.dims()[2..], &extra, stated)?;
         let taps: usize = w.dims()[2..].iter().product();
         let (channels, per_group) = (w.dims()[0] / groups, w.dims()[1]);
+        feasible(&[x.dims()[0], channels, per_group * taps * groups, outputs(&axes).iter().product()])?;
         let w = w.reshape((groups, channels, per_group * taps))?.transpose(1, 2)?.contiguous()?;
         bounded(&[groups, per_group * taps, outputs(&axes).iter().product()])?;
         let images = (0..x.dims()[0]).map(|image| {

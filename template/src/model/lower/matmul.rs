@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use super::arithmetic::same_type;
 use super::layout::transposed;
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{bounded, broadcast, each_float, elements, strides, tensor};
+use crate::model::tensor::{bounded, broadcast, each_float, elements, feasible, strides, tensor};
 
 pub(super) const OPS: Family =
     &[("Gemm", gemm), ("MatMul", |_| one(|args| matmul(args.get(0)?, args.get(1)?)))];
@@ -35,7 +35,8 @@ fn matrices(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     };
     ensure!(k == k_b, "the shapes {:?} and {:?} cannot be multiplied", a.dims(), b.dims());
     let batch = broadcast(&[batch_a, batch_b])?;
-    bounded(&[&batch, [*m, *n].as_slice()].concat())?;
+    let count = bounded(&[&batch, [*m, *n].as_slice()].concat())?;
+    feasible(&[count, *k])?;
     if !a.dtype().is_float() {
         return whole(a, b, &batch);
     }

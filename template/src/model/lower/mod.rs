@@ -109,3 +109,6 @@ fn one(f: impl Fn(&Args) -> Result<Tensor> + Send + Sync + 'static) -> Result<Ke
 fn several(f: impl Fn(&Args) -> Result<Vec<Tensor>> + Send + Sync + 'static) -> Result<Kernel> {
     Ok(Box::new(f))
 }
+
+#[cfg(test)]
+mod any_tests;

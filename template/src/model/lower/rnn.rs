@@ -9,7 +9,7 @@ use candle_core::{DType, Tensor};
 use super::rnn_gates::{Activation, Cell, Gates};
 use super::{Family, Kernel, Node, several};
 use crate::model::node::Args;
-use crate::model::tensor::{bounded, dim, each_float, floats, tensor_of, whole_numbers};
+use crate::model::tensor::{bounded, dim, each_float, feasible, floats, tensor_of, whole_numbers};
 
 pub(super) const OPS: Family = &[
     ("GRU", |node| layer(node, Cell::Gru { linear_first: node.flag("linear_before_reset", false)? })),
@@ -82,6 +82,7 @@ impl Layer {
         weights(w, inputs)?;
         weights(r, hidden)?;
         bounded(&[steps, batch, sizes.directions, rows])?;
+        feasible(&[steps, batch, sizes.directions, rows, hidden + inputs])?;
         let lengths = self.lengths(args, sizes)?;
         let bias = optional(args, 3, 2 * sizes.directions * rows)?;
         let (states, memories) = (self.start(args, 5, sizes)?, self.start(args, 6, sizes)?);

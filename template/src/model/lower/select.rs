@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use candle_core::DType;
 
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{axis, each_type, elements, pick, positions, strides, take, tensor, type_name, whole_numbers, with_elements};
+use crate::model::tensor::{axis, bounded, each_type, elements, pick, positions, strides, take, tensor, type_name, whole_numbers, with_elements};
 
 pub(super) const OPS: Family = &[("Compress", compress), ("NonZero", non_zero), ("ReverseSequence", reverse_sequence)];
 
@@ -16,6 +16,7 @@ fn non_zero(_: &Node) -> Result<Kernel> {
             let found = all.iter().enumerate().filter(|(_, one)| **one != T::default());
             Ok(found.map(|(place, _)| place).collect())
         }))?;
+        bounded(&[x.rank(), places.len()])?;
         let strides = strides(x.dims());
         let coordinates = x.dims().iter().zip(&strides).flat_map(|(dim, stride)| {
             places.iter().map(move |place| (place / stride % dim) as i64)

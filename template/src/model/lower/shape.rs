@@ -97,7 +97,9 @@ fn unsqueeze(node: &Node) -> Result<Kernel> {
         let new = axes(&new, rank)?;
         let mut old = x.dims().iter();
         let sizes = (0..rank).map(|at| if new.contains(&at) { Some(1) } else { old.next().copied() });
-        Ok(x.reshape(sizes.collect::<Option<Vec<usize>>>().context("its axes do not fit")?)?)
+        let sizes = sizes.collect::<Option<Vec<usize>>>().context("its axes do not fit")?;
+        bounded(&sizes)?;
+        Ok(x.reshape(sizes)?)
     })
 }
 

@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::window::Axis;
-use crate::model::tensor::bounded;
+use crate::model::tensor::{bounded, feasible};
 
 /// Folds what each window sees, axis by axis from the last; `dims` are the data's, the axes are its last ones.
 pub(super) fn slide<E: Copy>(
@@ -19,6 +19,7 @@ pub(super) fn slide<E: Copy>(
         let place = first + at;
         let (outer, inner) = (dims[..place].iter().product(), dims[place + 1..].iter().product());
         dims[place] = axis.output;
+        feasible(&[outer, axis.output, axis.kernel, inner])?;
         let mut folded = vec![start; bounded(dims)?];
         for block in 0..outer {
             let old = &data[block * axis.input * inner..][..axis.input * inner];
