@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use candle_onnx::onnx::attribute_proto::AttributeType;
 use candle_onnx::onnx::tensor_proto::{DataLocation, DataType};
-use candle_onnx::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto};
+use candle_onnx::onnx::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto,
+};
 use prost::Message;
 
 use super::tests::{ANY, floats, linear, node, proto, refused, value};
@@ -54,7 +56,7 @@ fn nodes_that_wait_for_each_other_are_named() {
     let nodes = vec![node("Relu", &["x"], "a"), node("Add", &["a", "d"], "b"), node("Neg", &["b"], "c")];
     let nodes = [nodes, vec![node("Abs", &["c"], "d"), node("Exp", &["d"], "y")]].concat();
     let error = refused(&proto(input(), vec![], nodes));
-    assert_eq!(error, "its nodes wait for each other: Add_b, Abs_d, Neg_c");
+    assert_eq!(error, "its nodes wait for each other: Neg_c, Add_b, Abs_d");
     let error = refused(&proto(input(), vec![], vec![node("Add", &["x", "y"], "y")]));
     assert_eq!(error, "its nodes wait for each other: Add_y");
 }
@@ -117,7 +119,15 @@ fn shapes_that_no_memory_holds_are_refused_before_any_is_taken() {
         (
             (0..60)
                 .map(|at| {
-                    let name = |at: i64| if at == 0 { "x".to_owned() } else if at == 60 { "y".to_owned() } else { format!("v{at}") };
+                    let name = |at: i64| {
+                        if at == 0 {
+                            "x".to_owned()
+                        } else if at == 60 {
+                            "y".to_owned()
+                        } else {
+                            format!("v{at}")
+                        }
+                    };
                     let mut twice = node("Concat", &[&name(at), &name(at)], &name(at + 1));
                     twice.attribute.push(AttributeProto {
                         name: "axis".to_string(),

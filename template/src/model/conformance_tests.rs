@@ -13,9 +13,9 @@ use prost::Message;
 use super::load::{drop_weights, opset};
 use super::lower::operators;
 use super::plan::Plan;
+use super::python_tests::script;
 use super::tensor::{dtype, floats, type_name, whole_numbers};
 use super::weights::tensor_of;
-use super::python_tests::script;
 
 /// Cases that fail, each with its reason.
 const EXCEPTIONS: &[(&str, &str)] = &[

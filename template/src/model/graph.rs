@@ -30,8 +30,7 @@ pub fn captured(node: &NodeProto) -> Vec<String> {
 fn free(graph: &GraphProto) -> Vec<String> {
     let inputs = graph.input.iter().map(|input| &input.name);
     let weights = graph.initializer.iter().map(|weight| &weight.name);
-    let made: HashSet<&String> =
-        inputs.chain(weights).chain(graph.node.iter().flat_map(|node| &node.output)).collect();
+    let made: HashSet<&String> = inputs.chain(weights).chain(graph.node.iter().flat_map(|node| &node.output)).collect();
     let outputs = graph.output.iter().map(|output| output.name.clone());
     let used = graph.node.iter().flat_map(needs).chain(outputs);
     used.filter(|name| !name.is_empty() && !made.contains(name)).collect()

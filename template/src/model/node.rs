@@ -89,7 +89,8 @@ impl<'a> Node<'a> {
 
     pub fn texts(&self, name: &str) -> Result<Option<Vec<String>>> {
         let found = self.attribute(name, AttributeType::Strings)?;
-        Ok(found.map(|attribute| attribute.strings.iter().map(|one| String::from_utf8_lossy(one).into_owned()).collect()))
+        Ok(found
+            .map(|attribute| attribute.strings.iter().map(|one| String::from_utf8_lossy(one).into_owned()).collect()))
     }
 
     pub fn tensor(&self, name: &str) -> Result<Option<&'a TensorProto>> {
@@ -105,7 +106,9 @@ impl<'a> Node<'a> {
     pub fn choice<T: Copy>(&self, name: &str, choices: &[(&'static str, T)]) -> Result<T> {
         let chosen = self.text_or(name, choices[0].0)?;
         let found = choices.iter().find(|(text, _)| *text == chosen);
-        found.map(|(_, choice)| *choice).ok_or_else(|| anyhow!("its attribute {name:?} is {chosen:?}, which is not known"))
+        found
+            .map(|(_, choice)| *choice)
+            .ok_or_else(|| anyhow!("its attribute {name:?} is {chosen:?}, which is not known"))
     }
 
     /// Whole numbers that older operators have as an attribute, newer ones as an input.

@@ -96,7 +96,11 @@ impl Plan {
                     values[*place] = Some(tensor);
                 }
             }
-            ensure!(held <= MAX_HELD, "{}: the model holds {held} elements at once, {MAX_HELD} are the most", step.label);
+            ensure!(
+                held <= MAX_HELD,
+                "{}: the model holds {held} elements at once, {MAX_HELD} are the most",
+                step.label
+            );
             for place in &step.last_used {
                 held -= values[*place].take().map_or(0, |tensor| tensor.elem_count());
             }

@@ -91,12 +91,11 @@ pub(crate) use {each_float, each_type};
 
 /// How many elements a shape has, if that is no more than a tensor may have.
 pub fn bounded(dims: &[usize]) -> Result<usize> {
-    let elements = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
-    // A dimension of 0 makes any other harmless, whatever the order in which they are multiplied.
-    let elements = if dims.contains(&0) { Some(0) } else { elements };
+    // A dimension of 0 does not excuse the others: some work is by the axis.
+    let elements = dims.iter().try_fold(1usize, |product, dim| product.checked_mul((*dim).max(1)));
     match elements {
         _ if dims.len() > MAX_RANK => bail!("a tensor with {} axes has too many: {MAX_RANK} are the most", dims.len()),
-        Some(elements) if elements <= MAX_ELEMENTS => Ok(elements),
+        Some(elements) if elements <= MAX_ELEMENTS => Ok(if dims.contains(&0) { 0 } else { elements }),
         _ => bail!("a tensor of shape {dims:?} is too large: {MAX_ELEMENTS} elements are the most"),
     }
 }

@@ -23,9 +23,15 @@ pub fn tensor_of(proto: &TensorProto) -> Result<Tensor> {
             let truths = read.elements(1, |bytes| bytes[0], proto.int32_data.iter().map(|one| *one as u8))?;
             tensor(truths.into_iter().map(|one| u8::from(one != 0)).collect(), dims)
         }
-        DType::I32 => tensor(read.elements(4, |b| i32::from_le_bytes(four(b)), proto.int32_data.iter().copied())?, dims),
-        DType::I64 => tensor(read.elements(8, |b| i64::from_le_bytes(eight(b)), proto.int64_data.iter().copied())?, dims),
-        DType::F32 => tensor(read.elements(4, |b| f32::from_le_bytes(four(b)), proto.float_data.iter().copied())?, dims),
+        DType::I32 => {
+            tensor(read.elements(4, |b| i32::from_le_bytes(four(b)), proto.int32_data.iter().copied())?, dims)
+        }
+        DType::I64 => {
+            tensor(read.elements(8, |b| i64::from_le_bytes(eight(b)), proto.int64_data.iter().copied())?, dims)
+        }
+        DType::F32 => {
+            tensor(read.elements(4, |b| f32::from_le_bytes(four(b)), proto.float_data.iter().copied())?, dims)
+        }
         _ => tensor(read.elements(8, |b| f64::from_le_bytes(eight(b)), proto.double_data.iter().copied())?, dims),
     }
 }

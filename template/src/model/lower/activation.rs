@@ -4,6 +4,7 @@
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 
+use super::arithmetic::whole as whole_pairs;
 use super::{Family, Kernel, Node, one};
 use crate::model::tensor::{each_float, each_type, floats, map, map_float, zip};
 
@@ -119,7 +120,10 @@ fn gelu(node: &Node) -> Result<Kernel> {
 
 /// slope · x below 0, x above; the slope is broadcast.
 fn p_relu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
-    each_type!(x.dtype(), T => zip(x, slope, |x: T, slope: T| if x < T::default() { slope * x } else { x }))
+    if !x.dtype().is_float() {
+        return whole_pairs(x, slope, |x, slope| if x < 0 { slope.wrapping_mul(x) } else { x });
+    }
+    each_float!(x.dtype(), T => zip(x, slope, |x: T, slope: T| if x < 0.0 { slope * x } else { x }))
 }
 
 /// min(max(x, low), high); both bounds are optional, and attributes before opset 11.

@@ -5,7 +5,9 @@ use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Tensor};
 
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{broadcast, each_float, each_type, floats, map_float, tensor_of_whole, type_name, whole_numbers, zip};
+use crate::model::tensor::{
+    broadcast, each_float, each_type, floats, map_float, tensor_of_whole, type_name, whole_numbers, zip,
+};
 
 pub(super) const OPS: Family = &[
     ("Add", |_| binary(Tensor::broadcast_add, i64::wrapping_add)),
@@ -47,7 +49,7 @@ pub(super) fn same_type(a: &Tensor, b: &Tensor) -> Result<()> {
 }
 
 /// Two tensors of whole numbers; results wrap around in their type.
-fn whole(a: &Tensor, b: &Tensor, f: impl Fn(i64, i64) -> i64) -> Result<Tensor> {
+pub(super) fn whole(a: &Tensor, b: &Tensor, f: impl Fn(i64, i64) -> i64) -> Result<Tensor> {
     same_type(a, b)?;
     match a.dtype() {
         DType::I64 => zip(a, b, f),

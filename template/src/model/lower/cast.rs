@@ -6,8 +6,7 @@ use candle_core::{DType, Tensor};
 use super::{Family, Kernel, Node, one};
 use crate::model::tensor::{dtype, each_type, map};
 
-pub(super) const OPS: Family =
-    &[("Cast", cast), ("CastLike", |_| one(|args| to(args.get(0)?, args.get(1)?.dtype())))];
+pub(super) const OPS: Family = &[("Cast", cast), ("CastLike", |_| one(|args| to(args.get(0)?, args.get(1)?.dtype())))];
 
 fn cast(node: &Node) -> Result<Kernel> {
     let to_type = node.int("to")?.context("its attribute \"to\" is missing")?;

@@ -31,7 +31,9 @@ fn surroundings(args: &Args, own: usize) -> Result<Vec<Tensor>> {
 }
 
 fn truth(x: &Tensor) -> Result<bool> {
-    match each_type!(x.dtype(), T => elements::<T>(x)?.iter().map(|one| *one != T::default()).collect::<Vec<_>>()).as_slice() {
+    match each_type!(x.dtype(), T => elements::<T>(x)?.iter().map(|one| *one != T::default()).collect::<Vec<_>>())
+        .as_slice()
+    {
         [one] => Ok(*one),
         several => bail!("its condition must be one truth, and has {}", several.len()),
     }

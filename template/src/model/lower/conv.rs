@@ -127,14 +127,15 @@ fn conv_transpose(node: &Node) -> Result<Kernel> {
     let (extra, stated) = (sizes("output_padding")?, sizes("output_shape")?);
     one(move |args| {
         let (x, w) = (args.get(0)?, args.get(1)?);
-        check(x, w, groups, w.dims()[0])?;
+        check(x, w, groups, w.dims().first().copied().unwrap_or(0))?;
         let spatial = x.rank() - 2;
         let extra = extra.clone().unwrap_or_else(|| vec![0; spatial]);
         // Some exporters state batch and channels as well.
         let stated = stated.as_ref().map(|sizes| &sizes[sizes.len().saturating_sub(spatial)..]);
         let fits = extra.len() == spatial && stated.is_none_or(|sizes| sizes.len() == spatial);
         ensure!(fits, "its output_padding or output_shape is not one for {spatial} spatial axes");
-        let small = extra.iter().chain(stated.unwrap_or_default()).all(|size| *size <= crate::model::tensor::MAX_ELEMENTS);
+        let small =
+            extra.iter().chain(stated.unwrap_or_default()).all(|size| *size <= crate::model::tensor::MAX_ELEMENTS);
         ensure!(small, "its output_padding or output_shape is too large");
         let axes = window.transposed_axes(&x.dims()[2..], &w.dims()[2..], &extra, stated)?;
         let taps: usize = w.dims()[2..].iter().product();

@@ -113,8 +113,12 @@ impl Equation {
             let named = result.before.len() + result.after.as_ref().map_or(0, Vec::len);
             return result.labels(named + open);
         }
-        let letters: Vec<char> =
-            self.operands.iter().flat_map(|term| term.before.iter().chain(term.after.iter().flatten())).copied().collect();
+        let letters: Vec<char> = self
+            .operands
+            .iter()
+            .flat_map(|term| term.before.iter().chain(term.after.iter().flatten()))
+            .copied()
+            .collect();
         let mut once: Vec<char> =
             letters.iter().filter(|one| letters.iter().filter(|other| other == one).count() == 1).copied().collect();
         once.sort_unstable();
@@ -169,11 +173,9 @@ impl Operand {
         let own = |one: &Self| one.labels.iter().filter(|label| !all.contains(label)).copied().collect::<Vec<_>>();
         let (rows, columns) = (own(&left), own(&right));
         let labels = [batch.as_slice(), &rows, &columns].concat();
-        let sizes = |labels: &[Label]| labels.iter().map(|one| left.size(*one).max(right.size(*one))).collect::<Vec<_>>();
-        let product = matmul(
-            &left.matrices(&batch, &rows, &sum)?,
-            &right.matrices(&batch, &sum, &columns)?,
-        )?;
+        let sizes =
+            |labels: &[Label]| labels.iter().map(|one| left.size(*one).max(right.size(*one))).collect::<Vec<_>>();
+        let product = matmul(&left.matrices(&batch, &rows, &sum)?, &right.matrices(&batch, &sum, &columns)?)?;
         let dims = sizes(&labels);
         bounded(&dims)?;
         let joined = Self { tensor: product.reshape(dims)?, labels };

@@ -37,12 +37,7 @@ fn gather(data: &Tensor, indices: &Tensor, along: i64) -> Result<Tensor> {
 
 /// Where `indices` points in the row-major order of a tensor of shape `data`, along an axis.
 pub(super) fn places_along(data: &[usize], indices: &Tensor, along: usize) -> Result<Vec<usize>> {
-    ensure!(
-        data.len() == indices.rank(),
-        "its indices have {} axes, the tensor has {}",
-        indices.rank(),
-        data.len()
-    );
+    ensure!(data.len() == indices.rank(), "its indices have {} axes, the tensor has {}", indices.rank(), data.len());
     let strides = strides(data);
     let walk = positions(indices.dims()).zip(whole_numbers(indices)?);
     walk.map(|(mut position, index)| {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
-use candle_core::{Tensor, D};
+use candle_core::{D, Tensor};
 
 use super::arithmetic::same_type;
 use super::shape::size;
@@ -82,8 +82,9 @@ fn tile(x: &Tensor, repeats: &[i64]) -> Result<Tensor> {
 /// `https://onnx.ai/onnx/operators/onnx__Split.html`: into these lengths, or into equal parts, the last one smaller.
 fn split(node: &Node) -> Result<Kernel> {
     let (along, lengths) = (node.int_or("axis", 0)?, node.ints_or_input("split", 1)?);
-    let parts = node.int("num_outputs")?.map_or(Ok(node.outputs()), dim)?;
-    ensure!(parts > 0, "it splits into no parts");
+    let parts = node.outputs();
+    let stated = node.int("num_outputs")?.unwrap_or(parts as i64);
+    ensure!(parts > 0 && stated == parts as i64, "it has {parts} outputs, its attribute \"num_outputs\" says {stated}");
     several(move |args| {
         let x = args.get(0)?;
         let along = axis(along, x.rank())?;

@@ -119,7 +119,6 @@ fn top_k(node: &Node) -> Result<Kernel> {
     })
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

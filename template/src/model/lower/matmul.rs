@@ -8,8 +8,7 @@ use super::layout::transposed;
 use super::{Family, Kernel, Node, one};
 use crate::model::tensor::{bounded, broadcast, each_float, elements, feasible, strides, tensor};
 
-pub(super) const OPS: Family =
-    &[("Gemm", gemm), ("MatMul", |_| one(|args| matmul(args.get(0)?, args.get(1)?)))];
+pub(super) const OPS: Family = &[("Gemm", gemm), ("MatMul", |_| one(|args| matmul(args.get(0)?, args.get(1)?)))];
 
 /// numpy's matmul: vectors are rows or columns, what lies before the last two axes is broadcast.
 pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {

@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use candle_core::{DType, Tensor};
 
-use super::{Family, Kernel, Node, one, several};
 use super::reduce::rows;
 use super::shape::size;
+use super::{Family, Kernel, Node, one, several};
 use crate::model::tensor::{axes, axis, bounded, each_float, elements, feasible, floats, lines, tensor_of};
 
 pub(super) const OPS: Family = &[
@@ -44,7 +44,11 @@ fn batch(node: &Node) -> Result<Kernel> {
         let numbers = |at: usize| {
             let numbers = floats(args.get(at)?)?;
             let channels = x.dims()[1];
-            ensure!(numbers.len() == channels, "its input {at} is of {} channels, its data of {channels}", numbers.len());
+            ensure!(
+                numbers.len() == channels,
+                "its input {at} is of {} channels, its data of {channels}",
+                numbers.len()
+            );
             Ok(numbers)
         };
         let (scale, bias, mut mean, mut variance) = (numbers(1)?, numbers(2)?, numbers(3)?, numbers(4)?);

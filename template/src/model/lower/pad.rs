@@ -5,7 +5,7 @@ use candle_core::Tensor;
 
 use super::cast::to;
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{axis, dims, take, tensor_of};
+use crate::model::tensor::{MAX_ELEMENTS, axis, dims, take, tensor_of};
 
 pub(super) const OPS: Family = &[("Pad", pad)];
 
@@ -23,8 +23,7 @@ enum Mode {
 }
 
 fn pad(node: &Node) -> Result<Kernel> {
-    let modes =
-        [("constant", Mode::Constant), ("reflect", Mode::Reflect), ("edge", Mode::Edge), ("wrap", Mode::Wrap)];
+    let modes = [("constant", Mode::Constant), ("reflect", Mode::Reflect), ("edge", Mode::Edge), ("wrap", Mode::Wrap)];
     let mode = node.choice("mode", &modes)?;
     let (pads, fixed) = (node.ints_or_input("pads", 1)?, node.float_or("value", 0.0)?);
     one(move |args| {
@@ -39,6 +38,8 @@ fn pad(node: &Node) -> Result<Kernel> {
             Some(value) => to(&value.reshape(())?, x.dtype())?,
             None => tensor_of(vec![fixed], [], x.dtype())?,
         };
+        let small = pads.iter().all(|pad| pad.unsigned_abs() <= MAX_ELEMENTS as u64);
+        ensure!(small, "its pads {pads:?} are too large");
         let (before, after) = pads.split_at(along.len());
         let mut sizes: Vec<i64> = x.dims().iter().map(|size| *size as i64).collect();
         for ((at, before), after) in along.iter().zip(before).zip(after) {
@@ -53,17 +54,17 @@ fn pad(node: &Node) -> Result<Kernel> {
 /// One axis; a negative pad cuts off.
 fn padded(x: &Tensor, at: usize, before: i64, after: i64, mode: Mode, value: &Tensor) -> Result<Tensor> {
     let length = x.dims()[at] as i64;
-    // In halves: each may reach past the other end, together they were found to fit.
-    let range = -before..length.saturating_add(after);
+    let range = -before..length + after;
     if range.start == 0 && range.end == length {
         return Ok(x.clone());
     }
     if let Mode::Constant = mode {
-        let (start, end) = (range.start.clamp(0, length), range.end.clamp(0, length));
-        let inside = x.narrow(at, start as usize, (end - start).max(0) as usize)?;
+        // Where the range leaves the tensor: it may lie on one side of it altogether.
+        let (start, end) = (0.clamp(range.start, range.end), length.clamp(range.start, range.end));
+        let inside = x.narrow(at, start.clamp(0, length) as usize, (end.min(length) - start.max(0)).max(0) as usize)?;
         let filled = |count: i64| {
             let mut dims = x.dims().to_vec();
-            dims[at] = count.max(0) as usize;
+            dims[at] = count as usize;
             value.broadcast_as(dims)
         };
         let all = [filled(start - range.start)?, inside, filled(range.end - end)?];

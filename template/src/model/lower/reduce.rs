@@ -8,17 +8,29 @@ use super::{Family, Kernel, Node, one};
 use crate::model::tensor::{axes, bounded, lines};
 
 pub(super) const OPS: Family = &[
-    ("ReduceL1", |node| reduce(node, &Formula { floats: l1, ints: |line| sum_of(line.iter().map(|x| x.wrapping_abs())) })),
+    ("ReduceL1", |node| {
+        reduce(node, &Formula { floats: l1, ints: |line| sum_of(line.iter().map(|x| x.wrapping_abs())) })
+    }),
     ("ReduceL2", |node| reduce(node, &Formula { floats: l2, ints: |line| through_floats(line, l2) })),
     ("ReduceLogSum", |node| reduce(node, &Formula { floats: log_sum, ints: |line| through_floats(line, log_sum) })),
     ("ReduceLogSumExp", |node| {
         reduce(node, &Formula { floats: log_sum_exp, ints: |line| through_floats(line, log_sum_exp) })
     }),
-    ("ReduceMax", |node| reduce(node, &Formula { floats: max, ints: |line| line.iter().copied().max().unwrap_or(i64::MIN) })),
+    ("ReduceMax", |node| {
+        reduce(node, &Formula { floats: max, ints: |line| line.iter().copied().max().unwrap_or(i64::MIN) })
+    }),
     ("ReduceMean", |node| reduce(node, &Formula { floats: mean, ints: |line| through_floats(line, mean) })),
-    ("ReduceMin", |node| reduce(node, &Formula { floats: min, ints: |line| line.iter().copied().min().unwrap_or(i64::MAX) })),
+    ("ReduceMin", |node| {
+        reduce(node, &Formula { floats: min, ints: |line| line.iter().copied().min().unwrap_or(i64::MAX) })
+    }),
     ("ReduceProd", |node| {
-        reduce(node, &Formula { floats: |line| line.iter().product(), ints: |line| line.iter().fold(1, |a, b| a.wrapping_mul(*b)) })
+        reduce(
+            node,
+            &Formula {
+                floats: |line| line.iter().product(),
+                ints: |line| line.iter().fold(1, |a, b| a.wrapping_mul(*b)),
+            },
+        )
     }),
     ("ReduceSum", |node| {
         reduce(node, &Formula { floats: |line| line.iter().sum(), ints: |line| sum_of(line.iter().copied()) })

@@ -102,7 +102,11 @@ fn resize(node: &Node) -> Result<Kernel> {
     ];
     let resize = Resize {
         mode: node.choice("mode", &modes)?,
-        coordinates: if old { Coordinates::Asymmetric } else { node.choice("coordinate_transformation_mode", &coordinates)? },
+        coordinates: if old {
+            Coordinates::Asymmetric
+        } else {
+            node.choice("coordinate_transformation_mode", &coordinates)?
+        },
         proportion: node.choice("keep_aspect_ratio_policy", &proportions)?,
         antialias: node.flag("antialias", false)?,
         exclude_outside: node.flag("exclude_outside", false)?,
@@ -169,12 +173,21 @@ impl Resize {
             _ => bail!("takes either scales or sizes"),
         };
         if let Some(region) = region.as_ref().filter(|_| self.coordinates == Coordinates::CropAndResize) {
-            ensure!(region.len() == 2 * along.len(), "its region has {} numbers for {} axes", region.len(), along.len());
+            ensure!(
+                region.len() == 2 * along.len(),
+                "its region has {} numbers for {} axes",
+                region.len(),
+                along.len()
+            );
         }
         let axis = |nth: usize| {
             let at = along[nth];
             let scale = scales[nth];
-            ensure!(scale > 0.0 && scale.is_finite() && dims[at] > 0, "scales axis {at} of length {} by {scale}", dims[at]);
+            ensure!(
+                scale > 0.0 && scale.is_finite() && dims[at] > 0,
+                "scales axis {at} of length {} by {scale}",
+                dims[at]
+            );
             let crop = region.as_ref().filter(|_| self.coordinates == Coordinates::CropAndResize);
             let crop = crop.map_or((0.0, 1.0), |region| (region[nth], region[nth + along.len()]));
             Ok(Axis { at, input: dims[at], output: dim(sizes[nth] as i64)?, scale, crop })
@@ -183,7 +196,13 @@ impl Resize {
     }
 
     /// One scale for all axes, where they keep their proportion.
-    fn in_proportion(&self, dims: &[usize], along: &[usize], scales: Vec<f64>, sizes: Vec<f64>) -> (Vec<f64>, Vec<f64>) {
+    fn in_proportion(
+        &self,
+        dims: &[usize],
+        along: &[usize],
+        scales: Vec<f64>,
+        sizes: Vec<f64>,
+    ) -> (Vec<f64>, Vec<f64>) {
         let scale = match self.proportion {
             Proportion::Stretch => return (scales, sizes),
             Proportion::NotLarger => scales.iter().copied().fold(f64::INFINITY, f64::min),
@@ -197,7 +216,8 @@ impl Resize {
         let mut dims = x.dims().to_vec();
         axes.iter().for_each(|axis| dims[axis.at] = axis.output);
         bounded(&dims)?;
-        let changed = axes.iter().filter(|axis| axis.input != axis.output || axis.scale != 1.0 || axis.crop != (0.0, 1.0));
+        let changed =
+            axes.iter().filter(|axis| axis.input != axis.output || axis.scale != 1.0 || axis.crop != (0.0, 1.0));
         changed.into_iter().try_fold(x.clone(), |x, axis| {
             let taps: Vec<Taps> = (0..axis.output).map(|output| self.taps(axis, output)).collect();
             let place = |at: i64| at.clamp(0, axis.input as i64 - 1) as usize;

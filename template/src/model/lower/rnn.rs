@@ -73,7 +73,7 @@ impl Layer {
         let (w, r) = (args.get(1)?, args.get(2)?);
         let hidden = self.hidden.map_or_else(|| r.dims().last().copied().context("its weights have no axes"), Ok)?;
         let sizes = Sizes { steps, batch, hidden, directions: self.directions.len() };
-        let rows = self.cell.gates() * hidden;
+        let rows = self.cell.gates() * bounded(&[hidden])?;
         let weights = |x: &Tensor, columns: usize| {
             let dims = [sizes.directions, rows, columns];
             ensure!(x.dims() == dims, "its weights have the shape {:?}, and should have {dims:?}", x.dims());

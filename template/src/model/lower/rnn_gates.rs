@@ -54,9 +54,9 @@ impl Activation {
 
     /// The activations of each direction, `defaults` where the node names none.
     pub fn of_node(node: &Node, directions: usize, defaults: &[&str]) -> Result<Vec<Vec<Self>>> {
-        let names = node.texts("activations")?.unwrap_or_else(|| {
-            (0..directions).flat_map(|_| defaults.iter().map(|name| (*name).to_owned())).collect()
-        });
+        let names = node
+            .texts("activations")?
+            .unwrap_or_else(|| (0..directions).flat_map(|_| defaults.iter().map(|name| (*name).to_owned())).collect());
         ensure!(
             names.len() == directions * defaults.len(),
             "it has {} activations for {directions} directions of {}",
@@ -74,14 +74,26 @@ impl Activation {
             Kind::Affine => self.alpha * x + self.beta,
             Kind::Elu => elu_of(x, self.alpha),
             Kind::HardSigmoid => hard_sigmoid_of(x, self.alpha, self.beta),
-            Kind::LeakyRelu => if x < 0.0 { self.alpha * x } else { x },
+            Kind::LeakyRelu => {
+                if x < 0.0 {
+                    self.alpha * x
+                } else {
+                    x
+                }
+            }
             Kind::Relu => x.max(0.0),
             Kind::ScaledTanh => self.alpha * (self.beta * x).tanh(),
             Kind::Sigmoid => sigmoid(x),
             Kind::Softplus => softplus(x),
             Kind::Softsign => x / (1.0 + x.abs()),
             Kind::Tanh => x.tanh(),
-            Kind::ThresholdedRelu => if x > self.alpha { x } else { 0.0 },
+            Kind::ThresholdedRelu => {
+                if x > self.alpha {
+                    x
+                } else {
+                    0.0
+                }
+            }
         }
     }
 }
@@ -91,9 +103,13 @@ impl Activation {
 pub(super) enum Cell {
     Rnn,
     /// `coupled`: forgets as much as it takes in.
-    Lstm { coupled: bool },
+    Lstm {
+        coupled: bool,
+    },
     /// `linear_first`: resets after the product with the recurrent weights, not before.
-    Gru { linear_first: bool },
+    Gru {
+        linear_first: bool,
+    },
 }
 
 impl Cell {

@@ -6,7 +6,7 @@ use candle_core::{Tensor, WithDType};
 use super::arithmetic::same_type;
 use super::gather::{offsets, places_along};
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{axis, each_type, elements, tensor, with_elements};
+use crate::model::tensor::{axis, elements, tensor, with_elements};
 
 pub(super) const OPS: Family =
     &[("Scatter", scatter_elements), ("ScatterElements", scatter_elements), ("ScatterND", scatter_nd)];
@@ -35,30 +35,53 @@ impl Reduction {
         )
     }
 
-    fn of_two<T: WithDType>(self, old: T, new: T) -> T {
+    fn of_floats(self, old: f64, new: f64) -> f64 {
         match self {
             Self::Replace => new,
             Self::Add => old + new,
             Self::Multiply => old * new,
-            Self::Max => if new > old { new } else { old },
-            Self::Min => if new < old { new } else { old },
+            Self::Max => old.max(new),
+            Self::Min => old.min(new),
+        }
+    }
+
+    /// Whole numbers wrap around.
+    fn of_ints(self, old: i64, new: i64) -> i64 {
+        match self {
+            Self::Replace => new,
+            Self::Add => old.wrapping_add(new),
+            Self::Multiply => old.wrapping_mul(new),
+            Self::Max => old.max(new),
+            Self::Min => old.min(new),
         }
     }
 
     /// Puts the updates at their places, in their order.
     fn put(self, data: &Tensor, updates: &Tensor, places: impl Iterator<Item = usize>) -> Result<Tensor> {
         same_type(data, updates)?;
-        each_type!(data.dtype(), T => {
-            let mut all: Vec<T> = elements(data)?;
-            with_elements(updates, |updates: &[T]| {
-                for (place, update) in places.zip(updates) {
-                    all[place] = self.of_two(all[place], *update);
-                }
-                Ok(())
-            })?;
-            tensor(all, data.dims())
-        })
+        let put = if data.dtype().is_float() {
+            put_all(data, updates, places, |old: f64, new| self.of_floats(old, new))
+        } else {
+            put_all(data, updates, places, |old: i64, new| self.of_ints(old, new))
+        };
+        Ok(put?.to_dtype(data.dtype())?)
     }
+}
+
+fn put_all<T: WithDType>(
+    data: &Tensor,
+    updates: &Tensor,
+    places: impl Iterator<Item = usize>,
+    f: impl Fn(T, T) -> T,
+) -> Result<Tensor> {
+    let mut all: Vec<T> = elements(&data.to_dtype(T::DTYPE)?)?;
+    with_elements(&updates.to_dtype(T::DTYPE)?, |updates: &[T]| {
+        for (place, update) in places.zip(updates) {
+            all[place] = f(all[place], *update);
+        }
+        Ok(())
+    })?;
+    tensor(all, data.dims())
 }
 
 fn scatter_elements(node: &Node) -> Result<Kernel> {

@@ -4,7 +4,9 @@ use anyhow::{Result, ensure};
 use candle_core::DType;
 
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{axis, bounded, each_type, elements, pick, positions, strides, take, tensor, type_name, whole_numbers, with_elements};
+use crate::model::tensor::{
+    axis, bounded, each_type, elements, pick, positions, strides, take, tensor, type_name, whole_numbers, with_elements,
+};
 
 pub(super) const OPS: Family = &[("Compress", compress), ("NonZero", non_zero), ("ReverseSequence", reverse_sequence)];
 
@@ -18,9 +20,11 @@ fn non_zero(_: &Node) -> Result<Kernel> {
         }))?;
         bounded(&[x.rank(), places.len()])?;
         let strides = strides(x.dims());
-        let coordinates = x.dims().iter().zip(&strides).flat_map(|(dim, stride)| {
-            places.iter().map(move |place| (place / stride % dim) as i64)
-        });
+        let coordinates = x
+            .dims()
+            .iter()
+            .zip(&strides)
+            .flat_map(|(dim, stride)| places.iter().map(move |place| (place / stride % dim) as i64));
         tensor(coordinates.collect(), [x.rank(), places.len()])
     })
 }
@@ -39,7 +43,10 @@ fn compress(node: &Node) -> Result<Kernel> {
         let places = chosen.iter().enumerate().filter(|(_, chosen)| **chosen != 0).map(|(place, _)| place);
         let places: Vec<usize> = places.collect();
         let length = x.dims()[along];
-        ensure!(places.last().is_none_or(|last| *last < length), "its condition reaches outside an axis of length {length}");
+        ensure!(
+            places.last().is_none_or(|last| *last < length),
+            "its condition reaches outside an axis of length {length}"
+        );
         take(&x, along, &places)
     })
 }

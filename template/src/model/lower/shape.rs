@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 
 use super::{Family, Kernel, Node, one, several};
-use crate::model::tensor::{axes, axis, bounded, dim, dims, tensor, whole_numbers};
+use crate::model::tensor::{MAX_ELEMENTS, axes, axis, bounded, dim, dims, tensor, whole_numbers};
 
 pub(super) const OPS: Family = &[
     ("Dropout", dropout),
@@ -123,6 +123,6 @@ fn dropout(node: &Node) -> Result<Kernel> {
 pub(super) fn size(node: &Node, name: &str) -> Result<usize> {
     let stated = node.int(name)?.with_context(|| format!("its attribute {name:?} is missing"))?;
     let size = dim(stated)?;
-    ensure!(size > 0, "its attribute {name:?} is 0");
+    ensure!((1..=MAX_ELEMENTS).contains(&size), "its attribute {name:?} is {size}");
     Ok(size)
 }

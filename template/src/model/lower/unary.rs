@@ -79,7 +79,5 @@ fn truth(x: &Tensor, f: impl Fn(f64) -> bool) -> Result<Tensor> {
 /// `https://onnx.ai/onnx/operators/onnx__IsInf.html`
 fn is_infinite(node: &super::Node) -> Result<Kernel> {
     let (negative, positive) = (node.flag("detect_negative", true)?, node.flag("detect_positive", true)?);
-    one(move |args| {
-        truth(args.get(0)?, |x| (positive && x == f64::INFINITY) || (negative && x == f64::NEG_INFINITY))
-    })
+    one(move |args| truth(args.get(0)?, |x| (positive && x == f64::INFINITY) || (negative && x == f64::NEG_INFINITY)))
 }
