@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, redirect};
 
 /// How long a connection may take to stand.
@@ -29,6 +30,12 @@ pub fn client(timeout: Duration) -> Client {
         let without = builder().tls_certs_only([]).build();
         without.expect("a client without certificates needs nothing of the system")
     })
+}
+
+/// The seconds of a `Retry-After`. Its other form, a date, is left to the backoff.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse();
+    seconds.ok().map(Duration::from_secs)
 }
 
 /// A redirect elsewhere could carry the request, and what answers it, to anybody.

@@ -54,6 +54,8 @@ pub struct Chain {
     log_range: Arc<AtomicU64>,
     /// The same for blocks of long ago, which it may serve otherwise.
     old_log_range: Arc<AtomicU64>,
+    /// Held by the watcher that looks for a reorg.
+    following: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Where proofs are checked on chain, and by which verifier.
@@ -117,6 +119,7 @@ impl Chain {
             settings: settings.clone(),
             log_range: Arc::new(AtomicU64::new(settings.log_range)),
             old_log_range: Arc::new(AtomicU64::new(settings.log_range)),
+            following: Arc::default(),
             genesis,
             consumption: Consumption::new(consumption, client.clone()),
             modeler_contract: Modeler::new(modeler_contract, client.clone()),

@@ -18,9 +18,18 @@ use crate::ledger::{Block, Ledger};
 const ANCHOR: u64 = 4096;
 
 impl Chain {
-    /// Compares the chain with what the ledger saw of it, and keeps its head. True if there was a reorg: then other
-    /// streams have blocks to read again too.
-    pub async fn follow(&self, ledger: &Ledger, head: Head) -> Result<bool> {
+    /// Reads the chain's head, compares the chain with what the ledger saw of it, and keeps the head. True if there was a
+    /// reorg: then other streams have blocks to read again too.
+    ///
+    /// One watcher after the other: a head that was read before another watcher noticed a reorg would be taken for one.
+    pub async fn follow(&self, ledger: &Ledger) -> Result<(Head, bool)> {
+        let _alone = self.following.lock().await;
+        let head = self.head().await?;
+        let reorganised = self.compare(ledger, head).await?;
+        Ok((head, reorganised))
+    }
+
+    async fn compare(&self, ledger: &Ledger, head: Head) -> Result<bool> {
         let reorganised = match ledger.newest_block(head.number).await? {
             Some(newest) => match self.block(head, newest.number).await? {
                 Some(found) if found == newest => false,
@@ -59,7 +68,7 @@ impl Chain {
     async fn rewind(&self, ledger: &Ledger, head: Head, gone: &Block) -> Result<bool> {
         let fork = self.fork(head, ledger.blocks(head.number).await?).await?;
         let forgotten = self.forgotten(head, ledger.blocks_of_rows(fork + 1, head.number).await?).await?;
-        let done = ledger.rewind(gone, fork, &forgotten).await?;
+        let done = ledger.rewind(gone, fork, &forgotten, head.time).await?;
         if done {
             tracing::warn!(fork, head = head.number, "the chain was reorganised, reading on from the fork");
         }

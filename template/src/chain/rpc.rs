@@ -1,7 +1,8 @@
 //! JSON-RPC over HTTP for ethers, on a current reqwest: several endpoints in order, each failure told apart.
 //!
 //! A refusal by the node (a JSON-RPC error) is an answer and is handed on. A time-out, a 429, a 5xx or a broken body is
-//! not: the next endpoint is asked, and after the last one the round starts again, with backoff and jitter.
+//! not: the next endpoint is asked, and after the last one the round starts again, with backoff and jitter, or when they said
+//! that they would answer again (`Retry-After`).
 //! No error shows a URL, because URLs carry API keys.
 
 use std::fmt;
@@ -24,6 +25,8 @@ use crate::http_client;
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// How long after a failover the first endpoint is tried again.
 const HOME_AGAIN: Duration = Duration::from_secs(60);
+/// Who asks to be left alone for longer is not asked again by this call: the next look at the chain does.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// The largest answer that is read: the logs of a full range of blocks fit many times over. Several calls are under way at
 /// once, and each may be answered so long.
 const MAX_BODY: usize = 16 << 20;
@@ -107,8 +110,8 @@ struct Answer<'a> {
 
 /// What one endpoint made of one request, when it did not answer it.
 enum Failure {
-    /// Another endpoint, or the same one later, may answer.
-    Passing(String),
+    /// Another endpoint, or the same one later, may answer; how much later, if it said.
+    Passing(String, Option<Duration>),
     /// The node has spoken.
     Final(Error),
 }
@@ -139,7 +142,7 @@ impl Transport {
     }
 
     async fn ask_all(&self, method: &str, body: &[u8]) -> Result<(usize, Vec<u8>), Failure> {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut waits) = (Vec::new(), Vec::new());
         let first = self.first_to_ask();
         for i in (0..self.endpoints.len()).map(|i| (first + i) % self.endpoints.len()) {
             let endpoint = &self.endpoints[i];
@@ -149,10 +152,15 @@ impl Transport {
                     return Ok((i, answer));
                 }
                 Err(Failure::Final(error)) => return Err(Failure::Final(error)),
-                Err(Failure::Passing(reason)) => reasons.push(format!("{}: {reason}", endpoint.name)),
+                Err(Failure::Passing(reason, wait)) => {
+                    reasons.push(format!("{}: {reason}", endpoint.name));
+                    waits.push(wait);
+                }
             }
         }
-        Err(Failure::Passing(reasons.join("; ")))
+        // One that named no time may answer at any time.
+        let wait = waits.into_iter().collect::<Option<Vec<_>>>().and_then(|waits| waits.into_iter().min());
+        Err(Failure::Passing(reasons.join("; "), wait))
     }
 
     /// The endpoint that answered last, so that one that hangs costs its time-out once; after a while the first one again.
@@ -179,21 +187,21 @@ impl Transport {
             .await
             .map_err(unanswered)?;
         let status = response.status();
+        let wait = http_client::retry_after(response.headers());
+        let passing = |reason: String| Failure::Passing(reason, wait);
         let answer = body_of(response).await?;
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
-                return Err(Failure::Passing(format!("HTTP {status}: is its key right?")));
+                return Err(passing(format!("HTTP {status}: is its key right?")));
             }
-            StatusCode::NOT_FOUND | StatusCode::TOO_MANY_REQUESTS => {
-                return Err(Failure::Passing(format!("HTTP {status}")));
-            }
-            _ if status.is_server_error() => return Err(Failure::Passing(format!("HTTP {status}"))),
+            StatusCode::NOT_FOUND | StatusCode::TOO_MANY_REQUESTS => return Err(passing(format!("HTTP {status}"))),
+            _ if status.is_server_error() => return Err(passing(format!("HTTP {status}"))),
             _ => {}
         }
         let parsed: Answer = serde_json::from_slice(&answer)
-            .map_err(|_| Failure::Passing(format!("HTTP {status}, and the body is no JSON-RPC")))?;
+            .map_err(|_| passing(format!("HTTP {status}, and the body is no JSON-RPC")))?;
         match parsed.error {
-            Some(error) if is_passing(&error) => Err(Failure::Passing(error.to_string())),
+            Some(error) if is_passing(&error) => Err(passing(error.to_string())),
             Some(error) => Err(Failure::Final(Error::Refused {
                 endpoint: endpoint.name.clone(),
                 method: method.to_owned(),
@@ -208,7 +216,7 @@ async fn body_of(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
         if body.len() + chunk.len() > MAX_BODY {
-            return Err(Failure::Passing(format!("the answer is longer than {MAX_BODY} bytes")));
+            return Err(Failure::Passing(format!("the answer is longer than {MAX_BODY} bytes"), None));
         }
         body.extend_from_slice(&chunk);
     }
@@ -217,7 +225,7 @@ async fn body_of(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
 
 /// reqwest's own words, without the URL.
 fn unanswered(error: reqwest::Error) -> Failure {
-    Failure::Passing(format!("{:#}", anyhow::Error::new(error.without_url())))
+    Failure::Passing(format!("{:#}", anyhow::Error::new(error.without_url())), None)
 }
 
 /// Rate limits and internal errors come as JSON-RPC errors too: -32005 (EIP-1474 limit exceeded), 429 (Alchemy),
@@ -250,11 +258,15 @@ impl JsonRpcClient for Transport {
             ExponentialBuilder::default().with_min_delay(Duration::from_millis(250)).with_max_times(3).with_jitter();
         let (endpoint, answer) = (|| self.ask_all(method, &body))
             .retry(rounds)
-            .when(|failure| matches!(failure, Failure::Passing(_)))
+            .when(|failure| matches!(failure, Failure::Passing(..)))
+            .adjust(|failure, wait| match (failure, wait) {
+                (Failure::Passing(_, Some(asked)), Some(_)) => (*asked <= MAX_RETRY_AFTER).then_some(*asked),
+                (_, wait) => wait,
+            })
             .await
             .map_err(|failure| match failure {
                 Failure::Final(error) => error,
-                Failure::Passing(reason) => Error::Unreachable { method: method.to_owned(), reason },
+                Failure::Passing(reason, _) => Error::Unreachable { method: method.to_owned(), reason },
             })?;
         serde_json::from_slice(&answer).map_err(|error| Error::Decode {
             endpoint: self.endpoints[endpoint].name.clone(),
@@ -262,5 +274,35 @@ impl JsonRpcClient for Transport {
             error,
             text: String::from_utf8_lossy(&answer).chars().take(200).collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::spectral::test_server::{Reply, Server};
+
+    const CHAIN_ID: &str = r#"{"jsonrpc": "2.0", "id": 1, "result": "0x7a69"}"#;
+
+    async fn asked(server: &Server) -> (Result<Value, Error>, Duration) {
+        let transport = Transport::new(&[SecretString::from(server.url())]).unwrap();
+        let started = Instant::now();
+        let answer = transport.request("eth_chainId", [(); 0]).await;
+        (answer, started.elapsed())
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_names_a_time_is_left_alone_until_then() {
+        let server = Server::answering(vec![Reply::status(429).header("retry-after", "1"), Reply::ok(CHAIN_ID)]).await;
+        let (answer, took) = asked(&server).await;
+        assert_eq!(answer.unwrap(), "0x7a69");
+        assert!(took >= Duration::from_secs(1), "{took:?}");
+
+        let server = Server::answering(vec![Reply::status(429).header("retry-after", "3600")]).await;
+        let refused = asked(&server).await.0.unwrap_err().to_string();
+        assert!(refused.contains("429"), "{refused}");
+        assert_eq!(server.requests().len(), 1);
     }
 }

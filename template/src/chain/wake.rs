@@ -324,6 +324,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_wss_endpoint_is_spoken_to_in_tls() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        http_client::install_crypto();
+        let url = format!("wss://{}/v2/secret", server.local_addr().unwrap());
+        let connecting = tokio::spawn(async move { connect(&url).await.map(drop).unwrap_err() });
+        let (mut stream, _) = server.accept().await.unwrap();
+        // 22 is a handshake record (RFC 8446, 5.1).
+        assert_eq!(tokio::io::AsyncReadExt::read_u8(&mut stream).await.unwrap(), 22);
+        drop(stream);
+        let reason = connecting.await.unwrap();
+        assert!(!reason.contains("secret"), "{reason}");
+    }
+
+    #[tokio::test]
     async fn no_error_shows_the_url() {
         for url in ["ws://127.0.0.1:1/v2/secret", "ws://no host/v2/secret", "http://secret"] {
             let reason = connect(url).await.unwrap_err();

@@ -94,8 +94,6 @@ pub const PRESETS: &[(&str, [Option<&str>; 3])] = &[
     ("NOVA_CONFIRMATIONS", [Some("4"), Some("4"), Some("0")]),
     // Ten seconds on Arbitrum, for providers whose nodes take longer.
     ("NOVA_REREAD_BLOCKS", [Some("40"), Some("40"), Some("8")]),
-    // Arbitrum's `finalized` is what Ethereum holds for ever; anvil's follows the head by two blocks.
-    ("NOVA_FINALITY", [Some("finalized"), Some("finalized"), Some("finalized")]),
     ("NOVA_PLUMBER_HOST", [Some("https://plumber.spectral.finance"), Some("https://plumber.spectral.finance"), None]),
     (
         "NOVA_PULSE_HOST",
@@ -235,7 +233,7 @@ pub const VARIABLES: &[Variable] = &[
         "Blocks on top of a block before its logs are read."),
     variable("NOVA_REREAD_BLOCKS", Preset, WHOLE,
         "Blocks that each look reads once more, for providers that are late with the logs of the newest."),
-    variable("NOVA_FINALITY", Preset, "finalized, safe or a number of blocks",
+    variable("NOVA_FINALITY", Is("finalized"), "finalized, safe or a number of blocks",
         "From when a mined transaction is final: at or below the block of that tag, or that many blocks below the newest."),
     variable("NOVA_LOG_RANGE", Is("1000"), COUNT,
         "Blocks asked for in one `eth_getLogs`; halved when a provider refuses."),

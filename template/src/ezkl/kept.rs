@@ -2,7 +2,7 @@
 //! Workers and hooks get these, so that nothing that happens to the model folder concerns a running daemon, and what was
 //! promised with a model can be proven after it was replaced.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -92,42 +92,21 @@ impl Kept {
             )));
         }
         let known = self.checked().get(digest).cloned();
-        if let Some((stamps, version)) = known
-            && self.stamps(&version).is_ok_and(|now| now == stamps)
+        if let Some((then, version)) = known
+            && stamps(&folder, &version.digests).is_ok_and(|now| now == then)
         {
             return Ok(version);
         }
-        let (version, stamps) = self.read(&folder, digest).fail_row()?;
-        self.checked().insert(digest.to_owned(), (stamps, version.clone()));
+        let (version, then) = read(&folder, digest).fail_row()?;
+        self.checked().insert(digest.to_owned(), (then, version.clone()));
         Ok(version)
-    }
-
-    fn read(&self, folder: &Path, digest: &str) -> anyhow::Result<(ModelVersion, Vec<Stamp>)> {
-        let sums = folder.join(SUMS);
-        let text = fs::read_to_string(&sums).with_context(|| format!("cannot read {}", sums.display()))?;
-        let digests = ModelVersion::listed(&text, digest).with_context(|| changed(&sums))?;
-        let files = ModelFiles::in_folder(folder);
-        let version = ModelVersion::with_digests(&files, digests)?;
-        // Before they are read: what is touched from now on is read again.
-        let stamps = self.stamps(&version)?;
-        for (name, path) in version.paths() {
-            anyhow::ensure!(digest::of_file(&path)? == version.digests[name], changed(&path));
-        }
-        Ok((version, stamps))
-    }
-
-    fn stamps(&self, version: &ModelVersion) -> anyhow::Result<Vec<Stamp>> {
-        let stamp = |path: PathBuf| {
-            let found = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok((found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
-        };
-        version.paths().map(|(_, path)| stamp(path)).collect()
     }
 
     /// A new copy, empty. Those that were never finished go, because whoever made them is dead.
     pub fn begin(&self) -> io::Result<Unfinished> {
         private::create_folder(&self.models)?;
-        let lock = private::create_file(&self.models.join(".lock"))?;
+        // The folder itself is what is locked: nothing else is in it but models.
+        let lock = File::open(&self.models)?;
         lock.lock()?;
         for entry in fs::read_dir(&self.models)?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
@@ -170,6 +149,29 @@ impl Unfinished {
         }
         Ok(())
     }
+}
+
+/// Reads and checks a copy.
+fn read(folder: &Path, digest: &str) -> anyhow::Result<(ModelVersion, Vec<Stamp>)> {
+    let sums = folder.join(SUMS);
+    let text = fs::read_to_string(&sums).with_context(|| format!("cannot read {}", sums.display()))?;
+    let digests = ModelVersion::listed(&text, digest).with_context(|| changed(&sums))?;
+    // Before they are read: what is touched from now on is read again.
+    let then = stamps(folder, &digests)?;
+    for (name, digest) in &digests {
+        let path = folder.join(name);
+        anyhow::ensure!(digest::of_file(&path)? == *digest, changed(&path));
+    }
+    Ok((ModelVersion::with_digests(&ModelFiles::in_folder(folder), digests)?, then))
+}
+
+fn stamps(folder: &Path, digests: &BTreeMap<String, String>) -> anyhow::Result<Vec<Stamp>> {
+    let stamp = |name: &String| {
+        let path = folder.join(name);
+        let found = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok((found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+    };
+    digests.keys().map(stamp).collect()
 }
 
 fn changed(path: &Path) -> String {

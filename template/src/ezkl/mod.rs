@@ -28,12 +28,10 @@ use scratch::Scratch;
 use witness::Witness;
 use worker::{Failure, Kind, Worker};
 
-/// How much nicer than the daemon a prover is, so that an answer never waits for a proof.
-const PROVER_NICENESS: u8 = 10;
 /// Long enough for Python to start and import the wheel on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// EZKL's functions. Witnesses are made by several workers at once, proofs by one at lower priority.
+/// EZKL's functions. Witnesses are made by several workers at once, proofs by one that makes way for everything else.
 #[derive(Clone)]
 pub struct Ezkl {
     witnesses: Arc<Pool>,
@@ -49,16 +47,16 @@ impl Ezkl {
     /// If there is no folder for temporary files.
     pub fn new(settings: &config::Ezkl) -> Result<Self> {
         let scratch = Arc::new(Scratch::new().stop()?);
-        let kind = |niceness, threads| Kind {
+        let kind = |background, threads| Kind {
             python: settings.python.clone(),
             scratch: scratch.clone(),
-            niceness,
+            background,
             threads,
             memory_mb: settings.memory_mb,
         };
         // Python's GIL is held while EZKL works, and the daemon's own threads want cores too: one thread a witness.
-        let witnesses = Pool::new(kind(0, 1), settings.witness_workers);
-        let prover = Pool::new(kind(PROVER_NICENESS, settings.prover_threads), 1);
+        let witnesses = Pool::new(kind(false, 1), settings.witness_workers);
+        let prover = Pool::new(kind(true, settings.prover_threads), 1);
         Ok(Self {
             witnesses: Arc::new(witnesses),
             prover: Arc::new(prover),

@@ -32,7 +32,8 @@ const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FIL
 pub struct Kind {
     pub python: PathBuf,
     pub scratch: Arc<Scratch>,
-    pub niceness: u8,
+    /// Has the processor while nobody else wants it.
+    pub background: bool,
     pub threads: usize,
     /// Megabytes of memory, if that is limited.
     pub memory_mb: Option<u64>,
@@ -100,7 +101,6 @@ impl Worker {
         command
             .arg("-I")
             .arg(unpacked(&scratch).map_err(not_started)?)
-            .args(["--nice", &kind.niceness.to_string()])
             .env_clear()
             .env("RAYON_NUM_THREADS", kind.threads.to_string())
             .env("TMPDIR", &scratch)
@@ -108,6 +108,9 @@ impl Worker {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if kind.background {
+            command.arg("--background");
+        }
         if let Some(megabytes) = kind.memory_mb {
             command.args(["--memory-mb", &megabytes.to_string()]);
         }

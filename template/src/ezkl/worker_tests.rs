@@ -19,7 +19,7 @@ fn worker(folder: &Path, script: &str) -> Result<Worker, Failure> {
 
 fn kind(python: PathBuf) -> Kind {
     let scratch = Arc::new(Scratch::new().unwrap());
-    Kind { python, scratch, niceness: 0, threads: 1, memory_mb: None }
+    Kind { python, scratch, background: false, threads: 1, memory_mb: None }
 }
 
 async fn failure(script: &str, deadline: Duration) -> Failure {

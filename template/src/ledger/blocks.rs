@@ -14,6 +14,12 @@ const DENSE: u64 = 256;
 const SPARSE: u64 = 64;
 const WINDOW: u64 = 100_000;
 
+/// The answer that the chain held may be what a reorg took.
+const ANSWERED_ANEW: &str =
+    "UPDATE request SET state = iif(answer IS NULL, 'seen', 'inferred'), reason = NULL, tries = 0,
+         next_try = 0, changed_at = ?1
+     WHERE state = 'answered' AND deadline >= ?2";
+
 /// A block as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Block {
@@ -163,8 +169,9 @@ impl Ledger {
     }
 
     /// The chain forgot `gone`, and everything above `fork` has to be read again: rows of the blocks in `forgotten` are
-    /// `orphaned`, all cursors go back. False if another watcher has done it.
-    pub async fn rewind(&self, gone: &Block, fork: u64, forgotten: &[Block]) -> Result<bool> {
+    /// `orphaned`, all cursors go back, and whether a request is `answered` whose deadline has not passed at `chain_time` is
+    /// found out anew. False if another watcher has done it.
+    pub async fn rewind(&self, gone: &Block, fork: u64, forgotten: &[Block], chain_time: u64) -> Result<bool> {
         step(Step::ReorgRewound, async {
             let mut db = self.begin().await?;
             let dropped = sqlx::query("DELETE FROM block WHERE number = ? AND hash = ?")
@@ -183,17 +190,21 @@ impl Ledger {
             ] {
                 sqlx::query(query).bind(fork as i64).bind(now()).run(&mut *db).await?;
             }
+            sqlx::query(ANSWERED_ANEW).bind(now()).bind(chain_time as i64).run(&mut *db).await?;
             db.commit().await.map_err(broken)?;
             Ok(true)
         })
         .await
     }
 
-    /// Rows of blocks that the chain has not (any more) are `orphaned`.
+    /// Rows of blocks that the chain has not (any more) are `orphaned`. The cursors go back to these blocks: what was in
+    /// them may be in others now, and is read again even by the successor of a daemon that dies here.
     pub async fn orphan_blocks(&self, forgotten: &[Block]) -> Result<()> {
+        let Some(lowest) = forgotten.iter().map(|block| block.number).min() else { return Ok(()) };
         step(Step::ReorgOrphaned, async {
             let mut db = self.begin().await?;
             orphan(&mut db, forgotten).await?;
+            sqlx::query("UPDATE cursor SET block = ?1 WHERE block > ?1").bind(lowest as i64).run(&mut *db).await?;
             db.commit().await.map_err(broken)
         })
         .await

@@ -42,7 +42,7 @@ async fn a_reorg_orphans_what_came_from_its_blocks_and_moves_every_cursor_back()
     let (_folder, ledger) = two_blocks().await;
     let rows = ledger.blocks_of_rows(6, u64::MAX).await.unwrap();
     assert_eq!(rows, [block(7, "0x7"), block(9, "0x9")]);
-    assert!(ledger.rewind(&block(9, "0x9"), 5, &[block(9, "0x9")]).await.unwrap());
+    assert!(ledger.rewind(&block(9, "0x9"), 5, &[block(9, "0x9")], 0).await.unwrap());
     assert_eq!((state(&ledger, 1).await, state(&ledger, 2).await), ("seen".to_owned(), "orphaned".to_owned()));
     let row = ledger.request(&key(2).id).await.unwrap().unwrap();
     assert!(row.reason.unwrap().contains("block 9 (0x9)"));
@@ -51,14 +51,14 @@ async fn a_reorg_orphans_what_came_from_its_blocks_and_moves_every_cursor_back()
         assert_eq!(ledger.cursor(stream).await.unwrap(), Some(6));
     }
     assert_eq!(ledger.newest_block(100).await.unwrap(), Some(block(5, "0x5")));
-    assert!(!ledger.rewind(&block(9, "0x9"), 5, &[]).await.unwrap(), "it was done");
+    assert!(!ledger.rewind(&block(9, "0x9"), 5, &[], 0).await.unwrap(), "it was done");
     assert_eq!(ledger.reorgs().await.unwrap(), 1);
 }
 
 #[tokio::test]
 async fn what_was_read_before_a_reorg_is_not_written_after_it() {
     let (_folder, ledger) = two_blocks().await;
-    ledger.rewind(&block(9, "0x9"), 5, &[]).await.unwrap();
+    ledger.rewind(&block(9, "0x9"), 5, &[], 0).await.unwrap();
     let late = Read { first: 10, ..read(12) };
     let refused = ledger.see_requests(&late, &[seen_in(3, 12, "0x12")], 0).await.unwrap_err().to_string();
     assert!(refused.contains("reorganised while blocks 10 to 12"), "{refused}");
@@ -121,7 +121,7 @@ async fn a_challenge_that_moved_to_another_block_goes_on_where_it_was() {
     ledger.proved(&challenge.key(), None).await.unwrap();
     ledger.uploaded(&challenge.key(), "cid", &[1]).await.unwrap();
     assert_eq!(ledger.queue_deliveries(&targets()).await.unwrap(), 1);
-    ledger.rewind(&block(9, "0x9"), 5, &[block(9, "0x9")]).await.unwrap();
+    ledger.rewind(&block(9, "0x9"), 5, &[block(9, "0x9")], 0).await.unwrap();
     assert_eq!(ledger.status(9).await.unwrap().challenges[0].state, "orphaned");
     let read = Read { stream: "challenges", ..after_a_reorg(&ledger, 10).await };
     assert_eq!(ledger.see_challenges(&read, &[challenge_in(10, "0x10b")]).await.unwrap(), 1);

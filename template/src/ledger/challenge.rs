@@ -274,12 +274,12 @@ impl Ledger {
         step(Step::ChallengeFault, update.run(&self.pool)).await.map(drop)
     }
 
-    /// Puts off a claimed challenge until `until` (unix seconds), with the reason.
+    /// Puts off a claimed challenge until `until` (unix seconds), with the reason. Its day begins then.
     pub async fn postpone_challenge(&self, challenge: &Challenge, reason: &str, until: i64) -> Result<()> {
         let update = sqlx::query(
-            "UPDATE challenge SET reason = iif(state <> 'orphaned', ?, reason), owner = NULL, lease_until = 0, next_try = ?,
-                 tries = tries - 1, changed_at = ?
-             WHERE transaction_hash = ? AND log_index = ? AND owner = ?",
+            "UPDATE challenge SET reason = iif(state <> 'orphaned', ?1, reason), owner = NULL, lease_until = 0, next_try = ?2,
+                 seen_at = max(seen_at, ?2), tries = tries - 1, changed_at = ?3
+             WHERE transaction_hash = ?4 AND log_index = ?5 AND owner = ?6",
         )
         .bind(reason)
         .bind(until)

@@ -18,8 +18,8 @@ impl Daemon {
     }
 
     async fn see_requests(self: Arc<Self>) -> Result<()> {
-        let head = self.chain.head().await?;
-        if self.chain.follow(&self.ledger, head).await? {
+        let (head, reorganised) = self.chain.follow(&self.ledger).await?;
+        if reorganised {
             self.wake.challenges.notify_one();
         }
         let seen = self.chain.watch_requests(&self.ledger, head).await?;
@@ -56,8 +56,8 @@ impl Daemon {
     }
 
     async fn see_challenges(self: Arc<Self>) -> Result<()> {
-        let head = self.chain.head().await?;
-        if self.chain.follow(&self.ledger, head).await? {
+        let (head, reorganised) = self.chain.follow(&self.ledger).await?;
+        if reorganised {
             self.wake.requests.notify_one();
         }
         let seen = self.chain.watch_challenges(&self.ledger, head).await?;

@@ -9,4 +9,4 @@ mod service;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
-mod test_server;
+pub(crate) mod test_server;

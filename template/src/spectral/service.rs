@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Error, anyhow};
 use backon::{ExponentialBuilder, Retryable};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -189,9 +189,11 @@ impl Service {
                 Failed { again: false, ..self.retry(path, error.context("the key was refused: is it right?")) }
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
-                Failed { wait: retry_after(headers), ..self.retry(path, error) }
+                Failed { wait: http_client::retry_after(headers), ..self.retry(path, error) }
             }
-            _ if status.is_server_error() => Failed { wait: retry_after(headers), ..self.retry(path, error) },
+            _ if status.is_server_error() => {
+                Failed { wait: http_client::retry_after(headers), ..self.retry(path, error) }
+            }
             _ => Failed { fault: Fault::Row(self.told(path, error)), again: false, wait: None },
         }
     }
@@ -220,12 +222,6 @@ impl Service {
 /// Scheme, host and port of a URL.
 fn shown(url: &str) -> String {
     Url::parse(url).map_or_else(|_| "no URL".to_string(), |url| url.origin().ascii_serialization())
-}
-
-/// The seconds of a `Retry-After`. Its other form, a date, is left to the backoff.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse();
-    seconds.ok().map(Duration::from_secs)
 }
 
 #[cfg(test)]

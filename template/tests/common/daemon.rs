@@ -103,7 +103,7 @@ impl Daemon {
     pub async fn proves(&self) {
         wait_until("a running prover", SOON, async || {
             let workers = self.workers();
-            let prover = workers.iter().any(|(_, command)| command.contains("--nice 10"));
+            let prover = workers.iter().any(|(_, command)| command.contains("--background"));
             if prover { Ok(()) } else { Err(format!("{workers:?}")) }
         })
         .await;

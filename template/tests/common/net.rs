@@ -121,6 +121,13 @@ impl Net {
         self.anvil("evm_mine", [(); 0]).await;
     }
 
+    /// Moves the chain's clock on until blocks are made later than `time`.
+    pub async fn pass_by(&self, time: u64) {
+        self.pass(1).await;
+        let head = self.node.get_block(self.head().await).await.unwrap().expect("the head is there");
+        self.pass((time + 1).saturating_sub(head.timestamp.as_u64())).await;
+    }
+
     /// The number of the newest block.
     pub async fn head(&self) -> u64 {
         self.node.get_block_number().await.unwrap().as_u64()

@@ -61,10 +61,7 @@ async fn an_answer_survives_a_kill_at_each_of_its_steps() {
             daemon.dies().await;
         }
     }
-    let daemon = scene.run().start().ready().await;
-    let tally = scene.check().await;
-    assert_eq!(tally.answered, tally.requests);
-    daemon.stop().await;
+    scene.all_answered_at_last().await;
 }
 
 /// A modeler has one slot for challenges: the next one is given when the last one is answered.

@@ -36,10 +36,7 @@ async fn an_answer_that_the_chain_forgot_survives_a_kill() {
         scene.answered(&request).await;
         daemon.kill().await;
     }
-    let daemon = scene.run().start().ready().await;
-    let tally = scene.check().await;
-    assert_eq!(tally.answered, tally.requests);
-    daemon.stop().await;
+    scene.all_answered_at_last().await;
 }
 
 /// The endpoint was on another branch for a moment: the request is there, and its block is another.
@@ -55,8 +52,5 @@ async fn a_request_read_from_another_branch_survives_a_kill() {
         proxy.heal();
         daemon.dies().await;
     }
-    let daemon = scene.run().start().ready().await;
-    let tally = scene.check().await;
-    assert_eq!(tally.answered, tally.requests);
-    daemon.stop().await;
+    scene.all_answered_at_last().await;
 }

@@ -16,12 +16,10 @@ use crate::common::proxy::{Act, Proxy};
 use crate::common::{SOON, wait_until};
 use crate::kill::{WHEN, doomed};
 use crate::pool::{PATIENCE, asked_with_blocks_stopped, attempts, max_fee, signed};
+use crate::rewards::EPOCH;
 use crate::scene::{SLA, Scene};
 
 pub const POOL: &[Step] = &[Step::TxReplaced, Step::TxCancelling, Step::TxVoid, Step::FillQueued, Step::ClaimQueued];
-
-/// Seconds of an epoch, whose rewards can be claimed when it is over.
-const EPOCH: u64 = 7 * 24 * 3600;
 
 impl Scene {
     /// A request whose answer is in the pool, and no block is made.
@@ -61,10 +59,7 @@ async fn a_replacement_survives_a_kill() {
         scene.net.go_on_mining().await;
         scene.recovers().await;
     }
-    let daemon = scene.run().start().ready().await;
-    let tally = scene.check().await;
-    assert_eq!(tally.answered, tally.requests);
-    daemon.stop().await;
+    scene.all_answered_at_last().await;
 }
 
 /// The deadline passes while no node takes the answer.
@@ -108,10 +103,7 @@ async fn an_answer_that_was_reverted_survives_a_kill() {
         scene.net.go_on_mining().await;
         scene.recovers().await;
     }
-    let daemon = scene.run().start().ready().await;
-    let tally = scene.check().await;
-    assert_eq!(tally.answered, tally.requests);
-    daemon.stop().await;
+    scene.all_answered_at_last().await;
 }
 
 /// Somebody's payment took a nonce below ours, and a reorg took the payment back.
@@ -164,7 +156,8 @@ async fn a_claim_of_a_reward_survives_a_kill() {
         let request = scene.ask(1).await;
         scene.answered(&request).await;
         daemon.kill().await;
-        scene.net.pass(EPOCH + 1000).await;
+        // An epoch can be claimed when its last request can no longer be answered.
+        scene.net.pass(EPOCH + SLA).await;
         doomed(run.clone(), Step::ClaimQueued, when).dies().await;
     }
     let daemon = run.start().ready().await;

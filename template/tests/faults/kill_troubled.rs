@@ -41,10 +41,7 @@ async fn a_request_whose_features_fail_and_one_that_cannot_be_paid_for_survive_a
         daemon.dies().await;
         scene.net.fund(U256::exp10(19)).await;
     }
-    let daemon = scene.run().start().ready().await;
-    let tally = scene.check().await;
-    assert_eq!(tally.answered, tally.requests);
-    daemon.stop().await;
+    scene.all_answered_at_last().await;
 }
 
 /// The key is used elsewhere while no node takes what was signed: it can never be mined.
@@ -63,10 +60,7 @@ async fn an_answer_whose_nonce_is_taken_survives_a_kill() {
         scene.answered(&scene.requests).await;
         daemon.kill().await;
     }
-    let daemon = scene.run().start().ready().await;
-    let tally = scene.check().await;
-    assert_eq!(tally.answered, tally.requests);
-    daemon.stop().await;
+    scene.all_answered_at_last().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

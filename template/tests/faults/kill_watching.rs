@@ -65,8 +65,8 @@ async fn orphaned_after_all(scene: &Scene, request: &Request) {
     orphaned(&scene.project, request).await;
     daemon.kill().await;
     serve(&scene.net, request);
-    // What is asked next is asked in another second.
-    scene.net.pass(2).await;
+    // A request of the same second would have the same id.
+    scene.net.pass_by(request.time).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

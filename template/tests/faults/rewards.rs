@@ -8,6 +8,7 @@ use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::{SOON, wait_until};
 
+/// Seconds of an epoch.
 pub const EPOCH: u64 = 7 * 24 * 3600;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

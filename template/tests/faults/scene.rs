@@ -124,6 +124,14 @@ impl Scene {
         .await;
     }
 
+    /// A daemon that nothing troubles finishes what was left: every request is answered.
+    pub async fn all_answered_at_last(&self) {
+        let daemon = self.run().start().ready().await;
+        let tally = self.check().await;
+        assert_eq!(tally.answered, tally.requests);
+        daemon.stop().await;
+    }
+
     /// Waits until a proof request's row is as wanted.
     pub async fn challenge_row(&self, challenge: &Challenge, wanted: impl Fn(&ChallengeRow) -> bool) -> ChallengeRow {
         let hash = format!("{:?}", challenge.transaction);

@@ -1,7 +1,7 @@
 //! The chain's RPC endpoint in trouble, in every way that is known of: what is asked meanwhile is answered once, as soon as
 //! it is well again.
 
-use crate::common::toxic::{Toxic, ToxicProxy};
+use crate::common::toxic::{Asked, Toxic, ToxicProxy};
 use crate::common::{SOON, wait_until};
 use crate::scene::Scene;
 
@@ -76,26 +76,34 @@ const IN_A_ROW: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rpc_endpoints_that_answer_badly_cost_no_request() {
+    each_costs_no_request(HTTP, IN_A_ROW, |_| true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rpc_endpoints_that_refuse_cost_no_request() {
+    each_costs_no_request(REFUSALS, IN_A_ROW, |_| true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_are_at_odds_with_a_transaction_cost_no_request() {
+    each_costs_no_request(SENDING, 1, |asked| asked.method == "eth_sendRawTransaction").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn providers_that_are_asked_for_too_much_cost_no_request() {
+    each_costs_no_request(TOO_WIDE, 2, |asked| asked.method == "eth_getLogs").await;
+}
+
+/// The daemon meets each so often, while a request is made.
+async fn each_costs_no_request(toxics: &[Toxic], times: usize, concerns: fn(&Asked) -> bool) {
     let mut scene = Scene::new().await;
     let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
     let daemon = scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()).start().ready().await;
-    for toxic in HTTP.iter().chain(REFUSALS) {
-        proxy.course(&[*toxic; IN_A_ROW], |_| true);
+    for toxic in toxics {
+        proxy.course(&vec![*toxic; times], concerns);
         scene.ask(1).await;
-        proxy.has_hit(IN_A_ROW).await;
+        proxy.has_hit(times).await;
         println!("{toxic:?}");
-    }
-    for toxic in SENDING {
-        proxy.course(&[*toxic], |asked| asked.method == "eth_sendRawTransaction");
-        scene.ask(1).await;
-        proxy.has_hit(1).await;
-        println!("{toxic:?} to a transaction");
-    }
-    for toxic in TOO_WIDE {
-        proxy.course(&[*toxic; 2], |asked| asked.method == "eth_getLogs");
-        scene.ask(1).await;
-        proxy.has_hit(2).await;
-        println!("{toxic:?} to a range of blocks");
     }
     let tally = scene.check().await;
     assert_eq!(tally.answered, tally.requests);

@@ -44,8 +44,8 @@ async fn a_plumber_in_trouble_costs_no_request() {
     proxy.has_hit(all.len()).await;
     scene.answered(&scene.requests).await;
 
-    // Where the batch fails each wallet is asked for: no request waits for it.
-    for some in all.chunks(4) {
+    // Where the batch fails each wallet is asked for: no request waits for it. One that is too long is not asked for twice.
+    for some in [TROUBLE, NO_JSON].concat().chunks(4).chain(TOO_LONG.chunks(1)) {
         proxy.course(some, BATCH);
         scene.ask(4).await;
         proxy.has_hit(some.len()).await;

@@ -31,7 +31,7 @@ impl Wrapper {
         Self::write(
             folder,
             &format!(
-                "case \"$*\" in *'--nice 10'*) [ ! -e '{tight}' ] || ulimit -v {kibibytes};; esac\nexec '{python}' \"$@\""
+                "case \"$*\" in *'--background'*) [ ! -e '{tight}' ] || ulimit -v {kibibytes};; esac\nexec '{python}' \"$@\""
             ),
         )
     }
@@ -74,7 +74,7 @@ impl Wrapper {
 
 /// The worker processes that are the prover's, or those that are not.
 fn workers(daemon: &Daemon, provers: bool) -> Vec<u32> {
-    let of_kind = daemon.workers().into_iter().filter(|(_, command)| command.contains("--nice 10") == provers);
+    let of_kind = daemon.workers().into_iter().filter(|(_, command)| command.contains("--background") == provers);
     of_kind.map(|(id, _)| id).collect()
 }
 

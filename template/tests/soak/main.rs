@@ -11,12 +11,15 @@ mod random;
 #[path = "../faults/scene.rs"]
 mod scene;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ethers::types::{Address, U256};
+use ethers::providers::Middleware as _;
+use ethers::types::{Address, H256, U256};
 use nova::failpoint::Step;
 use nova_devnet::Fault;
 use nova_devnet::sender::Call;
+use serde_json::json;
 
 use common::daemon::{Daemon, try_signal};
 use common::toxic::{Toxic, ToxicProxy};
@@ -73,11 +76,16 @@ enum Event {
     WorkersStopped,
     Unranked,
     Ranked,
+    Reorg(u64),
     Quiet(u64),
 }
 
+/// Blocks that a reorg takes at most, and from where on what is mined is final.
+const DEEPEST: u64 = 8;
+const FINAL: u64 = 10;
+
 fn event(random: &mut Random) -> Event {
-    match random.below(24) {
+    match random.below(25) {
         0..6 => Event::Ask(1 + random.below(5)),
         6..8 => Event::Prove,
         8 => Event::Kill,
@@ -105,6 +113,7 @@ fn event(random: &mut Random) -> Event {
         }
         21 => Event::WorkersKilled,
         22 => Event::WorkersStopped,
+        23 => Event::Reorg(1 + random.below(DEEPEST)),
         _ => Event::Quiet(1 + random.below(5)),
     }
 }
@@ -146,6 +155,8 @@ async fn random_faults_lose_nothing_and_double_nothing() {
 impl Soak {
     async fn start() -> Self {
         let scene = Scene::with_verifier().await;
+        // A reorg takes nothing of the deployment.
+        scene.net.anvil("anvil_mine", [DEEPEST]).await;
         let rpc = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
         let services = ToxicProxy::start(scene.net.devnet.services.url()).await;
         let mut soak = Self { scene, rpc, services, daemon: None, bad: Vec::new(), mining: true };
@@ -157,6 +168,7 @@ impl Soak {
         let run = self.scene.run().env("NOVA_RPC_URLS", self.rpc.rpc_url());
         let run = run.env("NOVA_PLUMBER_HOST", self.services.url()).env("NOVA_IPFS_GATEWAY", self.services.url());
         let run = run.env("NOVA_WITNESS_TIMEOUT", "10").env("NOVA_MAX_PROOFS_PER_DAY", "100000");
+        let run = run.env("NOVA_FINALITY", FINAL.to_string());
         self.daemon = Some(run.env("FAILPOINTS", failpoints).start());
     }
 
@@ -170,8 +182,9 @@ impl Soak {
             Event::Ask(count) if self.mining => drop(self.scene.ask(count).await),
             Event::Prove if self.mining => self.prove().await,
             Event::NonceTaken if self.mining => self.take_nonce().await,
+            Event::Reorg(depth) if self.mining => self.reorg(depth).await,
             // Without blocks nobody gets anything onto the chain.
-            Event::Ask(_) | Event::Prove | Event::NonceTaken => {}
+            Event::Ask(_) | Event::Prove | Event::NonceTaken | Event::Reorg(_) => {}
             Event::Kill => self.kill("").await,
             Event::KillAt(step, before) => {
                 let when = if before { "before" } else { "after" };
@@ -223,6 +236,30 @@ impl Soak {
         if let Ok(receipt) = self.scene.net.devnet.daemon_sender().send(pay).await {
             self.scene.foreign.insert(receipt.transaction_hash);
         }
+    }
+
+    /// The newest blocks are made anew, empty. What was asked in them was never asked.
+    async fn reorg(&mut self, depth: u64) {
+        let net = &self.scene.net;
+        net.stop_mining().await;
+        let newest = net.node.get_block(net.head().await).await.unwrap().expect("the head is there");
+        net.anvil("anvil_reorg", json!([depth, []])).await;
+        net.go_on_mining().await;
+        // The same wallet, asked about in the same second, would be the same request.
+        net.pass_by(newest.timestamp.as_u64()).await;
+
+        let on_chain: HashSet<H256> = net.all_requests().await.unwrap().iter().map(|request| request.id).collect();
+        self.scene.requests.retain(|request| on_chain.contains(&request.id));
+        let mut mined = HashSet::new();
+        for hash in
+            self.scene.challenges.iter().map(|challenge| challenge.transaction).chain(self.scene.foreign.clone())
+        {
+            if self.scene.net.node.get_transaction_receipt(hash).await.unwrap().is_some() {
+                mined.insert(hash);
+            }
+        }
+        self.scene.challenges.retain(|challenge| mined.contains(&challenge.transaction));
+        self.scene.foreign.retain(|hash| mined.contains(hash));
     }
 
     async fn kill(&mut self, failpoints: &str) {

@@ -56,6 +56,8 @@ pub struct Sender {
     asked_again: Option<Instant>,
     /// When a transaction was last tried to be replaced, by its key.
     tried: HashMap<String, Instant>,
+    /// Since when the nonce of a transaction is spent and the endpoint does not show by what, by its key.
+    hidden: HashMap<String, Instant>,
     /// A nonce below those of ours may be free.
     has_gap: bool,
     contest: Option<Contest>,
@@ -129,6 +131,7 @@ impl Sender {
             looked: None,
             asked_again: None,
             tried: HashMap::new(),
+            hidden: HashMap::new(),
             has_gap: false,
             contest: None,
             unoffered: HashSet::new(),

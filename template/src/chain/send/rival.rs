@@ -1,6 +1,8 @@
 //! Who spent a nonce of ours: a person, for whom we make way, or a second daemon on the same key, beside which this one
 //! must not go on.
 
+use std::time::{Duration, Instant};
+
 use ethers::abi::AbiDecode as _;
 use ethers::contract::EthCall as _;
 use ethers::providers::{Middleware as _, ProviderError, RpcError as _};
@@ -14,6 +16,9 @@ use crate::chain::{Head, text, unreachable};
 use crate::fault::Result;
 use crate::ledger::{Attempt, Tx};
 
+/// How long a nonce may be spent without that anybody knows by what.
+const HIDDEN: Duration = Duration::from_secs(10);
+
 impl Sender {
     /// A nonce of ours is spent, and none of this transaction's attempts has a receipt.
     pub(super) async fn nonce_spent(&mut self, tx: &Tx, attempts: &[Attempt], nonce: u64, head: Head) -> Result<()> {
@@ -22,6 +27,9 @@ impl Sender {
             return Ok(());
         }
         let spender = self.spender(nonce, head).await?;
+        if spender.is_none() && !self.stays_hidden(&tx.key) {
+            return Ok(());
+        }
         let reason = match &spender {
             // A replica that lags told us of no receipt.
             Some(by) if attempts.iter().any(|attempt| attempt.hash == text(by.hash)) => return Ok(()),
@@ -44,6 +52,12 @@ impl Sender {
         }
         tracing::warn!(tx = tx.key, reason, "signing anew");
         self.ledger.sign_anew(&tx.key, &reason).await
+    }
+
+    /// True once no spender was shown for a while. A node that is about to add a block may count its transactions already.
+    fn stays_hidden(&mut self, key: &str) -> bool {
+        self.hidden.retain(|_, since| since.elapsed() < HIDDEN * 2);
+        self.hidden.entry(key.to_owned()).or_insert_with(Instant::now).elapsed() >= HIDDEN
     }
 
     /// The mined transaction of our wallet that has this nonce: its block is found by halving. `None` where the node keeps

@@ -194,8 +194,9 @@ impl Stage<'_> {
         let blocks: Vec<_> = (BLOCK..BLOCK + 4).map(|number| Block { number, hash: block_hash(branch) }).collect();
         expect(self.processes[0].remember_blocks(&blocks[..1]).await)?;
         let stale = expect(self.processes[0].reorgs().await)?;
-        equal("rewound", expect(self.processes[1].rewind(&blocks[0], BLOCK - 1, &blocks).await)?, true)?;
-        equal("rewound again", expect(self.processes[0].rewind(&blocks[0], BLOCK - 1, &blocks).await)?, false)?;
+        let time = self.reference.chain_time;
+        equal("rewound", expect(self.processes[1].rewind(&blocks[0], BLOCK - 1, &blocks, time).await)?, true)?;
+        equal("rewound again", expect(self.processes[0].rewind(&blocks[0], BLOCK - 1, &blocks, time).await)?, false)?;
         self.reference.reorg(branch);
         let read = Read { stream: "requests", first: 0, last: BLOCK, reorgs: stale };
         let written = self.processes[0].see_requests(&read, &[seen_request(0, branch, false)], 0).await;

@@ -105,11 +105,17 @@ impl Reference {
         moved
     }
 
-    /// The chain forgets a branch: what was seen on it, but for what is final.
+    /// The chain forgets a branch: what was seen on it, but for what is final. Who answered is found out anew.
     pub fn reorg(&mut self, branch: Branch) {
         for row in self.requests.values_mut().chain(self.challenges.values_mut()) {
             if row.branch == branch && row.state != "final" {
                 row.state = "orphaned";
+            }
+        }
+        for (slot, row) in &mut self.requests {
+            if row.state == "answered" && deadline(*slot) >= self.chain_time {
+                row.state = if row.has_call { "inferred" } else { "seen" };
+                row.waits = false;
             }
         }
     }
