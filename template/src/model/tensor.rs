@@ -209,7 +209,7 @@ pub fn map<T: WithDType, U: WithDType>(x: &Tensor, f: impl Fn(T) -> U) -> Result
 
 /// Every element of a tensor of floating-point numbers by itself, in double precision.
 pub fn map_float(x: &Tensor, f: impl Fn(f64) -> f64) -> Result<Tensor> {
-    each_float!(x.dtype(), T => map(x, |one: T| f(f64::from(one)) as T))
+    each_float!(x.dtype(), T => map(x, |one: T| f(one.to_f64()) as T))
 }
 
 /// Two tensors, broadcast, element by element.

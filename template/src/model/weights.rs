@@ -61,7 +61,7 @@ impl Read<'_> {
         let raw = &self.proto.raw_data;
         let there = if raw.is_empty() { listed.len() } else { raw.len() / size };
         ensure!(
-            there == self.count && raw.len() % size == 0,
+            there == self.count && raw.len().is_multiple_of(size),
             "has {there} elements of {}, and its shape {:?} needs {}",
             type_name(self.dtype),
             self.proto.dims,

@@ -2,7 +2,7 @@
 //! their type, and are divided towards zero.
 
 use anyhow::{Result, bail, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, WithDType as _};
 
 use super::{Family, Kernel, Node, one};
 use crate::model::tensor::{
@@ -143,7 +143,7 @@ fn extreme(wins: fn(f64, f64) -> bool) -> Result<Kernel> {
             same_type(a, b)?;
             if a.dtype().is_float() {
                 let choose = |a: f64, b: f64| if a.is_nan() || (!b.is_nan() && !wins(b, a)) { a } else { b };
-                return each_float!(a.dtype(), T => zip(a, b, |a: T, b: T| choose(f64::from(a), f64::from(b)) as T));
+                return each_float!(a.dtype(), T => zip(a, b, |a: T, b: T| choose(a.to_f64(), b.to_f64()) as T));
             }
             let greatest = wins(1.0, 0.0);
             each_type!(a.dtype(), T => zip(a, b, |a: T, b: T| if (b > a) == greatest { b } else { a }))

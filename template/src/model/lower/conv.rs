@@ -26,7 +26,7 @@ fn check(x: &Tensor, w: &Tensor, groups: usize, channels: usize) -> Result<()> {
     same_type(x, w)?;
     let fits = x.rank() > 2 && w.rank() == x.rank() && x.dims()[1] == channels;
     ensure!(
-        fits && channels % groups == 0 && w.dims()[0] % groups == 0,
+        fits && channels.is_multiple_of(groups) && w.dims()[0].is_multiple_of(groups),
         "a kernel of shape {:?} in {groups} groups does not fit the shape {:?}",
         w.dims(),
         x.dims()

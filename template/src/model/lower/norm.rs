@@ -1,7 +1,7 @@
 //! Normalisations. Means and variances are taken in double precision.
 
 use anyhow::{Context as _, Result, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, WithDType as _};
 
 use super::reduce::rows;
 use super::shape::size;
@@ -201,10 +201,10 @@ fn lp(node: &Node) -> Result<Kernel> {
         let x = args.get(0)?;
         let along = axis(along, x.rank())?;
         each_float!(x.dtype(), T => lines(x, along, x.dims()[along], |line: &[T], out: &mut Vec<T>| {
-            let wide = line.iter().map(|x| f64::from(*x));
+            let wide = line.iter().map(|x| x.to_f64());
             let norm = if p == 1 { wide.map(f64::abs).sum() } else { wide.map(|x| x * x).sum::<f64>().sqrt() };
             let norm = if norm == 0.0 { 1.0 } else { norm };
-            out.extend(line.iter().map(|x| (f64::from(*x) / norm) as T));
+            out.extend(line.iter().map(|x| (x.to_f64() / norm) as T));
         }))
     })
 }
@@ -221,8 +221,8 @@ fn local_response(node: &Node) -> Result<Kernel> {
             out.extend((0..channels).map(|at| {
                 let first = at.saturating_sub((size - 1) / 2);
                 let last = at.saturating_add(size / 2).min(channels - 1);
-                let square: f64 = line[first..=last].iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
-                (f64::from(line[at]) / (bias + alpha / size as f64 * square).powf(beta)) as T
+                let square: f64 = line[first..=last].iter().map(|x| x.to_f64() * x.to_f64()).sum();
+                (line[at].to_f64() / (bias + alpha / size as f64 * square).powf(beta)) as T
             }));
         }))
     })

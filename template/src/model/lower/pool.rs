@@ -23,7 +23,7 @@ pub(super) const OPS: Family = &[
 
 /// The spatial axes of a batch of channels.
 fn spatial(x: &Tensor) -> Result<&[usize]> {
-    let _ = each_float!(x.dtype(), _T => ());
+    each_float!(x.dtype(), _T => {});
     ensure!(x.rank() > 2, "takes a batch of channels with places, and is given the shape {:?}", x.dims());
     Ok(&x.dims()[2..])
 }

@@ -4,7 +4,7 @@
 //! around it.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use candle_core::Tensor;
+use candle_core::{Tensor, WithDType as _};
 
 use super::{Family, Kernel, Node, one};
 use crate::model::tensor::{bounded, dim, each_float, floats, take, tensor, with_elements};
@@ -336,7 +336,7 @@ fn weighted(x: &Tensor, axis: &Axis, taps: &[Taps], outside: f64) -> Result<Tens
                     for (at, weight) in (first..).zip(weights) {
                         let at = at.clamp(0, axis.input as i64 - 1) as usize;
                         let seen = &all[(block * axis.input + at) * inner..][..inner];
-                        line.iter_mut().zip(seen).for_each(|(sum, one)| *sum += weight * f64::from(*one));
+                        line.iter_mut().zip(seen).for_each(|(sum, one)| *sum += weight * one.to_f64());
                     }
                     resized.extend(line.iter().map(|one| *one as T));
                 }

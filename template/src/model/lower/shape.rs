@@ -41,7 +41,7 @@ fn inferred(sizes: &[i64], elements: usize) -> Result<Vec<usize>> {
     sizes[open] = 1;
     let mut found = dims(&sizes).context("only one dimension may be −1")?;
     let known = bounded(&found)?;
-    ensure!(known > 0 && elements % known == 0, "{elements} elements do not fit the shape {sizes:?}");
+    ensure!(known > 0 && elements.is_multiple_of(known), "{elements} elements do not fit the shape {sizes:?}");
     found[open] = elements / known;
     Ok(found)
 }

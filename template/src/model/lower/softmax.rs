@@ -1,7 +1,7 @@
 //! Softmax and its kin: `https://onnx.ai/onnx/operators/onnx__Softmax.html`.
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{Tensor, WithDType as _};
 
 use super::{Family, Kernel, Node, one};
 use crate::model::tensor::{axis, bounded, each_float, lines};
@@ -35,7 +35,7 @@ fn apply(x: &Tensor, axis: usize, f: fn(&[f64], &mut Vec<f64>)) -> Result<Tensor
     let (mut wide, mut turned) = (Vec::new(), Vec::new());
     each_float!(x.dtype(), T => lines(x, axis, x.dims()[axis], |line: &[T], out: &mut Vec<T>| {
         wide.clear();
-        wide.extend(line.iter().map(|one| f64::from(*one)));
+        wide.extend(line.iter().map(|one| one.to_f64()));
         turned.clear();
         f(&wide, &mut turned);
         out.extend(turned.iter().map(|one| *one as T));

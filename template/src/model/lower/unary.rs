@@ -1,7 +1,7 @@
 //! Functions of one number, element by element: `https://onnx.ai/onnx/operators/onnx__Sin.html` and its like.
 
 use anyhow::{Result, bail};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, WithDType as _};
 
 use super::{Family, Kernel, one};
 use crate::model::tensor::{each_float, map, map_float, type_name};
@@ -25,7 +25,7 @@ pub(super) const OPS: Family = &[
     ("IsNaN", |_| one(|args| truth(args.get(0)?, f64::is_nan))),
     ("Log", |_| candle(Tensor::log)),
     ("Neg", |_| number(|x| -x, i64::wrapping_neg)),
-    ("Not", |_| one(|args| Ok(map(args.get(0)?, |x: u8| u8::from(x == 0))?))),
+    ("Not", |_| one(|args| map(args.get(0)?, |x: u8| u8::from(x == 0)))),
     ("Reciprocal", |_| float(f64::recip)),
     // Halves to the even neighbour.
     ("Round", |_| float(f64::round_ties_even)),
@@ -73,7 +73,7 @@ pub(super) fn whole(x: &Tensor, f: impl Fn(i64) -> i64) -> Result<Tensor> {
 
 /// A property of floating-point numbers.
 fn truth(x: &Tensor, f: impl Fn(f64) -> bool) -> Result<Tensor> {
-    each_float!(x.dtype(), T => map(x, |one: T| u8::from(f(f64::from(one)))))
+    each_float!(x.dtype(), T => map(x, |one: T| u8::from(f(one.to_f64()))))
 }
 
 /// `https://onnx.ai/onnx/operators/onnx__IsInf.html`

@@ -145,7 +145,7 @@ impl Window {
         let room = (padded - extent) as usize;
         let mut output = room / stride + 1;
         // One more that reaches past the end, unless it begins there.
-        if self.ceil && room % stride != 0 && (output * stride) as i64 - before < input as i64 {
+        if self.ceil && !room.is_multiple_of(stride) && (output * stride) as i64 - before < input as i64 {
             output += 1;
         }
         Ok(Axis { input, output, kernel, stride, dilation, before, after })
