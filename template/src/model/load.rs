@@ -12,10 +12,10 @@ use candle_onnx::onnx::type_proto;
 use candle_onnx::onnx::{GraphProto, ModelProto, ValueInfoProto};
 use prost::Message;
 
-use super::Model;
 use super::input::InputSpec;
 use super::plan::Plan;
 use super::tensor::{bounded, dtype};
+use super::{Model, OutputSpec};
 use crate::fault::{Classify, Result};
 
 /// The versions of ONNX's operators that are known: 7 brought today's broadcasting, the last is that of the conformance
@@ -25,11 +25,12 @@ const OPSETS: RangeInclusive<i64> = 7..=28;
 impl Model {
     /// Reads and checks the model. Whatever is wrong with it, no request could be answered: that is for a person.
     pub fn load(path: &Path) -> Result<Self> {
-        let read = || {
-            let bytes = std::fs::read(path).context("cannot be read")?;
-            Self::from_bytes(&bytes)
-        };
-        read().with_context(|| format!("the model {}", path.display())).stop()
+        read(path, Self::from_bytes)
+    }
+
+    /// The same, but a model that candle cannot run is kept for what it takes and gives: its circuit alone will answer.
+    pub fn load_for_circuit(path: &Path) -> Result<Self> {
+        read(path, Self::described)
     }
 
     /// The model out of an ONNX file's bytes.
@@ -37,6 +38,14 @@ impl Model {
     /// # Errors
     /// No ONNX file, one that is not whole, or one that uses what cannot run.
     pub fn from_bytes(bytes: &[u8]) -> Anyhow<Self> {
+        let model = Self::described(bytes)?;
+        match &model.plan {
+            Ok(_) => Ok(model),
+            Err(reason) => bail!("{reason}"),
+        }
+    }
+
+    fn described(bytes: &[u8]) -> Anyhow<Self> {
         let mut proto = ModelProto::decode(bytes).context("is no ONNX file, or is truncated")?;
         let opset = opset(&proto)?;
         let Some(graph) = proto.graph.as_mut() else {
@@ -44,14 +53,19 @@ impl Model {
         };
         drop_weights(graph);
         let inputs = graph.input.iter().map(spec).collect::<Anyhow<Vec<InputSpec>>>()?;
-        let outputs: Vec<_> = graph.output.iter().map(|output| output.name.clone()).collect();
         ensure!(!inputs.is_empty(), "takes no input");
-        ensure!(!outputs.is_empty(), "gives no output");
-        let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
+        ensure!(!graph.output.is_empty(), "gives no output");
         let elements: Vec<usize> = inputs.iter().map(InputSpec::elements).collect();
         bounded(&[elements.iter().sum()]).context("its inputs together")?;
-        let model = Self { plan: Plan::build(graph, &names, opset)?, inputs, outputs };
-        model.try_out()?;
+        let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
+        let mut model = Self {
+            plan: Plan::build(graph, &names, opset).map_err(|error| format!("{error:#}")),
+            outputs: graph.output.iter().map(output).collect(),
+            inputs,
+        };
+        if let Err(error) = model.try_out() {
+            model.plan = model.plan.and(Err(format!("{error:#}")));
+        }
         Ok(model)
     }
 
@@ -60,6 +74,11 @@ impl Model {
         let tensors: Anyhow<Vec<Tensor>> = self.inputs.iter().map(InputSpec::trial).collect();
         self.evaluate(&tensors?).map(|_| ()).context("does not run on candle")
     }
+}
+
+fn read(path: &Path, parse: impl FnOnce(&[u8]) -> Anyhow<Model>) -> Result<Model> {
+    let bytes = std::fs::read(path).context("cannot be read");
+    bytes.and_then(|bytes| parse(&bytes)).with_context(|| format!("the model {}", path.display())).stop()
 }
 
 /// The version of ONNX's own operators that the model is written in.
@@ -96,6 +115,18 @@ fn spec(input: &ValueInfoProto) -> Anyhow<InputSpec> {
     let sizes = sizes.collect::<Anyhow<Vec<_>>>()?;
     bounded(&sizes).with_context(|| format!("the input {name:?}"))?;
     Ok(InputSpec::new(name.clone(), sizes, dtype))
+}
+
+/// What the model says of an output.
+fn output(output: &ValueInfoProto) -> OutputSpec {
+    let r#type = output.r#type.as_ref().and_then(|r#type| r#type.value.as_ref());
+    let shape = match r#type {
+        Some(type_proto::Value::TensorType(tensor)) => tensor.shape.as_ref(),
+        _ => None,
+    };
+    let sizes = shape
+        .and_then(|shape| shape.dim.iter().enumerate().map(|(at, dim)| size(dim).or((at == 0).then_some(1))).collect());
+    OutputSpec { name: output.name.clone(), shape: sizes }
 }
 
 /// A dimension's size, if it has one; some exporters write 0 or −1 for "any".

@@ -11,7 +11,7 @@ mod plan;
 mod tensor;
 mod weights;
 
-use anyhow::{Context as _, Result as Anyhow, bail};
+use anyhow::{Context as _, Result as Anyhow, anyhow, bail, ensure};
 use candle_core::Tensor;
 use polars::prelude::DataFrame;
 
@@ -21,12 +21,21 @@ pub use output::ModelOutput;
 use crate::fault::{Classify, Result};
 use plan::Plan;
 
-/// A model that candle is known to run. `load` makes it.
+/// A model that candle is known to run: `load` makes it. Or what is known of one that it cannot run.
 #[derive(Debug)]
 pub struct Model {
-    plan: Plan,
+    /// Or why it cannot run.
+    plan: std::result::Result<Plan, String>,
     inputs: Vec<InputSpec>,
-    outputs: Vec<String>,
+    outputs: Vec<OutputSpec>,
+}
+
+/// What the model says of one of its outputs.
+#[derive(Debug)]
+struct OutputSpec {
+    name: String,
+    /// With a batch of one, where the model states all sizes.
+    shape: Option<Vec<usize>>,
 }
 
 impl Model {
@@ -45,13 +54,43 @@ impl Model {
         self.evaluate(&input.tensors).and_then(finite).context("the model on candle").fail_row()
     }
 
+    /// Why candle cannot run it, of a model that was loaded for its circuit alone.
+    pub fn refusal(&self) -> Option<&str> {
+        self.plan.as_ref().err().map(String::as_str)
+    }
+
+    /// The circuit's numbers as the model's outputs, where candle has none.
+    pub fn outputs_of(&self, values: Vec<Vec<f64>>) -> Result<ModelOutput> {
+        self.named(values).context("the circuit's output").fail_row()
+    }
+
+    fn named(&self, values: Vec<Vec<f64>>) -> Anyhow<ModelOutput> {
+        ensure!(
+            values.len() == self.outputs.len(),
+            "the model has {} outputs, the circuit {}: it was made of another model; run `nova setup`",
+            self.outputs.len(),
+            values.len()
+        );
+        let shapes = self.outputs.iter().zip(&values).map(|(output, values)| match &output.shape {
+            Some(shape) if shape.iter().product::<usize>() == values.len() => shape.clone(),
+            _ => vec![values.len()],
+        });
+        let shapes = shapes.collect();
+        finite(ModelOutput::new(self.names(), shapes, values))
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.outputs.iter().map(|output| output.name.clone()).collect()
+    }
+
     fn evaluate(&self, tensors: &[Tensor]) -> Anyhow<ModelOutput> {
+        let plan = self.plan.as_ref().map_err(|reason| anyhow!("cannot run: {reason}"))?;
         let (mut shapes, mut values) = (Vec::new(), Vec::new());
-        for output in self.plan.run(tensors.to_vec())? {
+        for output in plan.run(tensors.to_vec())? {
             shapes.push(output.dims().to_vec());
             values.push(tensor::floats(&output)?);
         }
-        Ok(ModelOutput::new(self.outputs.clone(), shapes, values))
+        Ok(ModelOutput::new(self.names(), shapes, values))
     }
 }
 
