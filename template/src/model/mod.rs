@@ -16,6 +16,8 @@ use candle_core::Tensor;
 use polars::prelude::DataFrame;
 
 pub use input::{InputSpec, ModelInput};
+#[cfg(test)]
+pub use lower::operators;
 pub use output::ModelOutput;
 
 use crate::fault::{Classify, Result};
