@@ -107,8 +107,12 @@ fn unfold<T: Copy>(plane: &[T], axes: &[Axis], tap: usize, row: &mut [T]) {
         if inside.is_empty() {
             return;
         }
-        let seen = plane[axis.place(inside.start, own)..].iter().step_by(axis.stride);
-        row[inside].iter_mut().zip(seen).for_each(|(place, seen)| *place = *seen);
+        let (seen, row) = (&plane[axis.place(inside.start, own)..], &mut row[inside]);
+        if axis.stride == 1 {
+            row.copy_from_slice(&seen[..row.len()]);
+        } else {
+            row.iter_mut().zip(seen.iter().step_by(axis.stride)).for_each(|(place, seen)| *place = *seen);
+        }
         return;
     }
     let length: usize = inner.iter().map(|axis| axis.input).product();

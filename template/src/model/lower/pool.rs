@@ -7,7 +7,7 @@ use super::reduce::rows;
 use super::slide::slide;
 use super::window::{Axis, Window};
 use super::{Family, Kernel, Node, one, several};
-use crate::model::tensor::{each_float, floats, lines, positions, tensor, tensor_of};
+use crate::model::tensor::{each_float, floats, lines, tensor, tensor_of};
 
 pub(super) const OPS: Family = &[
     ("AveragePool", average),
@@ -90,27 +90,28 @@ fn max(node: &Node) -> Result<Kernel> {
                 Ok(vec![tensor(found, dims)?])
             });
         }
-        let numbered = floats(x)?.into_iter().zip(numbers(x.dims(), column_major)).collect();
-        // The first of equals is the one that counts: only a greater one replaces it.
-        let found = slide(numbered, &mut dims, &axes, (f64::NEG_INFINITY, -1), |best, x| {
-            if x.0 > best.0 || best.1 < 0 { x } else { best }
+        let numbered = floats(x)?.into_iter().zip(0..).collect();
+        // The first of equals is the one that counts.
+        let found = slide(numbered, &mut dims, &axes, (f64::NEG_INFINITY, i64::MAX), |best, x| {
+            if x.0 > best.0 || (x.0 == best.0 && x.1 < best.1) { x } else { best }
         })?;
-        let (values, places) = found.into_iter().unzip();
-        Ok(vec![tensor_of(values, dims.clone(), x.dtype())?, tensor::<i64>(places, dims)?])
+        let (values, mut places): (Vec<f64>, Vec<i64>) = found.into_iter().unzip();
+        if column_major {
+            let spatial = &x.dims()[2..];
+            places.iter_mut().for_each(|place| *place = turned(*place, spatial));
+        }
+        Ok(vec![tensor_of(values, dims.clone(), x.dtype())?, tensor(places, dims)?])
     })
 }
 
-/// The number of each place: row-major over the whole tensor, or with the spatial axes column-major.
-fn numbers(dims: &[usize], column_major: bool) -> Vec<i64> {
-    let plane: usize = dims[2..].iter().product();
-    let channels = (0..dims[0] * dims[1]).map(|channel| (channel * plane) as i64);
-    let inside: Vec<i64> = if column_major {
-        let weights: Vec<usize> = (2..dims.len()).map(|at| dims[2..at].iter().product()).collect();
-        positions(&dims[2..])
-            .map(|position| position.iter().zip(&weights).map(|(at, weight)| (at * weight) as i64).sum())
-            .collect()
-    } else {
-        (0..plane as i64).collect()
-    };
-    channels.flat_map(|channel| inside.iter().map(move |place| channel + place)).collect()
+/// The number of a place with the spatial axes column-major, of one that is row-major.
+fn turned(place: i64, spatial: &[usize]) -> i64 {
+    let plane: i64 = spatial.iter().product::<usize>() as i64;
+    let (mut rest, mut inside) = (place % plane, 0);
+    for (at, size) in spatial.iter().enumerate().rev() {
+        let weight: usize = spatial[..at].iter().product();
+        inside += rest % *size as i64 * weight as i64;
+        rest /= *size as i64;
+    }
+    place - place % plane + inside
 }

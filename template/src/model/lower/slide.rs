@@ -6,7 +6,8 @@ use anyhow::Result;
 use super::window::Axis;
 use crate::model::tensor::{bounded, feasible};
 
-/// Folds what each window sees, axis by axis from the last; `dims` are the data's, the axes are its last ones.
+/// Folds what each window sees, axis by axis; `dims` are the data's, the axes are its last ones. The first comes first: its
+/// windows fold whole rows, and leave fewer of them to the last, which folds element by element.
 pub(super) fn slide<E: Copy>(
     mut data: Vec<E>,
     dims: &mut [usize],
@@ -15,7 +16,7 @@ pub(super) fn slide<E: Copy>(
     f: impl Fn(E, E) -> E,
 ) -> Result<Vec<E>> {
     let first = dims.len() - axes.len();
-    for (at, axis) in axes.iter().enumerate().rev() {
+    for (at, axis) in axes.iter().enumerate() {
         let place = first + at;
         let (outer, inner) = (dims[..place].iter().product(), dims[place + 1..].iter().product());
         dims[place] = axis.output;
@@ -24,12 +25,19 @@ pub(super) fn slide<E: Copy>(
         for block in 0..outer {
             let old = &data[block * axis.input * inner..][..axis.input * inner];
             let new = &mut folded[block * axis.output * inner..][..axis.output * inner];
-            for tap in 0..axis.kernel {
-                for output in axis.inside(tap) {
+            for (tap, inside) in
+                (0..axis.kernel).map(|tap| (tap, axis.inside(tap))).filter(|(_, inside)| !inside.is_empty())
+            {
+                // The last axis has no inner ones: its elements are walked, not copied in runs of one.
+                if inner == 1 {
+                    let seen = old[axis.place(inside.start, tap)..].iter().step_by(axis.stride);
+                    new[inside].iter_mut().zip(seen).for_each(|(folded, one)| *folded = f(*folded, *one));
+                    continue;
+                }
+                for output in inside {
                     let seen = &old[axis.place(output, tap) * inner..][..inner];
-                    for (folded, one) in new[output * inner..][..inner].iter_mut().zip(seen) {
-                        *folded = f(*folded, *one);
-                    }
+                    let folded = &mut new[output * inner..][..inner];
+                    folded.iter_mut().zip(seen).for_each(|(folded, one)| *folded = f(*folded, *one));
                 }
             }
         }
