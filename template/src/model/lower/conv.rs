@@ -4,7 +4,7 @@
 //! What the kernel sees is unfolded into columns, one for each output place; candle multiplies them with the kernel. A
 //! transposed convolution goes the other way: it multiplies first and folds the columns back.
 
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Range};
 
 use anyhow::{Result, ensure};
 use candle_core::{Tensor, WithDType};
@@ -12,7 +12,7 @@ use candle_core::{Tensor, WithDType};
 use super::arithmetic::same_type;
 use super::window::{Axis, Window, outputs};
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{bounded, dim, each_float, feasible, positions, tensor, with_elements};
+use crate::model::tensor::{bounded, dim, each_float, feasible, tensor, with_elements};
 
 pub(super) const OPS: Family = &[("Conv", conv), ("ConvTranspose", conv_transpose)];
 
@@ -47,9 +47,13 @@ fn conv(node: &Node) -> Result<Kernel> {
         feasible(&[x.dims()[0], maps, places, per_group * taps])?;
         let w = w.reshape((groups, maps / groups, per_group * taps))?;
         let images = (0..x.dims()[0]).map(|image| {
-            let columns = unfolded(&x.get(image)?, &axes)?;
-            let columns = columns.reshape((groups, per_group * taps, places))?;
-            let seen = if groups == 1 { w.squeeze(0)?.matmul(&columns.squeeze(0)?)? } else { w.matmul(&columns)? };
+            let image = x.get(image)?;
+            let seen = if per_group == 1 && maps == groups {
+                depthwise(&image, &w, &axes)?
+            } else {
+                let columns = unfolded(&image, &axes)?.reshape((groups, per_group * taps, places))?;
+                if groups == 1 { w.squeeze(0)?.matmul(&columns.squeeze(0)?)? } else { w.matmul(&columns)? }
+            };
             Ok(seen.reshape([&[1, maps], outputs(&axes).as_slice()].concat())?)
         });
         with_bias(joined(images.collect::<Result<_>>()?)?, args.optional(2))
@@ -80,12 +84,13 @@ fn unfolded(image: &Tensor, axes: &[Axis]) -> Result<Tensor> {
     let (channels, rows, places) = (image.dims()[0], bounded(&taps)?, bounded(&outputs(axes))?);
     let plane: usize = axes.iter().map(|axis| axis.input).product();
     let total = bounded(&[channels, rows, places])?;
+    let axes = Taps::of(axes);
     each_float!(image.dtype(), T => {
         let columns = with_elements(image, |all: &[T]| {
             let mut columns = vec![T::default(); total];
             if total > 0 {
                 for (at, row) in columns.chunks_exact_mut(places).enumerate() {
-                    unfold(&all[at / rows * plane..][..plane], axes, at % rows, row);
+                    unfold(&all[at / rows * plane..][..plane], &axes, at % rows, row, &|place, seen| *place = seen);
                 }
             }
             Ok(columns)
@@ -94,32 +99,72 @@ fn unfolded(image: &Tensor, axes: &[Axis]) -> Result<Tensor> {
     })
 }
 
-/// What each place sees through one tap; padding stays 0.
-fn unfold<T: Copy>(plane: &[T], axes: &[Axis], tap: usize, row: &mut [T]) {
+/// One spatial axis, with what each tap sees worked out: the outputs that see an input, and the first input that they see.
+struct Taps {
+    seen: Vec<(Range<usize>, usize)>,
+    stride: usize,
+    input: usize,
+    output: usize,
+}
+
+impl Taps {
+    fn of(axes: &[Axis]) -> Vec<Self> {
+        let taps = |axis: &Axis| {
+            let seen = (0..axis.kernel).map(|tap| (axis.inside(tap), tap));
+            let first =
+                |outputs: &Range<usize>, tap| if outputs.is_empty() { 0 } else { axis.place(outputs.start, tap) };
+            seen.map(|(outputs, tap)| (outputs.clone(), first(&outputs, tap))).collect()
+        };
+        let axis = |axis| Self { seen: taps(axis), stride: axis.stride, input: axis.input, output: axis.output };
+        axes.iter().map(axis).collect()
+    }
+}
+
+/// A convolution with one kernel for each channel: too little for a product of matrices each.
+fn depthwise(image: &Tensor, w: &Tensor, axes: &[Axis]) -> Result<Tensor> {
+    let taps: usize = axes.iter().map(|axis| axis.kernel).product();
+    let (channels, places) = (image.dims()[0], bounded(&outputs(axes))?);
+    let plane: usize = axes.iter().map(|axis| axis.input).product();
+    let total = bounded(&[channels, places])?;
+    let axes = Taps::of(axes);
+    each_float!(image.dtype(), T => {
+        let seen = with_elements(image, |all: &[T]| with_elements(w, |w: &[T]| {
+            let mut seen = vec![T::default(); total];
+            for (channel, row) in seen.chunks_exact_mut(places.max(1)).enumerate() {
+                for tap in 0..taps {
+                    let weight = w[channel * taps + tap];
+                    unfold(&all[channel * plane..][..plane], &axes, tap, row, &|place, seen| *place += weight * seen);
+                }
+            }
+            Ok(seen)
+        }))?;
+        tensor(seen, [channels, places])
+    })
+}
+
+/// What each place sees through one tap, put there by `f`; where it sees padding, nothing is.
+fn unfold<T: Copy>(plane: &[T], axes: &[Taps], tap: usize, row: &mut [T], f: &impl Fn(&mut T, T)) {
     let [axis, inner @ ..] = axes else {
-        row[0] = plane[0];
+        f(&mut row[0], plane[0]);
         return;
     };
-    let inner_taps: usize = inner.iter().map(|axis| axis.kernel).product();
-    let (own, rest) = (tap / inner_taps, tap % inner_taps);
-    let inside = axis.inside(own);
+    let inner_taps: usize = inner.iter().map(|axis| axis.seen.len()).product();
+    let (outputs, first) = &axis.seen[tap / inner_taps];
     if inner.is_empty() {
-        if inside.is_empty() {
-            return;
-        }
-        let (seen, row) = (&plane[axis.place(inside.start, own)..], &mut row[inside]);
+        let (row, seen) = (&mut row[outputs.clone()], &plane[*first..]);
+        // Neighbours, which the processor takes many at a time.
         if axis.stride == 1 {
-            row.copy_from_slice(&seen[..row.len()]);
+            row.iter_mut().zip(seen).for_each(|(place, seen)| f(place, *seen));
         } else {
-            row.iter_mut().zip(seen.iter().step_by(axis.stride)).for_each(|(place, seen)| *place = *seen);
+            row.iter_mut().zip(seen.iter().step_by(axis.stride)).for_each(|(place, seen)| f(place, *seen));
         }
         return;
     }
     let length: usize = inner.iter().map(|axis| axis.input).product();
     let places: usize = inner.iter().map(|axis| axis.output).product();
-    for output in inside {
-        let part = &plane[axis.place(output, own) * length..][..length];
-        unfold(part, inner, rest, &mut row[output * places..][..places]);
+    for (nth, output) in outputs.clone().enumerate() {
+        let part = &plane[(first + nth * axis.stride) * length..][..length];
+        unfold(part, inner, tap % inner_taps, &mut row[output * places..][..places], f);
     }
 }
 
@@ -162,14 +207,12 @@ fn folded(columns: &Tensor, axes: &[Axis]) -> Result<Tensor> {
     let image: Vec<usize> = axes.iter().map(|axis| axis.input).collect();
     let dims = [&[1, channels], image.as_slice()].concat();
     let (total, plane) = (bounded(&dims)?, bounded(&image)?);
-    let kernel: Vec<usize> = axes.iter().map(|axis| axis.kernel).collect();
-    let kernel: Vec<Vec<usize>> = positions(&kernel).collect();
+    let axes = Taps::of(axes);
     each_float!(columns.dtype(), T => {
         let folded = with_elements(columns, |all: &[T]| {
             let mut folded = vec![T::default(); total];
             for (at, row) in all.chunks(places.max(1)).enumerate() {
-                let (channel, tap) = (at / taps, &kernel[at % taps]);
-                fold(&mut folded[channel * plane..][..plane], axes, tap, row);
+                fold(&mut folded[at / taps * plane..][..plane], &axes, at % taps, row);
             }
             Ok(folded)
         })?;
@@ -178,15 +221,17 @@ fn folded(columns: &Tensor, axes: &[Axis]) -> Result<Tensor> {
 }
 
 /// Adds one tap's row to the image.
-fn fold<T: WithDType + AddAssign>(plane: &mut [T], axes: &[Axis], tap: &[usize], row: &[T]) {
-    let ([axis, inner @ ..], [own, rest @ ..]) = (axes, tap) else {
+fn fold<T: WithDType + AddAssign>(plane: &mut [T], axes: &[Taps], tap: usize, row: &[T]) {
+    let [axis, inner @ ..] = axes else {
         plane[0] += row[0];
         return;
     };
+    let inner_taps: usize = inner.iter().map(|axis| axis.seen.len()).product();
     let length: usize = inner.iter().map(|axis| axis.input).product();
     let places: usize = inner.iter().map(|axis| axis.output).product();
-    for output in axis.inside(*own) {
-        let part = &mut plane[axis.place(output, *own) * length..][..length];
-        fold(part, inner, rest, &row[output * places..][..places]);
+    let (outputs, first) = &axis.seen[tap / inner_taps];
+    for (nth, output) in outputs.clone().enumerate() {
+        let part = &mut plane[(first + nth * axis.stride) * length..][..length];
+        fold(part, inner, tap % inner_taps, &row[output * places..][..places]);
     }
 }

@@ -1,13 +1,13 @@
 //! Pools: `https://onnx.ai/onnx/operators/onnx__MaxPool.html` and its like.
 
 use anyhow::{Result, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, WithDType as _};
 
 use super::reduce::rows;
 use super::slide::slide;
 use super::window::{Axis, Window};
 use super::{Family, Kernel, Node, one, several};
-use crate::model::tensor::{each_float, floats, lines, tensor, tensor_of};
+use crate::model::tensor::{each_float, elements, floats, lines, tensor, tensor_of};
 
 pub(super) const OPS: Family = &[
     ("AveragePool", average),
@@ -45,12 +45,14 @@ fn average(node: &Node) -> Result<Kernel> {
         let x = args.get(0)?;
         let axes = window.axes(spatial(x)?, window.kernel()?)?;
         let mut dims = x.dims().to_vec();
-        let mut sums = slide(floats(x)?, &mut dims, &axes, 0.0, |sum, x| sum + x)?;
-        let counts = counts(&axes, padding);
-        for plane in sums.chunks_mut(counts.len().max(1)) {
-            plane.iter_mut().zip(&counts).for_each(|(sum, count)| *sum /= count);
-        }
-        tensor_of(sums, dims, x.dtype())
+        each_float!(x.dtype(), T => {
+            let mut sums = slide(elements::<T>(x)?, &mut dims, &axes, 0.0, |sum, x| sum + x)?;
+            let counts: Vec<T> = counts(&axes, padding).into_iter().map(T::from_f64).collect();
+            for plane in sums.chunks_mut(counts.len().max(1)) {
+                plane.iter_mut().zip(&counts).for_each(|(sum, count)| *sum /= count);
+            }
+            tensor(sums, dims)
+        })
     })
 }
 
@@ -85,7 +87,7 @@ fn max(node: &Node) -> Result<Kernel> {
         let mut dims = x.dims().to_vec();
         if !places {
             return each_float!(x.dtype(), T => {
-                let all = crate::model::tensor::elements::<T>(x)?;
+                let all = elements::<T>(x)?;
                 let found = slide(all, &mut dims, &axes, T::NEG_INFINITY, |best, x| if x > best || x.is_nan() { x } else { best })?;
                 Ok(vec![tensor(found, dims)?])
             });

@@ -22,20 +22,21 @@ pub(super) fn slide<E: Copy>(
         dims[place] = axis.output;
         feasible(&[outer, axis.output, axis.kernel, inner])?;
         let mut folded = vec![start; bounded(dims)?];
+        // Each tap that sees an input, with the outputs that do.
+        let taps = (0..axis.kernel).map(|tap| (tap, axis.inside(tap)));
+        let taps: Vec<_> = taps.filter(|(_, inside)| !inside.is_empty()).collect();
         for block in 0..outer {
             let old = &data[block * axis.input * inner..][..axis.input * inner];
             let new = &mut folded[block * axis.output * inner..][..axis.output * inner];
-            for (tap, inside) in
-                (0..axis.kernel).map(|tap| (tap, axis.inside(tap))).filter(|(_, inside)| !inside.is_empty())
-            {
-                // The last axis has no inner ones: its elements are walked, not copied in runs of one.
+            for (tap, inside) in &taps {
+                // The last axis has no inner ones: its elements are walked, not folded in runs of one.
                 if inner == 1 {
-                    let seen = old[axis.place(inside.start, tap)..].iter().step_by(axis.stride);
-                    new[inside].iter_mut().zip(seen).for_each(|(folded, one)| *folded = f(*folded, *one));
+                    let seen = old[axis.place(inside.start, *tap)..].iter().step_by(axis.stride);
+                    new[inside.clone()].iter_mut().zip(seen).for_each(|(folded, one)| *folded = f(*folded, *one));
                     continue;
                 }
-                for output in inside {
-                    let seen = &old[axis.place(output, tap) * inner..][..inner];
+                for output in inside.clone() {
+                    let seen = &old[axis.place(output, *tap) * inner..][..inner];
                     let folded = &mut new[output * inner..][..inner];
                     folded.iter_mut().zip(seen).for_each(|(folded, one)| *folded = f(*folded, *one));
                 }
