@@ -28,6 +28,14 @@ fn missing(named: &str) -> Option<String> {
 }
 
 #[test]
+fn the_operators_that_are_listed_are_those_that_run() {
+    let page = page("operators.md");
+    let is_name = |text: &&str| text.starts_with(char::is_uppercase) && text.chars().all(char::is_alphanumeric);
+    let listed: Vec<&str> = quoted(&page).filter(is_name).collect();
+    assert_eq!(listed, crate::model::operators().collect::<Vec<_>>());
+}
+
+#[test]
 fn every_test_that_reliability_names_exists() {
     let page = page("reliability.md");
     let missing: Vec<_> = quoted(&page).filter(|text| text.contains(".rs::")).filter_map(missing).collect();

@@ -50,6 +50,10 @@ const WORDS: &[&str] = &[
 
 /// Runs a target on its corpus, then on what becomes of it.
 fn fuzz(name: &str, target: fn(&[u8])) {
+    fuzz_for(TIME, name, target);
+}
+
+fn fuzz_for(time: Duration, name: &str, target: fn(&[u8])) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let mut paths: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -62,7 +66,7 @@ fn fuzz(name: &str, target: fn(&[u8])) {
     println!("NOVA_FUZZ_SEED={seed}");
     let mut random = Random(TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes(seed)));
     let (started, mut at) = (Instant::now(), 0);
-    while started.elapsed() < TIME {
+    while started.elapsed() < time {
         at += 1;
         let mut input = random.pick(&corpus).clone();
         for _ in 0..=random.below(4) {
@@ -147,6 +151,11 @@ fn no_challenge_document_breaks_its_reader() {
 #[test]
 fn no_message_of_a_worker_breaks_its_reader() {
     fuzz("worker_message", targets::worker_message);
+}
+
+#[test]
+fn no_model_breaks_its_reader() {
+    fuzz_for(6 * TIME, "onnx_model", targets::onnx_model);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use nova::ezkl::proof::ProofFile;
 use nova::ezkl::reply::Reply;
 use nova::ezkl::witness::Witness;
 use nova::features::{Input, frame, parse_input};
+use nova::model::Model;
 use nova::pipeline::prove::{is_request_id, read_document};
 use nova::prelude::{Column, DataFrame, NamedFrom as _, Preprocessor, Series};
 use nova::spectral::gateway::is_cid;
@@ -102,6 +103,13 @@ pub fn config(data: &[u8]) {
     for need in [Need::Offline, Need::Chain] {
         let _ = Config::load(&sources, need).map_err(|mistakes| mistakes.to_string());
     }
+}
+
+/// The model file.
+pub fn onnx_model(data: &[u8]) {
+    // What goes wrong in a step is caught there.
+    let refused = Model::from_bytes(data).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    assert!(!refused.contains("panicked: "), "{refused}");
 }
 
 /// Nothing that could lead a path elsewhere.

@@ -13,7 +13,7 @@ use crate::ezkl::{Ezkl, srs};
 use crate::fault::Fault;
 use crate::features;
 use crate::model::Model;
-use crate::pipeline::predict::Circuit;
+use crate::pipeline::predict::{Circuit, circuit_only};
 use crate::plain;
 use crate::private;
 use crate::service;
@@ -79,16 +79,22 @@ async fn check_model(config: &Config, options: &Options, report: &mut Report) {
         "model files",
         version.as_ref().map(|v| format!("present and of one setup, digest {}", &v.digest[..12])).map_err(describe),
     );
-    report.line(
-        "ONNX model",
-        Model::load(&config.model_files.onnx).map(|_| "every op can run".to_owned()).map_err(Into::into),
-    );
+    report.line("ONNX model", check_onnx(config));
     if let Ok(version) = version {
         report.line("SRS", check_srs(config, &version));
         report.line("EZKL", check_ezkl(config, &version).await);
     }
     report.line("hooks and circuit", check_path(config, options).await);
     report.line("prover", check_prover(config, options).await);
+}
+
+fn check_onnx(config: &Config) -> Result<String> {
+    if !config.inference.allow_circuit_only {
+        Model::load(&config.model_files.onnx)?;
+        return Ok("every op can run".to_owned());
+    }
+    let model = Model::load_for_circuit(&config.model_files.onnx)?;
+    Ok(model.refusal().map_or_else(|| "every op can run".to_owned(), circuit_only))
 }
 
 /// Proves the first row of the sample: only a proof shows that circuit, keys and SRS belong together.

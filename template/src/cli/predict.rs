@@ -99,7 +99,7 @@ pub async fn circuit(config: &Config) -> anyhow::Result<Option<Circuit>> {
 fn as_json(prediction: &Prediction, expectation: Option<&Expectation>) -> serde_json::Value {
     json!({
         "input": prediction.input.flat(),
-        "model": prediction.model.values,
+        "model": prediction.model.as_ref().map(|model| &model.values),
         "circuit": prediction.circuit.as_ref().map(|(output, _)| &output.values),
         "divergence": divergence(prediction),
         "submitted": prediction.submitted,
@@ -115,7 +115,7 @@ fn as_json(prediction: &Prediction, expectation: Option<&Expectation>) -> serde_
 /// The largest |circuit − candle|.
 fn divergence(prediction: &Prediction) -> Option<f64> {
     let (circuit, _) = prediction.circuit.as_ref()?;
-    let pairs = prediction.model.values.iter().flatten().zip(circuit.values.iter().flatten());
+    let pairs = prediction.model.as_ref()?.values.iter().flatten().zip(circuit.values.iter().flatten());
     pairs.map(|(model, circuit)| (model - circuit).abs()).reduce(f64::max)
 }
 
@@ -127,10 +127,17 @@ fn show(prediction: &Prediction, expectation: Option<&Expectation>) {
         let more = if values.len() > shown.len() { " …" } else { "" };
         table.add_row(["model input", &format!("{} values: {}{more}", values.len(), shown.join(", "))]);
     }
-    table.add_row(["candle's output", &numbers(&prediction.model.values)]);
+    let candle = prediction.model.as_ref().map(|model| numbers(&model.values));
+    table.add_row([
+        "candle's output",
+        candle.as_deref().unwrap_or("none: the circuit's is unchecked (NOVA_ALLOW_CIRCUIT_ONLY)"),
+    ]);
     if let Some((output, _)) = &prediction.circuit {
         table.add_row(["circuit's output", &numbers(&output.values)]);
-        table.add_row(["divergence", &divergence(prediction).map_or_else(String::new, |most| format!("{most:.3e}"))]);
+        table.add_row([
+            "divergence",
+            &divergence(prediction).map_or("unknown".to_owned(), |most| format!("{most:.3e}")),
+        ]);
     }
     table.add_row(["would be submitted", &prediction.submitted.to_string()]);
     if let Some(Expectation { value, divergence, tolerance }) = expectation {

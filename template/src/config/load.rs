@@ -170,6 +170,7 @@ fn inference(reader: &mut Reader) -> Inference {
             .choice("NOVA_FEATURE_SOURCE", &[("plumber", FeatureSource::Plumber), ("inline", FeatureSource::Inline)]),
         max_divergence: reader.number("NOVA_MAX_DIVERGENCE"),
         max_divergence_abs: reader.number_option("NOVA_MAX_DIVERGENCE_ABS"),
+        allow_circuit_only: reader.boolean("NOVA_ALLOW_CIRCUIT_ONLY"),
         hook_timeout: reader.seconds("NOVA_HOOK_TIMEOUT"),
     }
 }

@@ -135,6 +135,8 @@ pub struct Inference {
     pub max_divergence: f64,
     /// Allowed |circuit − candle| besides. `None`: two steps of the circuit's output.
     pub max_divergence_abs: Option<f64>,
+    /// A model that candle cannot run is answered by its circuit, unchecked.
+    pub allow_circuit_only: bool,
     /// How long a hook may take.
     pub hook_timeout: Duration,
 }

@@ -197,6 +197,8 @@ pub const VARIABLES: &[Variable] = &[
         "Allowed |circuit − candle| as a share of |candle|."),
     variable("NOVA_MAX_DIVERGENCE_ABS", Computed("two steps of the circuit's output"), "a number, at least 0",
         "Allowed |circuit − candle| besides."),
+    variable("NOVA_ALLOW_CIRCUIT_ONLY", Is("false"), "true or false",
+        "Answers with the circuit alone where candle cannot run the model: nothing then checks what the circuit computes."),
     variable("NOVA_HOOK_TIMEOUT", Is("10"), SECONDS,
         "Seconds a hook may take."),
     // EZKL.

@@ -46,7 +46,10 @@ impl InputSpec {
 
     /// The type of its elements: `f32`.
     pub fn dtype(&self) -> &'static str {
-        self.dtype.as_str()
+        match self.dtype {
+            DType::U8 => "bool",
+            dtype => dtype.as_str(),
+        }
     }
 
     /// A tensor to try the model out with: 1 is in the domain of every function, 0 an index of every list.
@@ -86,6 +89,7 @@ impl InputSpec {
         ensure!(number.is_finite(), "{} takes finite numbers", self.described());
         ensure!(rounded.is_finite(), "that is too large for {}", self.described());
         ensure!(self.dtype.is_float() || rounded == number, "{} takes whole numbers of its range", self.described());
+        ensure!(self.dtype != DType::U8 || rounded <= 1.0, "{} takes 0 and 1", self.described());
         Ok(())
     }
 }

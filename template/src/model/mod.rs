@@ -1,32 +1,43 @@
-//! The model on candle.
+//! The model on candle: `load` reads an ONNX file, `graph` puts its nodes in order, `lower` makes each a function on tensors,
+//! `plan` runs them.
 
+mod graph;
 mod input;
 mod load;
-mod ops;
+mod lower;
+mod node;
 mod output;
+mod plan;
+mod tensor;
+mod weights;
 
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use anyhow::{Context as _, Result as Anyhow, anyhow, bail};
-use candle_core::{DType, Tensor};
-use candle_onnx::onnx::ModelProto;
+use anyhow::{Context as _, Result as Anyhow, anyhow, bail, ensure};
+use candle_core::Tensor;
 use polars::prelude::DataFrame;
 
 pub use input::{InputSpec, ModelInput};
+#[cfg(test)]
+pub use lower::operators;
 pub use output::ModelOutput;
 
 use crate::fault::{Classify, Result};
-use crate::panics;
+use plan::Plan;
 
-/// A model that candle is known to run. `load` makes it.
+/// A model that candle is known to run: `load` makes it. Or what is known of one that it cannot run.
 #[derive(Debug)]
 pub struct Model {
-    /// The graph without its weights.
-    proto: ModelProto,
-    constants: HashMap<String, Tensor>,
+    /// Or why it cannot run.
+    plan: std::result::Result<Plan, String>,
     inputs: Vec<InputSpec>,
-    outputs: Vec<String>,
+    outputs: Vec<OutputSpec>,
+}
+
+/// What the model says of one of its outputs.
+#[derive(Debug)]
+struct OutputSpec {
+    name: String,
+    /// With a batch of one, where the model states all sizes.
+    shape: Option<Vec<usize>>,
 }
 
 impl Model {
@@ -45,22 +56,43 @@ impl Model {
         self.evaluate(&input.tensors).and_then(finite).context("the model on candle").fail_row()
     }
 
+    /// Why candle cannot run it, of a model that was loaded for its circuit alone.
+    pub fn refusal(&self) -> Option<&str> {
+        self.plan.as_ref().err().map(String::as_str)
+    }
+
+    /// The circuit's numbers as the model's outputs, where candle has none.
+    pub fn outputs_of(&self, values: Vec<Vec<f64>>) -> Result<ModelOutput> {
+        self.named(values).context("the circuit's output").fail_row()
+    }
+
+    fn named(&self, values: Vec<Vec<f64>>) -> Anyhow<ModelOutput> {
+        ensure!(
+            values.len() == self.outputs.len(),
+            "the model has {} outputs, the circuit {}: it was made of another model; run `nova setup`",
+            self.outputs.len(),
+            values.len()
+        );
+        let shapes = self.outputs.iter().zip(&values).map(|(output, values)| match &output.shape {
+            Some(shape) if shape.iter().product::<usize>() == values.len() => shape.clone(),
+            _ => vec![values.len()],
+        });
+        let shapes = shapes.collect();
+        finite(ModelOutput::new(self.names(), shapes, values))
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.outputs.iter().map(|output| output.name.clone()).collect()
+    }
+
     fn evaluate(&self, tensors: &[Tensor]) -> Anyhow<ModelOutput> {
-        let mut values = self.constants.clone();
-        for (spec, tensor) in self.inputs.iter().zip(tensors) {
-            values.insert(spec.name.clone(), tensor.clone());
-        }
-        // candle panics where it lacks something. It shares nothing with us that a panic could leave half done.
-        let run = AssertUnwindSafe(|| candle_onnx::simple_eval(&self.proto, values));
-        let mut found = catch_unwind(run).map_err(|panic| anyhow!("panicked: {}", panics::message(&*panic)))??;
+        let plan = self.plan.as_ref().map_err(|reason| anyhow!("cannot run: {reason}"))?;
         let (mut shapes, mut values) = (Vec::new(), Vec::new());
-        for name in &self.outputs {
-            let tensor = found.remove(name);
-            let tensor = tensor.with_context(|| format!("gave no output {name:?}"))?;
-            shapes.push(tensor.dims().to_vec());
-            values.push(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?);
+        for output in plan.run(tensors.to_vec())? {
+            shapes.push(output.dims().to_vec());
+            values.push(tensor::floats(&output)?);
         }
-        Ok(ModelOutput::new(self.outputs.clone(), shapes, values))
+        Ok(ModelOutput::new(self.names(), shapes, values))
     }
 }
 
@@ -75,4 +107,12 @@ fn finite(output: ModelOutput) -> Anyhow<ModelOutput> {
 }
 
 #[cfg(test)]
+mod bad_input_tests;
+#[cfg(test)]
+mod conformance_tests;
+#[cfg(test)]
+mod python_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole_tests;

@@ -185,7 +185,7 @@ fn manifest_of(request: &Request, prediction: &Prediction, circuit: &Circuit) ->
         ezkl_version: settings.version.clone(),
         witness_sha256: digest::of_bytes(&witness.json),
         instances: Manifest::write_instances(&witness.instances(settings).fail_row()?),
-        model_value: first(&prediction.model.values),
+        model_value: prediction.model.as_ref().and_then(|model| first(&model.values)),
         circuit_value: first(&outputs.values).context("the circuit has no output").fail_row()?,
         submitted_value: prediction.submitted,
     })

@@ -31,6 +31,15 @@ pub struct Predictor {
     cores: Arc<Semaphore>,
 }
 
+/// What is lost with candle, told wherever such a model is used.
+pub fn circuit_only(refusal: &str) -> String {
+    format!(
+        "NOVA_ALLOW_CIRCUIT_ONLY: candle cannot run the model, so the circuit alone answers, and NOTHING CHECKS its answers \
+         against the model: what calibration got wrong, or a circuit of another model, is submitted and proven all the \
+         same. candle: {refusal}"
+    )
+}
+
 /// The circuit, as the model files have it.
 #[derive(Clone)]
 pub struct Circuit {
@@ -41,8 +50,8 @@ pub struct Circuit {
 /// What an inference found, each part as far as the model files allow.
 pub struct Prediction {
     pub input: ModelInput,
-    /// Candle's output.
-    pub model: ModelOutput,
+    /// Candle's output. `None` where candle cannot run the model, and the circuit alone answers.
+    pub model: Option<ModelOutput>,
     /// The circuit's output and witness. `None` without EZKL's model files.
     pub circuit: Option<(ModelOutput, Witness)>,
     /// What `post_process` made of it.
@@ -56,8 +65,20 @@ impl Predictor {
     pub fn new(config: &Config, circuit: Option<Circuit>) -> Result<Self> {
         // The daemon's own copies, where it has them: a hook reads a file when it is first asked for one.
         let files = circuit.as_ref().map_or(&config.model_files, |circuit| &circuit.version.files);
+        let model = if config.inference.allow_circuit_only {
+            Model::load_for_circuit(&files.onnx)?
+        } else {
+            Model::load(&files.onnx)?
+        };
+        if let Some(refusal) = model.refusal() {
+            if config.inference.source == InferenceSource::Model {
+                let both = "NOVA_INFERENCE_SOURCE=model submits candle's value, and candle cannot run this model";
+                return Err(Fault::Stop(anyhow!("{both}: {refusal}")));
+            }
+            tracing::warn!("{}", circuit_only(refusal));
+        }
         Ok(Self {
-            model: Arc::new(Model::load(&files.onnx)?),
+            model: Arc::new(model),
             files: ContextFiles::new(files.folder.clone()),
             circuit,
             settings: config.inference.clone(),
@@ -87,21 +108,34 @@ impl Predictor {
     pub async fn predict(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<Prediction> {
         let mut times = Times::default();
         let input = times.stage("pre_process", self.model_input(request_id, raw_input, features)).await?;
-        let model = times.stage("candle", self.run_model(input.clone())).await?;
+        let model = match self.model.refusal() {
+            None => Some(times.stage("candle", self.run_model(input.clone())).await?),
+            Some(refusal) if self.circuit.is_none() => {
+                return Err(Fault::Row(anyhow!("there is no circuit, and candle cannot run the model: {refusal}")));
+            }
+            Some(_) => None,
+        };
         let circuit = match &self.circuit {
             None => None,
             Some(circuit) => {
                 let witness =
                     times.stage("witness", circuit.ezkl.witness(&circuit.version.files, &input.flat())).await?;
                 let outputs = witness.outputs(&circuit.version.settings).fail_row()?;
-                self.check_agreement(&model, &outputs)?;
+                let outputs = match &model {
+                    Some(model) => {
+                        self.check_agreement(model, &outputs)?;
+                        model.with_values(outputs)
+                    }
+                    None => self.model.outputs_of(outputs)?,
+                };
                 times.stage("provable", circuit.check_provable(&witness)).await?;
-                Some((model.with_values(outputs), witness))
+                Some((outputs, witness))
             }
         };
-        let answered = match (&circuit, self.settings.source) {
-            (Some((output, _)), InferenceSource::Circuit) => output.clone(),
-            _ => model.clone(),
+        let answered = match (&circuit, &model, self.settings.source) {
+            (Some((output, _)), _, InferenceSource::Circuit) => output.clone(),
+            (_, Some(output), _) => output.clone(),
+            _ => return Err(Fault::Row(anyhow!("neither candle nor the circuit has an output"))),
         };
         let submitted = times.stage("post_process", self.post_process(request_id, raw_input, answered)).await?;
         Ok(Prediction { input, model, circuit, submitted, times })

@@ -25,12 +25,12 @@ pub fn with_slightly_other_weights(model: Vec<u8>) -> Vec<u8> {
     })
 }
 
-/// The same network with an op that candle does not have.
+/// The same network with an op that nobody can repeat.
 pub fn with_unsupported_op(model: Vec<u8>) -> Vec<u8> {
     changed(&model, |model| {
         let graph = model.graph.as_mut().unwrap();
         let sigmoid = graph.node.iter_mut().find(|node| node.op_type == "Sigmoid").unwrap();
-        sigmoid.op_type = "Celu".to_owned();
+        sigmoid.op_type = "Bernoulli".to_owned();
         sigmoid.name = "last_layer".to_owned();
     })
 }

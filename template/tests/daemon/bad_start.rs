@@ -64,7 +64,7 @@ const SPOILT_FILES: [Case; 9] = [
     (|project| without_manifest(project, "model.onnx", onnx::truncated), &["the model ", "model.onnx", "truncated"]),
     (
         |project| without_manifest(project, "model.onnx", onnx::with_unsupported_op),
-        &["model.onnx", "uses what candle cannot evaluate: Celu", "last_layer"],
+        &["model.onnx", "uses what cannot run: Bernoulli", "last_layer"],
     ),
     (
         |project| without_manifest(project, "settings.json", onnx::truncated),

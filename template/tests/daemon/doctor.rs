@@ -107,7 +107,7 @@ async fn doctor_names_what_is_wrong_with_the_model() {
     project.remove_model_file("setup.json");
     project.change_model_file("model.onnx", onnx::with_unsupported_op);
     let ended = failing(doctor(&project), &["ONNX model", "hooks and circuit", "prover"]).await;
-    line(&ended, "ONNX model", &["uses what candle cannot evaluate: Celu"]);
+    line(&ended, "ONNX model", &["uses what cannot run: Bernoulli"]);
 
     let project = Project::new();
     project.remove_model_file("setup.json");

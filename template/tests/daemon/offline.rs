@@ -91,7 +91,7 @@ async fn setup_says_what_it_lacks_and_leaves_what_is_there() {
     let says = ["other.json row 0", "pre_process", "features are missing that preprocessing.json names"];
     setup("other.json").fail(&says).await;
     project.change_model_file("model.onnx", onnx::with_unsupported_op);
-    setup("assets/sample.parquet").fail(&["model.onnx", "uses what candle cannot evaluate: Celu"]).await;
+    setup("assets/sample.parquet").fail(&["model.onnx", "uses what cannot run: Bernoulli"]).await;
     project.change_model_file("model.onnx", onnx::truncated);
     setup("assets/sample.parquet").fail(&["model.onnx", "truncated"]).await;
     project.remove_model_file("model.onnx");
@@ -99,4 +99,26 @@ async fn setup_says_what_it_lacks_and_leaves_what_is_there() {
     assert_eq!(fs::read(project.model_file("settings.json")).unwrap(), settings);
     let left: Vec<_> = fs::read_dir(project.model_files()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "unfinished files are left: {left:?}");
+}
+
+/// A model that candle cannot run is refused, unless its owner says that the circuit alone will do.
+#[tokio::test]
+async fn a_circuit_answers_alone_only_where_the_owner_says_so() {
+    let sample = ["predict", "--features", "assets/sample.parquet", "--row", "3", "--json"];
+    let project = Project::new();
+    let both: Value = project.nova(&sample).json().await;
+    project.remove_model_file("setup.json");
+    project.change_model_file("model.onnx", onnx::with_unsupported_op);
+    project.nova(&sample).fail(&["uses what cannot run: Bernoulli", "last_layer"]).await;
+
+    let allowed = || project.nova(&sample).env("NOVA_ALLOW_CIRCUIT_ONLY", "true");
+    let alone: Value = allowed().json().await;
+    assert_eq!((&alone["model"], &alone["divergence"]), (&Value::Null, &Value::Null));
+    assert_eq!((&alone["circuit"], &alone["submitted"]), (&both["circuit"], &both["submitted"]));
+    let warning = allowed().run().await.all();
+    assert_says(&warning, &["NOTHING CHECKS", "uses what cannot run: Bernoulli", "last_layer"]);
+    allowed().env("NOVA_INFERENCE_SOURCE", "model").fail(&["NOVA_INFERENCE_SOURCE=model", "Bernoulli"]).await;
+
+    let doctor = project.nova(&["doctor"]).env("NOVA_ALLOW_CIRCUIT_ONLY", "true").run().await.all();
+    assert_says(&doctor, &["✓ ONNX model", "NOTHING CHECKS", "rows of", "was proved and verified"]);
 }

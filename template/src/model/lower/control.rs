@@ -1,0 +1,147 @@
+//! Graphs inside nodes: `https://onnx.ai/onnx/operators/onnx__If.html`, `onnx__Loop.html`, `onnx__Scan.html`.
+//!
+//! A graph inside a node sees the names around it. What it takes from there comes as further inputs of the node, after its
+//! own, in the order of `captured`.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use candle_core::Tensor;
+
+use super::{Family, Kernel, Node, several};
+use crate::model::graph::captured;
+use crate::model::node::Args;
+use crate::model::plan::Plan;
+use crate::model::tensor::{axis, bounded, dim, each_type, elements, tensor};
+
+pub(super) const OPS: Family = &[("If", branch), ("Loop", repeat), ("Scan", scan)];
+
+/// The most rounds of a loop: a circuit unrolls them all.
+const MAX_ROUNDS: i64 = 1 << 16;
+
+/// The plan of a graph inside a node. Its inputs are the graph's own, then all that the node captures.
+fn inner(node: &Node, name: &str) -> Result<Plan> {
+    let graph = node.graph(name)?;
+    let own = graph.input.iter().map(|input| input.name.clone());
+    let names: Vec<String> = own.chain(captured(node.proto())).collect();
+    Plan::build(graph, &names, node.opset).with_context(|| format!("its graph {name:?}"))
+}
+
+/// What the node captures, after its own inputs.
+fn surroundings(args: &Args, own: usize) -> Result<Vec<Tensor>> {
+    (own..args.0.len()).map(|at| args.get(at).cloned()).collect()
+}
+
+fn truth(x: &Tensor) -> Result<bool> {
+    match each_type!(x.dtype(), T => elements::<T>(x)?.iter().map(|one| *one != T::default()).collect::<Vec<_>>())
+        .as_slice()
+    {
+        [one] => Ok(*one),
+        several => bail!("its condition must be one truth, and has {}", several.len()),
+    }
+}
+
+fn branch(node: &Node) -> Result<Kernel> {
+    let (yes, no) = (inner(node, "then_branch")?, inner(node, "else_branch")?);
+    let own = node.inputs();
+    several(move |args| {
+        let chosen = if truth(args.get(0)?)? { &yes } else { &no };
+        chosen.run(surroundings(args, own)?)
+    })
+}
+
+/// Rounds of a graph with state: what it carries on, and what it leaves behind in each round.
+fn repeat(node: &Node) -> Result<Kernel> {
+    let body = inner(node, "body")?;
+    let (own, states) = (node.inputs(), node.inputs().saturating_sub(2));
+    several(move |args| {
+        let most = args.int(0)?.unwrap_or(MAX_ROUNDS + 1);
+        let mut going = args.optional(1).map_or(Ok(true), truth)?;
+        let mut carried: Vec<Tensor> = (2..own).map(|at| args.get(at).cloned()).collect::<Result<_>>()?;
+        let around = surroundings(args, own)?;
+        let mut left: Vec<Vec<Tensor>> = vec![Vec::new(); body.outputs().saturating_sub(1 + states)];
+        let mut round = 0;
+        while going && round < most {
+            ensure!(round < MAX_ROUNDS, "its loop has more than {MAX_ROUNDS} rounds");
+            let condition = tensor(vec![1u8], [])?;
+            let inputs = [vec![tensor(vec![round], [])?, condition], carried, around.clone()].concat();
+            let mut outputs = body.run(inputs)?.into_iter();
+            going = truth(&outputs.next().context("its body gives no condition")?)?;
+            carried = outputs.by_ref().take(states).collect();
+            left.iter_mut().zip(outputs).for_each(|(all, one)| all.push(one));
+            round += 1;
+        }
+        let left = left.iter().map(|all| stacked(all, 0)).collect::<Result<Vec<_>>>()?;
+        Ok([carried, left].concat())
+    })
+}
+
+/// What was left in each round, joined along a new axis.
+fn stacked(all: &[Tensor], along: usize) -> Result<Tensor> {
+    let Some(first) = all.first() else { bail!("its loop has no round, so its outputs have no shape") };
+    ensure!(all.iter().all(|one| one.dims() == first.dims()), "its rounds give outputs of different shapes");
+    bounded(&[first.elem_count(), all.len()])?;
+    Ok(Tensor::stack(all, along)?)
+}
+
+/// One round for each slice of its inputs.
+struct Scan {
+    body: Plan,
+    inputs: usize,
+    scanned: usize,
+    /// For each input: the axis, and whether it is walked backwards.
+    walks: Vec<(i64, bool)>,
+    /// The same of the outputs.
+    leaves: Vec<(i64, bool)>,
+}
+
+fn scan(node: &Node) -> Result<Kernel> {
+    ensure!(node.opset >= 9, "Scan before opset 9, which has a batch of its own, is not supported");
+    let scanned = dim(node.int("num_scan_inputs")?.context("its attribute \"num_scan_inputs\" is missing")?)?;
+    let body = inner(node, "body")?;
+    let states = node.inputs().checked_sub(scanned).context("it has fewer inputs than it scans")?;
+    let left = body.outputs().checked_sub(states).context("its body gives fewer outputs than it has states")?;
+    let walks = |kind: &str, count: usize| -> Result<Vec<(i64, bool)>> {
+        let axes = node.ints(&format!("scan_{kind}_axes"))?.unwrap_or_else(|| vec![0; count]);
+        let backwards = node.ints(&format!("scan_{kind}_directions"))?.unwrap_or_else(|| vec![0; count]);
+        ensure!(axes.len() == count && backwards.len() == count, "its axes or directions are not {count}");
+        Ok(axes.into_iter().zip(backwards).map(|(axis, backwards)| (axis, backwards != 0)).collect())
+    };
+    let (walks, leaves) = (walks("input", scanned)?, walks("output", left)?);
+    let scan = Scan { body, inputs: node.inputs(), scanned, walks, leaves };
+    several(move |args| scan.run(args))
+}
+
+impl Scan {
+    fn run(&self, args: &Args) -> Result<Vec<Tensor>> {
+        let states = self.inputs - self.scanned;
+        let mut carried: Vec<Tensor> = (0..states).map(|at| args.get(at).cloned()).collect::<Result<_>>()?;
+        let walked = self.walks.iter().enumerate().map(|(at, (along, backwards))| {
+            let x = args.get(states + at)?;
+            Ok((x, axis(*along, x.rank())?, *backwards))
+        });
+        let walked = walked.collect::<Result<Vec<_>>>()?;
+        let (first, along, _) = walked.first().context("it scans no input")?;
+        let rounds = first.dims()[*along];
+        ensure!(walked.iter().all(|(x, along, _)| x.dims()[*along] == rounds), "it scans axes of different lengths");
+        ensure!(rounds as i64 <= MAX_ROUNDS, "its loop has more than {MAX_ROUNDS} rounds");
+        let around = surroundings(args, self.inputs)?;
+        let mut left: Vec<Vec<Tensor>> = vec![Vec::new(); self.leaves.len()];
+        for round in 0..rounds {
+            let slices = walked.iter().map(|(x, along, backwards)| {
+                let at = if *backwards { rounds - 1 - round } else { round };
+                Ok(x.narrow(*along, at, 1)?.squeeze(*along)?)
+            });
+            let inputs = [carried, slices.collect::<Result<_>>()?, around.clone()].concat();
+            let mut outputs = self.body.run(inputs)?.into_iter();
+            carried = outputs.by_ref().take(states).collect();
+            left.iter_mut().zip(outputs).for_each(|(all, one)| all.push(one));
+        }
+        let left = left.iter_mut().zip(&self.leaves).map(|(all, (along, backwards))| {
+            if *backwards {
+                all.reverse();
+            }
+            stacked(all, axis(*along, all.first().map_or(1, |one| one.rank() + 1))?)
+        });
+        let left = left.collect::<Result<Vec<_>>>()?;
+        Ok([carried, left].concat())
+    }
+}
