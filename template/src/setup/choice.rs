@@ -13,6 +13,8 @@ use crate::ezkl::settings::Settings;
 const RESERVED: usize = 16;
 /// What the smallest circuits of use have, and the largest public SRS.
 const LOGROWS: std::ops::RangeInclusive<u32> = 10..=26;
+/// No table is widened beyond this because it is free: far from the sample a function may be no number.
+const MOST_FREE_MARGIN: f64 = 4.0;
 /// Past so many columns a lookup table is split further than any gain.
 const MAX_TABLE_COLUMNS: usize = 2;
 
@@ -66,7 +68,7 @@ impl Choice {
         if columns > MAX_TABLE_COLUMNS as f64 {
             return None;
         }
-        let factor = columns * usable(self.logrows) as f64 / width;
+        let factor = (columns * usable(self.logrows) as f64 / width).min(margin.max(MOST_FREE_MARGIN));
         Some(Self { lookup_range: ((low * factor).ceil() as i64, (high * factor).floor() as i64), ..self })
     }
 
@@ -177,6 +179,8 @@ mod tests {
         let tight = Choice { logrows: 14, ..choice };
         let (low, high) = tight.with_margin(1.0).unwrap().lookup_range;
         assert!(low < -9910 && high > 5376 && (high - low) as usize <= usable(14));
+        let (low, high) = Choice { logrows: 20, ..choice }.with_margin(2.0).unwrap().lookup_range;
+        assert_eq!((low, high), (-4 * 9910, 4 * 5376));
         assert_eq!(Choice { logrows: 10, ..choice }.with_margin(2.0), None);
         let none = Choice { lookup_range: (0, 0), ..choice };
         assert_eq!(none.with_margin(2.0), Some(none));

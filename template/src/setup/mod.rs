@@ -86,7 +86,7 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     let reading = Sample::read(&request.sample, &predictor);
     let sample = progress.step("pre_process and candle on the sample", "calibration", reading).await?;
     let workshop = Workshop {
-        visibilities: Workshop::visibilities(&target.settings)?,
+        visibilities: Workshop::visibilities(&target.settings),
         witness_workers: config.ezkl.witness_workers,
         insecure_srs: request.insecure_srs,
         folder: folder.path().to_owned(),

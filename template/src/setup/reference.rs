@@ -37,7 +37,6 @@ pub async fn find(
         return copy(cached, wanted);
     }
     if insecure {
-        warn_insecure();
         let args = json!({ "srs_path": wanted, "logrows": logrows });
         let made = progress.step("making an INSECURE local SRS", "the keys", ezkl.call("gen_srs", args));
         return made.await.map(drop);

@@ -57,15 +57,19 @@ pub struct Made {
 
 impl Workshop {
     /// The visibilities that the model files have already, for they are the owner's choice; else the usual ones.
-    pub fn visibilities(settings: &Path) -> Result<Map<String, Value>> {
-        let names = if settings.is_file() {
-            let run_args = Settings::read(settings)?.run_args;
-            [run_args.input_visibility.name(), run_args.output_visibility.name(), run_args.param_visibility.name()]
-        } else {
-            ["public", "public", "fixed"].map(str::to_owned)
+    pub fn visibilities(settings: &Path) -> Map<String, Value> {
+        let there = settings.is_file().then(|| Settings::read(settings));
+        let names = match &there {
+            Some(Ok(Settings { run_args, .. })) => {
+                [run_args.input_visibility.name(), run_args.output_visibility.name(), run_args.param_visibility.name()]
+            }
+            Some(Err(_)) | None => ["public", "public", "fixed"].map(str::to_owned),
         };
+        if let Some(Err(fault)) = there {
+            eprintln!("{fault}: inputs and outputs will be public, parameters fixed");
+        }
         let fields = ["input_visibility", "output_visibility", "param_visibility"];
-        Ok(fields.into_iter().zip(names).map(|(field, name)| (field.to_owned(), name.into())).collect())
+        fields.into_iter().zip(names).map(|(field, name)| (field.to_owned(), name.into())).collect()
     }
 
     /// Lets EZKL calibrate on the sample; the choice that it made.
@@ -114,8 +118,15 @@ impl Workshop {
     /// The SRS, and the keys with it. The prover's memory is counted from here on.
     pub async fn make_keys(&self, made: &Made) -> Result<Duration> {
         let (files, logrows) = (&made.files, made.choice.logrows);
-        let (held, settings) = (&self.target.srs, &files.settings);
-        reference::find(&self.ezkl, &self.progress, held, &files.srs, logrows, settings, self.insecure_srs).await?;
+        // One for all circuits of this size.
+        let srs = self.folder.join(format!("kzg{logrows}.srs"));
+        if !srs.is_file() {
+            let (held, settings) = (&self.target.srs, &files.settings);
+            reference::find(&self.ezkl, &self.progress, held, &srs, logrows, settings, self.insecure_srs).await?;
+        }
+        fs::hard_link(&srs, &files.srs)
+            .or_else(|_| fs::copy(&srs, &files.srs).map(drop))
+            .context("cannot copy the SRS")?;
         self.ezkl.renew_prover().await;
         let start = Instant::now();
         let keys = json!({
