@@ -27,6 +27,7 @@ use crate::spectral::pulse::Pulse;
 use account::Account;
 use contracts::{Competition, Consumption, Modeler, ProofRegistry, Verifier};
 use rpc::Transport;
+use walk::Looks;
 
 /// SLA where `getSAParams` says none: PROTOCOL of the network, 600 s from request to answer.
 const DEFAULT_SLA: Duration = Duration::from_secs(600);
@@ -54,6 +55,7 @@ pub struct Chain {
     log_range: Arc<AtomicU64>,
     /// The same for blocks of long ago, which it may serve otherwise.
     old_log_range: Arc<AtomicU64>,
+    looks: Arc<Looks>,
     /// Held by the watcher that looks for a reorg.
     following: Arc<tokio::sync::Mutex<()>>,
 }
@@ -119,6 +121,7 @@ impl Chain {
             settings: settings.clone(),
             log_range: Arc::new(AtomicU64::new(settings.log_range)),
             old_log_range: Arc::new(AtomicU64::new(settings.log_range)),
+            looks: Arc::default(),
             following: Arc::default(),
             genesis,
             consumption: Consumption::new(consumption, client.clone()),

@@ -1,8 +1,14 @@
 //! Which blocks a watcher reads, and in what order. A stream of logs has a cursor in the ledger; each pass reads from some
 //! blocks before it, because newest blocks are said to have no logs by some providers, up to the newest that is deep
 //! enough. After a long absence the newest blocks come first, and the others are a gap that is read later.
+//!
+//! A node that lags tells nothing of the logs that it does not have. So each block is read again several times in the
+//! minutes after, whichever node answers then.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ethers::providers::{Middleware as _, RpcError as _};
@@ -11,6 +17,44 @@ use ethers::types::{Filter, Log};
 use super::{Chain, Head, unreachable};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Gap, Ledger, Read};
+
+/// How often a pass looks back.
+const LOOK_BACK: Duration = Duration::from_secs(20);
+/// To where it was so many such passes ago: two minutes of the SLA's ten.
+const LOOKS: usize = 6;
+
+/// Where the passes of each stream were that looked back.
+#[derive(Default)]
+pub(super) struct Looks(Mutex<HashMap<String, VecDeque<(Instant, u64)>>>);
+
+/// How far a pass looks back, beside the blocks that every pass reads again.
+enum LookBack {
+    NotNow,
+    To(u64),
+    /// Nothing is known of what was read before the start.
+    First,
+}
+
+impl Looks {
+    fn due(&self, stream: &str) -> LookBack {
+        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let looks = streams.get(stream);
+        match looks.and_then(|looks| looks.front().zip(looks.back())) {
+            None => LookBack::First,
+            Some((_, (last, _))) if last.elapsed() < LOOK_BACK => LookBack::NotNow,
+            Some(((_, block), _)) => LookBack::To(*block),
+        }
+    }
+
+    fn made(&self, stream: &str, cursor: u64) {
+        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let looks = streams.entry(stream.to_owned()).or_default();
+        looks.push_back((Instant::now(), cursor));
+        if looks.len() > LOOKS {
+            looks.pop_front();
+        }
+    }
+}
 
 /// One pass of a watcher over its stream.
 pub(super) struct Pass<'a> {
@@ -54,8 +98,8 @@ impl<'a> Pass<'a> {
     ) -> Result<Self> {
         let reorgs = ledger.reorgs().await?;
         let (cursor, reread) = match ledger.cursor(stream).await? {
-            Some(block) => (block, chain.settings.reread_blocks),
-            None => (chain.first_block(head).await?, 0),
+            Some(block) => (block, Some(chain.settings.reread_blocks)),
+            None => (chain.first_block(head).await?, None),
         };
         let mut pass = Self { chain, ledger, stream, filter, head, next: cursor, end: 0, reorgs };
         // A chain younger than the confirmations has nothing to read yet.
@@ -78,9 +122,11 @@ impl<'a> Pass<'a> {
                 return Ok(pass);
             }
         }
-        if reread > 0 {
+        if let Some(reread) = reread {
             // On an endpoint that lags the cursor is ahead of the end.
-            pass.next = cursor.min(end + 1).saturating_sub(reread);
+            let again = cursor.min(end + 1).saturating_sub(reread);
+            let farthest = chain.look_back(head, stream, cursor).await?;
+            pass.next = farthest.map_or(again, |block| block.min(again));
         }
         Ok(pass)
     }
@@ -154,6 +200,17 @@ impl Chain {
             Some(start) => Ok(start),
             None => self.fresh_block(head, 0).await,
         }
+    }
+
+    /// From which block on a pass at `cursor` looks back, if it is time for that.
+    async fn look_back(&self, head: Head, stream: &str, cursor: u64) -> Result<Option<u64>> {
+        let farthest = match self.looks.due(stream) {
+            LookBack::NotNow => return Ok(None),
+            LookBack::To(block) => block,
+            LookBack::First => self.fresh_block(head, self.settings.start_block.unwrap_or_default()).await?,
+        };
+        self.looks.made(stream, cursor);
+        Ok(Some(farthest))
     }
 
     /// The first block, of `oldest` and those above it, in which a request can be that is still to be answered: found by

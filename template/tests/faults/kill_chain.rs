@@ -2,6 +2,7 @@
 //! endpoint said.
 
 use nova::failpoint::Step;
+use nova_devnet::Fault;
 use serde_json::json;
 
 use crate::common::toxic::{Toxic, ToxicProxy};
@@ -47,10 +48,14 @@ async fn a_request_read_from_another_branch_survives_a_kill() {
     for when in WHEN {
         let daemon = doomed(scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()), Step::ReorgOrphaned, when);
         proxy.rule(|asked| if asked.method == "eth_getLogs" { Toxic::OtherBranch } else { Toxic::Pass });
-        let request = scene.ask(1).await.remove(0);
+        // Not answered before it is noticed.
+        let wallet = scene.net.fresh_wallets(1).await.unwrap()[0];
+        scene.net.devnet.services.set_fault(wallet, Some(Fault::Error));
+        let request = scene.ask_about(wallet).await;
         scene.request_row(&request, |_| true).await;
         proxy.heal();
         daemon.dies().await;
+        scene.net.devnet.services.set_fault(wallet, None);
     }
     scene.all_answered_at_last().await;
 }

@@ -67,7 +67,7 @@ async fn beside_a_second_daemon_on_its_key_it_stops_sending_and_says_so() {
     proxy.rule(|method, _| if method == "eth_sendRawTransaction" { Act::Say(503, "") } else { Act::Pass });
     let run = project.nova(&["run"]).envs(net.env()).env("NOVA_RPC_URLS", proxy.url());
     let daemon = run.start().ready().await;
-    let requests = net.ask(2).await;
+    let requests = net.ask(1).await;
     project.transactions_in("signed", 1).await;
     answer_as_a_rival(&net, requests[0].id.0).await;
     proxy.rule(|_, _| Act::Pass);

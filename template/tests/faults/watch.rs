@@ -21,6 +21,17 @@ const NO_LOGS: Act = Act::Say(200, r#"{"jsonrpc":"2.0","id":1,"result":[]}"#);
 /// As some providers are: the newest blocks have no logs, although they have some.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_that_a_provider_gives_late_are_read_all_the_same() {
+    logs_are_late(1, "20").await;
+}
+
+/// As a node that is far behind: when it has the logs, no pass reads those blocks again as a matter of course.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_that_a_provider_gives_very_late_are_found_by_looking_back() {
+    logs_are_late(40, "2").await;
+}
+
+/// Logs of two requests come when so many blocks are on top of theirs and were read.
+async fn logs_are_late(blocks: u64, reread: &str) {
     let (project, net) = (Project::new(), Net::start().await);
     let proxy = Proxy::start(net.devnet.rpc_url()).await;
     let first_hidden = Arc::new(AtomicU64::new(u64::MAX));
@@ -38,14 +49,14 @@ async fn logs_that_a_provider_gives_late_are_read_all_the_same() {
         }
     });
     let run = project.nova(&["run"]).envs(net.env()).env("NOVA_RPC_URLS", proxy.url());
-    let _daemon = run.env("NOVA_REREAD_BLOCKS", "20").start().ready().await;
+    let _daemon = run.env("NOVA_REREAD_BLOCKS", reread).start().ready().await;
     let before = net.ask(1).await;
     project.request_in(before[0].id, "final").await;
 
     first_hidden.store(net.height().await, Ordering::Relaxed);
     let late = net.ask(2).await;
     net.stop_mining().await;
-    net.anvil("anvil_mine", json!([1])).await;
+    net.anvil("anvil_mine", json!([blocks])).await;
     let newest = net.height().await;
     wait_until("a look at the blocks without logs", SOON, async || {
         let looked = proxy.calls("eth_getLogs").iter().any(|params| range(params).1 == newest);

@@ -23,10 +23,13 @@ use serde_json::json;
 
 use common::daemon::{Daemon, try_signal};
 use common::toxic::{Toxic, ToxicProxy};
+use common::wait_until;
 use random::Random;
 use scene::Scene;
 
 const SECONDS: u64 = 20 * 60;
+/// How long the proofs may take that were asked for meanwhile.
+const PROOFS: Duration = Duration::from_secs(20 * 60);
 
 /// What an RPC endpoint may do to a few calls in a row.
 const RPC: &[Toxic] = &[
@@ -148,6 +151,7 @@ async fn random_faults_lose_nothing_and_double_nothing() {
         tokio::time::sleep(Duration::from_millis(200 + random.below(1500))).await;
     }
     soak.heal().await;
+    soak.proofs_are_done().await;
     let tally = soak.scene.check().await;
     println!("{events} events, seed {seed}: {tally}");
 }
@@ -287,6 +291,17 @@ impl Soak {
     async fn mine(&mut self) {
         self.scene.net.go_on_mining().await;
         self.mining = true;
+    }
+
+    /// Waits until every proof that was asked for had its turn: they are made one after the other.
+    async fn proofs_are_done(&self) {
+        wait_until("the end of all proof requests", PROOFS, async || {
+            let rows = self.scene.project.rows().await.ok_or("there is no ledger")?;
+            let ended = |state: &str| matches!(state, "final" | "failed" | "orphaned");
+            let open = rows.challenges.iter().filter(|row| !ended(&row.state)).count();
+            if open == 0 { Ok(()) } else { Err(format!("{open} are open")) }
+        })
+        .await;
     }
 
     /// All that was broken is well again, and the daemon runs.
