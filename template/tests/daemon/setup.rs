@@ -41,8 +41,10 @@ async fn tuning_finds_a_faster_proof_at_no_greater_error_and_shows_it() {
     let fastest = |trial: &Value| {
         trial["prove_seconds"].as_array().unwrap().iter().filter_map(Value::as_f64).fold(f64::INFINITY, f64::min)
     };
-    for error in ["mean", "p99", "max"] {
-        assert!(chosen["fidelity"][error].as_f64() <= default["fidelity"][error].as_f64(), "{tuning:#}");
+    // One row in a hundred may be refused, and is then not in the mean.
+    for (error, slack) in [("mean", 1.0 / 0.99), ("p99", 1.0), ("max", 1.0)] {
+        let of = |trial: &Value| trial["fidelity"][error].as_f64().unwrap();
+        assert!(of(chosen) <= of(default) * slack, "{tuning:#}");
     }
     assert!(tried.iter().all(|trial| !trial["dropped"].is_null() || fastest(chosen) <= fastest(trial)), "{tuning:#}");
     assert!(chosen["peak_memory_mb"].as_u64().unwrap() > 10, "{chosen:#}");

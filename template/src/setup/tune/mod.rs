@@ -110,7 +110,7 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
     let (mut default, made) = ezkls_own(shop).await?;
     let measured = default.fidelity.as_ref();
     let limits = Limits {
-        mean: measured.filter(|_| goal.tolerance.is_none()).map(|fidelity| fidelity.mean),
+        mean: measured.filter(|_| goal.tolerance.is_none()).map(|fidelity| mean_limit(fidelity, request.max_refused)),
         p99: measured.filter(|_| goal.tolerance.is_none()).map(|fidelity| fidelity.p99),
         max: goal.tolerance.or(measured.map(|fidelity| fidelity.max)).unwrap_or(f64::INFINITY),
         refused: request.max_refused,
@@ -150,6 +150,12 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
         prove: seconds(chosen.fastest().unwrap_or_default()),
         peak_memory_mb: chosen.peak_memory_mb,
     })
+}
+
+/// The mean error that is no greater than this one's. Rows that cannot be proven are not in it, so a circuit that refuses
+/// a row of no error has a larger mean, by no more than this.
+fn mean_limit(default: &Fidelity, max_refused: f64) -> f64 {
+    default.mean / (1.0 - max_refused.min(0.5))
 }
 
 /// EZKL's settings as it calibrates them by itself, on the same rows.
