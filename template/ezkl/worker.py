@@ -64,7 +64,7 @@ def gen_settings(ezkl, model, output, run_args):
     """Write the circuit settings of `model`; `run_args` holds fields of EZKL's PyRunArgs."""
     arguments = ezkl.PyRunArgs()
     for name, value in run_args.items():
-        setattr(arguments, name, value)
+        setattr(arguments, name, tuple(value) if isinstance(value, list) else value)
     return ezkl.gen_settings(model=model, output=output, py_run_args=arguments)
 
 

@@ -39,6 +39,7 @@ pub mod prelude;
 pub mod preprocess;
 pub mod private;
 pub mod service;
+pub mod setup;
 pub mod spectral;
 pub mod supervise;
 pub mod times;

@@ -15,7 +15,7 @@ use crate::chain::Chain;
 use crate::chain::send::{Pending, Sender};
 use crate::config::{Config, Network};
 use crate::ezkl::felt::Felt;
-use crate::ezkl::files::{ModelVersion, SETUP_PROOF};
+use crate::ezkl::files::{ModelVersion, SETUP_PROOF, SetupManifest};
 use crate::ezkl::proof::ProofFile;
 use crate::ezkl::{Ezkl, srs};
 use crate::fault::{Classify as _, Fault, Result};
@@ -94,6 +94,15 @@ impl Daemon {
         let config = Arc::new(config);
         let files = config.model_files.clone();
         let version = blocking(move || ModelVersion::read(&files)).await?;
+        if let Some(making) = SetupManifest::beside(&config.model_files)?.and_then(|manifest| manifest.making) {
+            let (settings, fidelity) = (making.choice.to_string(), making.fidelity.to_string());
+            tracing::info!(
+                settings,
+                fidelity,
+                proof_seconds = making.prove_seconds,
+                "the circuit, as `setup` measured it"
+            );
+        }
         if config.network == Network::ArbitrumOne {
             srs::require_public(&version.files.srs)?;
         }

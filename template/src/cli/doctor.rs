@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::chain::{self, Chain};
 use crate::config::{Config, FeatureSource, Mistakes, Network};
-use crate::ezkl::files::{ModelVersion, SETUP_PROOF};
+use crate::ezkl::files::{ModelVersion, SETUP_PROOF, SetupManifest};
 use crate::ezkl::{Ezkl, srs};
 use crate::fault::Fault;
 use crate::features;
@@ -75,10 +75,7 @@ impl Report {
 
 async fn check_model(config: &Config, options: &Options, report: &mut Report) {
     let version = ModelVersion::read(&config.model_files);
-    report.line(
-        "model files",
-        version.as_ref().map(|v| format!("present and of one setup, digest {}", &v.digest[..12])).map_err(describe),
-    );
+    report.line("model files", version.as_ref().map(|v| described(config, v)).map_err(describe));
     report.line("ONNX model", check_onnx(config));
     if let Ok(version) = version {
         report.line("SRS", check_srs(config, &version));
@@ -95,6 +92,13 @@ fn check_onnx(config: &Config) -> Result<String> {
     }
     let model = Model::load_for_circuit(&config.model_files.onnx)?;
     Ok(model.refusal().map_or_else(|| "every op can run".to_owned(), circuit_only))
+}
+
+/// What `setup` has written down of the files, where it has.
+fn described(config: &Config, version: &ModelVersion) -> String {
+    let making = SetupManifest::beside(&config.model_files).ok().flatten().and_then(|manifest| manifest.making);
+    let making = making.map_or_else(String::new, |making| format!("; {}; {}", making.choice, making.fidelity));
+    format!("present and of one setup, digest {}{making}", &version.digest[..12])
 }
 
 /// Proves the first row of the sample: only a proof shows that circuit, keys and SRS belong together.

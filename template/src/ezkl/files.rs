@@ -11,12 +11,18 @@ use super::settings::Settings;
 use crate::config::ModelFiles;
 use crate::digest;
 use crate::fault::{Classify as _, Fault, Result};
+use crate::setup::choice::Choice;
+use crate::setup::fidelity::Fidelity;
 
 /// What `setup` leaves beside the files it made: which belong together.
 pub const SETUP_MANIFEST: &str = "setup.json";
 
 /// The proof of a row of the sample that `setup` makes: with it a verifier contract can be tried.
 pub const SETUP_PROOF: &str = "setup_proof.json";
+
+/// What `setup --tune` tried, and its picture.
+pub const TUNING: &str = "tuning.json";
+pub const TUNING_PICTURE: &str = "tuning.svg";
 
 /// The digests of a kept copy's files, in the form of `sha256sum`. Its own digest is the model's.
 pub const SUMS: &str = "SHA256SUMS";
@@ -41,6 +47,40 @@ pub struct SetupManifest {
     pub insecure_srs: bool,
     /// SHA-256 of each file, by its standard name.
     pub digests: BTreeMap<String, String>,
+    /// How they were made. Files of an earlier `setup` do not say.
+    #[serde(default)]
+    pub making: Option<Making>,
+}
+
+/// How model files were made, and how good they are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Making {
+    /// The version of this program.
+    pub nova_version: String,
+    /// The sample's file name and digest, and how many of its rows calibrated the circuit.
+    pub sample: String,
+    pub sample_sha256: String,
+    pub calibration_rows: usize,
+    pub choice: Choice,
+    pub fidelity: Fidelity,
+    pub keys_seconds: f64,
+    pub prove_seconds: f64,
+    /// The most memory that the prover had, where the system tells.
+    pub peak_memory_mb: Option<u64>,
+}
+
+impl SetupManifest {
+    /// The manifest beside these files, if `setup` has left one.
+    ///
+    /// # Errors
+    /// One that cannot be read.
+    pub fn beside(files: &ModelFiles) -> Result<Option<Self>> {
+        let path = files.folder.join(SETUP_MANIFEST);
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| Fault::Stop(anyhow!("{} cannot be read: {error}; run `nova setup`", path.display())))
+    }
 }
 
 impl ModelFiles {
@@ -98,7 +138,7 @@ impl ModelVersion {
         for (name, path) in files.all() {
             digests.insert(name.to_owned(), digest::of_file(path).stop()?);
         }
-        check_setup(&files.folder, &digests)?;
+        check_setup(files, &digests)?;
         for name in companions(files).stop()? {
             let digest = digest::of_file(&files.folder.join(&name)).stop()?;
             digests.entry(name).or_insert(digest);
@@ -151,7 +191,8 @@ fn sums(digests: &BTreeMap<String, String>) -> String {
 /// Everything else in the folder that hooks may read, by its path in it: preprocessing, column names, whatever training
 /// exported. Hidden files are none of it, nor what only `setup` and its verifier contract are concerned with.
 fn companions(files: &ModelFiles) -> anyhow::Result<Vec<String>> {
-    let others = [files.verifier.clone(), files.folder.join(SETUP_MANIFEST), files.folder.join(SETUP_PROOF)];
+    let of_setup = [SETUP_MANIFEST, SETUP_PROOF, TUNING, TUNING_PICTURE].map(|name| files.folder.join(name));
+    let others = [&of_setup[..], &[files.verifier.clone()]].concat();
     let is_other =
         |path: &Path| files.all().iter().any(|(_, known)| *known == path) || others.iter().any(|o| o == path);
     let mut names = Vec::new();
@@ -179,11 +220,8 @@ fn companions(files: &ModelFiles) -> anyhow::Result<Vec<String>> {
 }
 
 /// Files that `setup` made belong together until one of them is replaced.
-fn check_setup(folder: &Path, digests: &BTreeMap<String, String>) -> Result<()> {
-    let path = folder.join(SETUP_MANIFEST);
-    let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
-    let manifest: SetupManifest = serde_json::from_str(&text)
-        .map_err(|error| Fault::Stop(anyhow!("{} cannot be read: {error}; run `nova setup`", path.display())))?;
+fn check_setup(files: &ModelFiles, digests: &BTreeMap<String, String>) -> Result<()> {
+    let Some(manifest) = SetupManifest::beside(files)? else { return Ok(()) };
     let changed: Vec<&str> = digests
         .iter()
         .filter(|(name, digest)| manifest.digests.get(*name) != Some(digest))
@@ -196,6 +234,6 @@ fn check_setup(folder: &Path, digests: &BTreeMap<String, String>) -> Result<()> 
         "{} {} not the one that `nova setup` made the circuit with ({} says so): run `nova setup` again, or bring the file back",
         changed.join(", "),
         if changed.len() == 1 { "is" } else { "are" },
-        path.display()
+        files.folder.join(SETUP_MANIFEST).display()
     )))
 }

@@ -13,7 +13,15 @@ fn model(folder: &Path) -> ModelFiles {
         fs::write(path, if name == "settings.json" { SETTINGS } else { name }).unwrap();
     }
     fs::create_dir_all(folder.join("vocabulary")).unwrap();
-    for name in ["scaler.json", "vocabulary/words.txt", "verifier.sol", "setup_proof.json", ".notes"] {
+    for name in [
+        "scaler.json",
+        "vocabulary/words.txt",
+        "verifier.sol",
+        "setup_proof.json",
+        "tuning.json",
+        "tuning.svg",
+        ".notes",
+    ] {
         fs::write(folder.join(name), name).unwrap();
     }
     files

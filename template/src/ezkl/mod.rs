@@ -4,6 +4,7 @@
 pub mod felt;
 pub mod files;
 pub mod kept;
+pub mod memory;
 pub mod proof;
 pub mod reply;
 pub mod scratch;
@@ -14,6 +15,7 @@ mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -24,6 +26,7 @@ use crate::condition::Condition;
 use crate::config::{self, ModelFiles};
 use crate::fault::{Classify as _, Fault, Result};
 use files::SETUP_PROOF;
+use memory::Memory;
 use scratch::Scratch;
 use witness::Witness;
 use worker::{Failure, Kind, Worker};
@@ -163,6 +166,23 @@ impl Ezkl {
             .map_err(|failure| anyhow::Error::from(failure).context(format!("EZKL's {function} failed")))
     }
 
+    /// What the prover has now.
+    pub fn prover_memory(&self) -> Option<Memory> {
+        self.prover.memory()
+    }
+
+    /// The most that it had since `renew_prover`, in megabytes. `None` where the system tells nobody.
+    pub fn prover_peak_mb(&self) -> Option<u64> {
+        let peak = self.prover.peak_mb.load(Ordering::Relaxed);
+        (peak > 0).then_some(peak)
+    }
+
+    /// The next call starts a new prover: what it needs is then its own.
+    pub async fn renew_prover(&self) {
+        self.prover.retire().await;
+        self.prover.peak_mb.store(0, Ordering::Relaxed);
+    }
+
     /// Ends all workers, a running proof too: its row stays asked for.
     pub async fn shut_down(&self) {
         self.witnesses.close().await;
@@ -177,11 +197,21 @@ struct Pool {
     idle: Mutex<Vec<Worker>>,
     /// Calls in a row that failed for another reason than EZKL's own.
     condition: Condition,
+    /// The process that was called last, and the most memory that any had.
+    process: AtomicU32,
+    peak_mb: AtomicU64,
 }
 
 impl Pool {
     fn new(kind: Kind, size: usize) -> Self {
-        Self { kind, permits: Semaphore::new(size), idle: Mutex::default(), condition: Condition::new(1) }
+        Self {
+            kind,
+            permits: Semaphore::new(size),
+            idle: Mutex::default(),
+            condition: Condition::new(1),
+            process: AtomicU32::default(),
+            peak_mb: AtomicU64::default(),
+        }
     }
 
     /// Calls a function on an idle worker, or on a new one. A worker that dies, hangs or talks rubbish is not used again.
@@ -198,7 +228,10 @@ impl Pool {
         };
         let outcome = match started {
             Ok(mut worker) => {
+                self.process.store(worker.process().unwrap_or_default(), Ordering::Relaxed);
                 let outcome = worker.call(function, args, deadline).await;
+                // Before it may end: its peak ends with it.
+                self.memory();
                 if matches!(outcome, Ok(_) | Err(Failure::Refused(_))) {
                     self.idle.lock().await.push(worker);
                 }
@@ -228,6 +261,12 @@ impl Pool {
             }
         }
         None
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        let memory = memory::of(self.process.load(Ordering::Relaxed))?;
+        self.peak_mb.fetch_max(memory.peak_mb, Ordering::Relaxed);
+        Some(memory)
     }
 
     fn remember(&self, outcome: &std::result::Result<Value, Failure>) {

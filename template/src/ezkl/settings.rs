@@ -13,6 +13,15 @@ pub struct Settings {
     pub run_args: RunArgs,
     #[serde(default)]
     pub required_range_checks: Vec<(i128, i128)>,
+    /// What is computed by looking it up in a table: one entry a function.
+    #[serde(default)]
+    pub required_lookups: Vec<serde_json::Value>,
+    /// Rows of the circuit in each of its inner columns.
+    #[serde(default)]
+    pub num_rows: usize,
+    /// The shapes of all that is public.
+    #[serde(default)]
+    pub model_instance_shapes: Vec<Vec<usize>>,
     pub model_output_scales: Vec<i32>,
     /// The version of EZKL that made the file.
     pub version: String,

@@ -162,6 +162,11 @@ impl Worker {
         }
     }
 
+    /// Its id, while it runs.
+    pub fn process(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// How it ended. One that has closed its output and lives on is ended.
     async fn died(&mut self) -> Failure {
         if timeout(LAST_MOMENTS, self.child.wait()).await.is_err() {

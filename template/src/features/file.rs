@@ -10,6 +10,11 @@ use serde_json::{Map, Value};
 use super::WALLET;
 use super::frame::{numbers, rows};
 use crate::fault::{Classify, Result};
+use crate::plain;
+
+/// Far more than a sample has, and less than memory.
+const LARGEST_FILE: u64 = 1 << 30;
+const MOST_CELLS: usize = 100_000_000;
 
 /// Every row of a `.parquet`, `.csv` or `.json` file (JSON: one object, a list of objects, or one object a line).
 pub fn load(path: &Path) -> Result<DataFrame> {
@@ -27,9 +32,11 @@ pub fn row(frame: &DataFrame, at: usize) -> Result<DataFrame> {
 }
 
 fn read(path: &Path) -> Anyhow<DataFrame> {
+    let bytes = std::fs::metadata(path)?.len();
+    ensure!(bytes <= LARGEST_FILE, "it has {bytes} bytes, more than {LARGEST_FILE}");
     let extension = path.extension().and_then(|extension| extension.to_str());
     let frame = match extension.map(str::to_ascii_lowercase).as_deref() {
-        Some("parquet") => ParquetReader::new(File::open(path)?).finish()?,
+        Some("parquet") => parquet(path)?,
         Some("csv") => csv(path)?,
         Some("json" | "jsonl" | "ndjson") => json(&std::fs::read_to_string(path)?)?,
         _ => bail!("expected a .parquet, .csv or .json file"),
@@ -37,6 +44,16 @@ fn read(path: &Path) -> Anyhow<DataFrame> {
     ensure!(frame.height() > 0, "the file holds no row");
     let columns: Anyhow<Vec<Column>> = frame.columns().iter().map(checked).collect();
     Ok(DataFrame::new(frame.height(), columns?)?)
+}
+
+fn parquet(path: &Path) -> Anyhow<DataFrame> {
+    let mut reader = ParquetReader::new(File::open(path)?);
+    // A few bytes can stand for any number of rows: count before they are made.
+    let rows = reader.num_rows().context("it is no parquet file")?;
+    let columns = reader.schema().context("it is no parquet file")?.len();
+    let cells = rows.saturating_mul(columns);
+    ensure!(cells <= MOST_CELLS, "it holds {rows} rows of {columns} columns, more than {MOST_CELLS} numbers");
+    Ok(reader.finish()?)
 }
 
 fn csv(path: &Path) -> Anyhow<DataFrame> {
@@ -73,10 +90,16 @@ fn checked(column: &Column) -> Anyhow<Column> {
         ensure!(column.dtype().is_string(), "column {WALLET:?} holds {}, expected strings", column.dtype());
         return Ok(column.clone());
     }
+    if let Ok(texts) = column.str() {
+        let first =
+            texts.iter().position(|text| text.is_some_and(|text| text.trim().parse::<f64>().is_err())).unwrap_or(0);
+        let text = plain::at_most(texts.get(first).unwrap_or_default(), 40);
+        bail!("column {:?} holds strings, expected numbers: row {first} (counted from 0) says {text:?}", column.name());
+    }
     let numbers = numbers(column)?;
-    let bad = numbers.iter().position(|number| !number.is_some_and(f64::is_finite));
-    if let Some(at) = bad {
-        bail!("column {:?} has no number in row {at} (counted from 0)", column.name());
+    if let Some((at, bad)) = numbers.iter().enumerate().find(|(_, number)| !number.is_some_and(f64::is_finite)) {
+        let found = bad.map_or_else(|| "empty".to_owned(), |number| number.to_string());
+        bail!("column {:?} has no number in row {at} (counted from 0), it is {found}", column.name());
     }
     Ok(numbers.into_column())
 }
@@ -151,13 +174,25 @@ mod tests {
         assert!(refused("f.json", b"{\"a\": 1").contains("EOF"));
         assert!(refused("f.json", b"5").contains("expected objects of features"));
         refused("f.csv", b"a\n");
-        refused("f.parquet", b"PAR1 and no more");
+        assert!(refused("f.parquet", b"PAR1 and no more").contains("it is no parquet file"));
+        assert!(refused("f.parquet", b"").contains("it is no parquet file"));
         let text = refused("f.csv", b"a,b\n1,x\n");
-        assert!(text.contains(r#"column "b" holds str"#), "{text}");
+        assert!(
+            text.contains(r#"column "b" holds strings, expected numbers: row 0 (counted from 0) says "x""#),
+            "{text}"
+        );
+        let text = refused("f.csv", b"a,b\n1,2\n1,3\n1,twelve\n");
+        assert!(text.contains(r#"column "b""#) && text.contains(r#"row 2 (counted from 0) says "twelve""#), "{text}");
         let gap = refused("f.csv", b"a,b\n1,2\n3,\n");
         assert!(gap.contains(r#"column "b" has no number in row 1"#), "{gap}");
-        let nan = df!("a" => [1.0, f64::NAN]).unwrap();
-        let nan = refused("f.parquet", &parquet(nan));
-        assert!(nan.contains(r#"column "a" has no number in row 1"#), "{nan}");
+        assert!(gap.contains("it is empty"), "{gap}");
+        for (value, shown) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
+            let text = refused("f.parquet", &parquet(df!("a" => [1.0, value]).unwrap()));
+            assert!(
+                text.contains(&format!(r#"column "a" has no number in row 1 (counted from 0), it is {shown}"#)),
+                "{text}"
+            );
+        }
+        assert!(refused("f.parquet", &parquet(df!("a" => [1.0; 0]).unwrap())).contains("holds no row"));
     }
 }

@@ -86,6 +86,11 @@ impl Predictor {
         })
     }
 
+    /// The same model and hooks with another circuit.
+    pub fn with_circuit(&self, circuit: Circuit) -> Self {
+        Self { circuit: Some(circuit), ..self.clone() }
+    }
+
     pub fn circuit(&self) -> Option<&Circuit> {
         self.circuit.as_ref()
     }
@@ -141,7 +146,8 @@ impl Predictor {
         Ok(Prediction { input, model, circuit, submitted, times })
     }
 
-    async fn run_model(&self, input: ModelInput) -> Result<ModelOutput> {
+    /// What candle says.
+    pub async fn run_model(&self, input: ModelInput) -> Result<ModelOutput> {
         let model = self.model.clone();
         tokio::task::spawn_blocking(move || model.run(&input)).await.context("candle's thread was ended").retry()?
     }
@@ -168,7 +174,7 @@ impl Predictor {
     }
 
     /// Every value of the circuit is as near to candle's as is allowed.
-    fn check_agreement(&self, model: &ModelOutput, circuit: &[Vec<f64>]) -> Result<()> {
+    pub fn check_agreement(&self, model: &ModelOutput, circuit: &[Vec<f64>]) -> Result<()> {
         let same_shape = model.values.len() == circuit.len()
             && model.values.iter().zip(circuit).all(|(model, circuit)| model.len() == circuit.len());
         if !same_shape {
@@ -211,7 +217,7 @@ impl Circuit {
 
     /// A witness whose values lie inside the circuit's ranges is provable. For one whose values do not, the circuit's own
     /// constraints decide, in `mock`.
-    async fn check_provable(&self, witness: &Witness) -> Result<()> {
+    pub async fn check_provable(&self, witness: &Witness) -> Result<()> {
         if witness.is_inside(&self.version.settings) {
             return Ok(());
         }

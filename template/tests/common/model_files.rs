@@ -13,16 +13,20 @@ use super::{onnx, python};
 pub const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What the model files are made of: if one of these changes, they are made anew.
-const MADE_OF: [&str; 9] = [
+const MADE_OF: [&str; 13] = [
     "assets/sample.parquet",
     "ezkl/requirements.txt",
     "ezkl/worker.py",
     "model_files/model.onnx",
     "model_files/preprocessing.json",
-    "src/cli/setup.rs",
     "src/ezkl/files.rs",
     "src/hooks.rs",
     "src/preprocess/scale.rs",
+    "src/setup/choice.rs",
+    "src/setup/keep.rs",
+    "src/setup/mod.rs",
+    "src/setup/sample.rs",
+    "src/setup/workshop.rs",
 ];
 
 /// The folder with `model.onnx`, what preprocessing needs, and all that `nova setup --insecure-srs` makes. Not to be
@@ -39,7 +43,7 @@ pub fn model_files() -> PathBuf {
     folder
 }
 
-/// The files of a later model: other weights, circuit and keys; the same settings and SRS. Not to be written to.
+/// The files of a later model: other weights, settings, circuit and keys; the same SRS. Not to be written to.
 pub fn later_model_files() -> PathBuf {
     let first = model_files();
     let shared = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -57,9 +61,21 @@ pub fn later_model_files() -> PathBuf {
     }
     let model = fs::read(first.join("model.onnx")).unwrap();
     fs::write(later.join("model.onnx"), onnx::with_slightly_other_weights(model)).unwrap();
+    narrow_lookups(&later.join("settings.json"));
     python::remake_model(&later);
     fs::rename(later, &folder).unwrap();
     folder
+}
+
+/// As tuning leaves the settings: lookup tables that reach less far, in columns of half the length.
+fn narrow_lookups(settings: &Path) {
+    let mut value: serde_json::Value = serde_json::from_slice(&fs::read(settings).unwrap()).unwrap();
+    let run_args = &mut value["run_args"];
+    for at in 0..2 {
+        run_args["lookup_range"][at] = (run_args["lookup_range"][at].as_i64().unwrap() / 2).into();
+    }
+    run_args["logrows"] = (run_args["logrows"].as_u64().unwrap() - 1).into();
+    fs::write(settings, value.to_string()).unwrap();
 }
 
 fn digest() -> String {

@@ -15,3 +15,4 @@ mod rpc;
 mod s3;
 mod secrets;
 mod sending;
+mod setup;

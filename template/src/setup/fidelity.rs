@@ -1,0 +1,177 @@
+//! How well a circuit does what the model does, on rows that had no part in making it.
+
+use anyhow::{Context as _, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+
+use super::sample::{Row, Sample};
+use crate::fault::Fault;
+use crate::pipeline::predict::{Circuit, Predictor};
+
+/// Rows that are named where a circuit fails.
+const NAMED: usize = 5;
+
+/// What the held-out rows have shown.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fidelity {
+    /// Rows that were measured.
+    pub rows: usize,
+    /// |circuit − candle| over the rows that can be proven; of a row its largest.
+    pub mean: f64,
+    pub p99: f64,
+    pub max: f64,
+    /// Share of rows over `NOVA_MAX_DIVERGENCE` and `NOVA_MAX_DIVERGENCE_ABS`.
+    pub over_limit: f64,
+    /// Share of rows whose witness could not be proven.
+    pub unprovable: f64,
+    /// The first rows that the daemon would not answer.
+    pub refused: Vec<Refused>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The row's number in the sample, counted from 0.
+    pub row: usize,
+    pub reason: String,
+}
+
+/// What one row has shown.
+enum Verdict {
+    Within(f64),
+    OverLimit(f64, Refused),
+    Unprovable(Refused),
+}
+
+impl Fidelity {
+    /// Runs the circuit on every held-out row, `at_once` of them at a time.
+    pub async fn measure(predictor: &Predictor, sample: &Sample, at_once: usize) -> Result<Self> {
+        let verdicts: Vec<Verdict> =
+            stream::iter(&sample.held_out).map(|row| judge(predictor, row)).buffered(at_once).try_collect().await?;
+        Ok(Self::of(verdicts))
+    }
+
+    fn of(verdicts: Vec<Verdict>) -> Self {
+        let rows = verdicts.len();
+        let (mut errors, mut refused) = (Vec::with_capacity(rows), Vec::new());
+        let (mut over_limit, mut unprovable) = (0, 0);
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Within(error) => errors.push(error),
+                Verdict::OverLimit(error, row) => {
+                    errors.push(error);
+                    over_limit += 1;
+                    refused.push(row);
+                }
+                Verdict::Unprovable(row) => {
+                    unprovable += 1;
+                    refused.push(row);
+                }
+            }
+        }
+        refused.truncate(NAMED);
+        errors.sort_by(f64::total_cmp);
+        let share = |count: usize| count as f64 / rows.max(1) as f64;
+        // The smallest that 99 % do not exceed.
+        let p99 = errors.get((errors.len() * 99).div_ceil(100).saturating_sub(1)).copied();
+        Self {
+            rows,
+            mean: errors.iter().sum::<f64>() / errors.len().max(1) as f64,
+            p99: p99.unwrap_or_default(),
+            max: errors.last().copied().unwrap_or_default(),
+            over_limit: share(over_limit),
+            unprovable: share(unprovable),
+            refused,
+        }
+    }
+
+    /// Share of rows that the daemon would not answer.
+    pub fn refused_share(&self) -> f64 {
+        self.over_limit + self.unprovable
+    }
+
+    /// # Errors
+    /// If the daemon would refuse more than this share: some of the rows, each with its reason.
+    pub fn require(&self, most_refused: f64, sample: &Sample) -> Result<()> {
+        let rows: Vec<String> =
+            self.refused.iter().map(|refused| format!("row {}: {}", refused.row, refused.reason)).collect();
+        ensure!(
+            self.refused_share() <= most_refused,
+            "the circuit cannot hold {:.1} % of the {} rows of {} that it was measured with ({:.1} % are allowed, --max-refused). {}. \
+             Calibrate with more such rows, or widen the lookup tables with --lookup-margin",
+            100.0 * self.refused_share(),
+            self.rows,
+            sample.file.display(),
+            100.0 * most_refused,
+            rows.join("; ")
+        );
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Fidelity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rows, mean, p99, max, .. } = self;
+        write!(
+            f,
+            "|circuit − candle| on {rows} held-out rows: mean {mean:.2e}, p99 {p99:.2e}, max {max:.2e}; {:.1} % over the limits, \
+             {:.1} % not provable",
+            100.0 * self.over_limit,
+            100.0 * self.unprovable
+        )
+    }
+}
+
+/// As the daemon would: witness, provable or not, then the two values.
+async fn judge(predictor: &Predictor, row: &Row) -> Result<Verdict> {
+    let circuit = predictor.circuit().context("there is no circuit to measure")?;
+    let outputs = match provable_outputs(circuit, row).await {
+        Ok(outputs) => outputs,
+        Err(Fault::Row(error)) => return Ok(Verdict::Unprovable(refused(row, &error))),
+        Err(other) => return Err(other.into()),
+    };
+    let pairs = row.model.values.iter().flatten().zip(outputs.iter().flatten());
+    let error = pairs.map(|(model, circuit)| (model - circuit).abs()).fold(0.0, f64::max);
+    match predictor.check_agreement(&row.model, &outputs) {
+        Ok(()) => Ok(Verdict::Within(error)),
+        Err(fault) => Ok(Verdict::OverLimit(error, refused(row, fault.error()))),
+    }
+}
+
+async fn provable_outputs(circuit: &Circuit, row: &Row) -> Result<Vec<Vec<f64>>, Fault> {
+    let witness = circuit.ezkl.witness(&circuit.version.files, &row.input.flat()).await?;
+    circuit.check_provable(&witness).await?;
+    witness.outputs(&circuit.version.settings).map_err(Fault::Row)
+}
+
+fn refused(row: &Row, error: &anyhow::Error) -> Refused {
+    Refused { row: row.at, reason: crate::plain::at_most(&format!("{error:#}"), 300).into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_of_all_rows_and_errors_of_those_that_can_be_proven() {
+        let row = |row| Refused { row, reason: "beyond".to_owned() };
+        let mut verdicts: Vec<Verdict> = (1..=98).map(|error| Verdict::Within(f64::from(error))).collect();
+        verdicts.push(Verdict::OverLimit(200.0, row(4)));
+        verdicts.push(Verdict::Unprovable(row(8)));
+        let found = Fidelity::of(verdicts);
+        assert_eq!((found.rows, found.over_limit, found.unprovable), (100, 0.01, 0.01));
+        assert_eq!((found.p99, found.max), (200.0, 200.0));
+        assert!((found.mean - (98.0 * 99.0 / 2.0 + 200.0) / 99.0).abs() < 1e-9);
+        let sample = Sample { file: "rows.csv".into(), calibration: Vec::new(), held_out: Vec::new() };
+        found.require(0.02, &sample).unwrap();
+        let error = found.require(0.01, &sample).unwrap_err().to_string();
+        for part in ["2.0 % of the 100 rows of rows.csv", "row 4: beyond; row 8: beyond", "--max-refused"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_row_is_no_error() {
+        let nothing = Fidelity::of(Vec::new());
+        assert_eq!((nothing.mean, nothing.p99, nothing.refused_share()), (0.0, 0.0, 0.0));
+    }
+}

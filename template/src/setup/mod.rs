@@ -1,0 +1,182 @@
+//! `nova setup`: from model.onnx to everything that answering and proving needs, and how good it is.
+//!
+//! The sample's rows go through the owner's own hooks; most of them calibrate the circuit, the others measure it. What was
+//! made is moved into place together, once all of it is there.
+
+pub mod choice;
+pub mod fidelity;
+mod keep;
+mod progress;
+mod reference;
+mod sample;
+mod tune;
+mod workshop;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Map, Value, json};
+
+use crate::config::{Config, ModelFiles};
+use crate::digest;
+use crate::ezkl::Ezkl;
+use crate::ezkl::files::Making;
+use crate::pipeline::predict::Predictor;
+use choice::Choice;
+use fidelity::Fidelity;
+use progress::Progress;
+use sample::Sample;
+use workshop::{Calibration, Made, Workshop};
+
+/// How far the lookup tables reach where nothing is said: EZKL's own default.
+const LOOKUP_MARGIN: f64 = 2.0;
+/// Rows of the sample on which EZKL chooses the scale. The range of values is then read off all of them.
+const ROWS_FOR_SCALE: usize = 128;
+
+/// What is wanted of `setup`.
+pub struct Request {
+    pub sample: PathBuf,
+    pub insecure_srs: bool,
+    pub lookup_margin: Option<f64>,
+    pub max_refused: f64,
+    /// Search for the fastest proof.
+    pub tune: Option<Goal>,
+}
+
+/// What a search must stay within.
+pub struct Goal {
+    pub tolerance: Option<f64>,
+    pub max_memory_mb: Option<u64>,
+}
+
+/// The circuit that is kept, and what was measured of it.
+struct Finished {
+    made: Made,
+    fidelity: Fidelity,
+    keys: Duration,
+    prove: Duration,
+    peak_memory_mb: Option<u64>,
+}
+
+/// Makes EZKL's model files.
+///
+/// # Errors
+/// Says which file, row or step is at fault. The model files are then as they were.
+pub async fn run(mut config: Config, request: Request) -> Result<()> {
+    let target = config.model_files.clone();
+    ensure!(
+        target.onnx.is_file(),
+        "{} is not there: put your model into {}",
+        target.onnx.display(),
+        target.folder.display()
+    );
+    config.ezkl.prover_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    if let Some(goal) = &request.tune {
+        config.ezkl.memory_mb = goal.max_memory_mb.or(config.ezkl.memory_mb);
+    }
+    let ezkl = Ezkl::new(&config.ezkl)?;
+    ezkl.version().await?;
+    let folder = tempfile::Builder::new()
+        .prefix(".setup-")
+        .tempdir_in(&target.folder)
+        .with_context(|| format!("cannot write to {}", target.folder.display()))?;
+    let progress = Progress::new(ezkl.clone());
+    let predictor = Predictor::new(&config, None)?;
+    let reading = Sample::read(&request.sample, &predictor);
+    let sample = progress.step("pre_process and candle on the sample", "calibration", reading).await?;
+    let workshop = Workshop {
+        visibilities: Workshop::visibilities(&target.settings),
+        witness_workers: config.ezkl.witness_workers,
+        insecure_srs: request.insecure_srs,
+        folder: folder.path().to_owned(),
+        target,
+        ezkl,
+        progress,
+        predictor,
+        sample,
+    };
+    let finished = match &request.tune {
+        Some(goal) => tune::search(&workshop, &request, goal).await?,
+        None => straight(&workshop, &request).await?,
+    };
+    let verifier = workshop.write_verifier(&finished.made);
+    workshop.progress.step("writing the Solidity verifier", "moving all into place", verifier).await?;
+    workshop.ezkl.shut_down().await;
+    report(&finished, &workshop.target);
+    keep::keep(&finished.made, &workshop.target, request.insecure_srs, making(&finished, &workshop.sample)?)?;
+    if request.insecure_srs {
+        reference::warn_insecure();
+    }
+    Ok(())
+}
+
+/// Without a search: EZKL's scale, tables as wide as asked for, in columns that need not be split.
+async fn straight(shop: &Workshop, request: &Request) -> Result<Finished> {
+    let steps = &shop.progress;
+    let what = format!("calibrating on {} rows", shop.sample.calibration.len());
+    let margin = request.lookup_margin.unwrap_or(LOOKUP_MARGIN);
+    let choice = steps.step(&what, "compiling the circuit", calibrated(shop, margin)).await?;
+    let made = steps.step("compiling the circuit", "measuring it", shop.compile(choice, "made")).await?;
+    let what = format!("measuring it on {} held-out rows", shop.sample.held_out.len());
+    let fidelity = steps.step(&what, "the keys", shop.fidelity(&made)).await?;
+    fidelity.require(request.max_refused, &shop.sample)?;
+    let keys = steps.step("making the proving and verification keys", "a proof", shop.make_keys(&made)).await?;
+    let proving = shop.prove(&made);
+    let prove = steps.step("proving and verifying a row of the sample", "the Solidity verifier", proving).await?;
+    Ok(Finished { made, fidelity, keys, prove, peak_memory_mb: shop.ezkl.prover_peak_mb() })
+}
+
+/// EZKL's scale and the sample's range of values, in one inner column: proofs are then faster than with EZKL's two, at the
+/// same error. Three digits of base 1024 check ranges to 2^30, further than EZKL's own two of 2^14.
+async fn calibrated(shop: &Workshop, margin: f64) -> Result<Choice> {
+    let run_args: Map<String, Value> = Map::from_iter(
+        [("num_inner_cols", 1), ("decomp_base", 1024), ("decomp_legs", 3)].map(|(k, v)| (k.into(), json!(v))),
+    );
+    let few = Calibration { run_args: run_args.clone(), most_rows: Some(ROWS_FOR_SCALE), ..Calibration::default() };
+    let few = shop.calibrate(few).await?;
+    let choice = shop.calibrate(at_scale(run_args, few.input_scale, few.scale_rebase_multiplier)).await?;
+    let shape = shop.shape(&choice).await?;
+    let roomy = Choice { logrows: choice.roomy(&shape, margin), ..choice };
+    roomy.with_margin(margin).with_context(|| {
+        format!("lookup tables {margin} times as wide as {:?} need more rows than any SRS has", choice.lookup_range)
+    })
+}
+
+/// A calibration that leaves EZKL nothing to choose: it finds the range of the sample's values.
+fn at_scale(run_args: Map<String, Value>, scale: i32, rebase_multiplier: u32) -> Calibration {
+    Calibration {
+        run_args,
+        scales: Some(vec![scale]),
+        rebase_multipliers: Some(vec![rebase_multiplier]),
+        lookup_margin: Some(1.0),
+        most_rows: None,
+    }
+}
+
+fn making(finished: &Finished, sample: &Sample) -> Result<Making> {
+    Ok(Making {
+        nova_version: env!("CARGO_PKG_VERSION").to_owned(),
+        sample: sample.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        sample_sha256: digest::of_file(&sample.file)?,
+        calibration_rows: sample.calibration.len(),
+        choice: finished.made.choice,
+        fidelity: finished.fidelity.clone(),
+        keys_seconds: finished.keys.as_secs_f64(),
+        prove_seconds: finished.prove.as_secs_f64(),
+        peak_memory_mb: finished.peak_memory_mb,
+    })
+}
+
+fn report(finished: &Finished, target: &ModelFiles) {
+    let memory = finished.peak_memory_mb.map_or_else(String::new, |peak| format!(", the prover had up to {peak} MB"));
+    println!("{}\n{}", finished.made.choice, finished.fidelity);
+    for refused in &finished.fidelity.refused {
+        println!("  row {} would not be answered: {}", refused.row, refused.reason);
+    }
+    println!(
+        "a proof took {:.1} s{memory}; the model files are in {}",
+        finished.prove.as_secs_f64(),
+        target.folder.display()
+    );
+}

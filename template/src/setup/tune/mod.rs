@@ -1,0 +1,386 @@
+//! `setup --tune`: the fastest proof whose fidelity is good enough.
+//!
+//! 1. EZKL's own calibrated settings are the measure: of error, where no tolerance is given, and of time.
+//! 2. Scales and rebase multipliers decide the error. Each is calibrated once and measured, from EZKL's scale downwards.
+//! 3. Inner columns, decomposition and logrows decide the time. `gen_settings` tells their size in a moment; what is large
+//!    is dropped, and only the best few are made, proven and compared, in turns.
+
+mod picture;
+mod report;
+
+use std::fs;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::choice::{Choice, Cost};
+use super::fidelity::Fidelity;
+use super::keep::move_into_place;
+use super::workshop::{Calibration, Made, Workshop};
+use super::{Finished, Goal, Request, at_scale};
+use crate::ezkl::files::{TUNING, TUNING_PICTURE};
+
+/// Choices that are proven, besides EZKL's.
+const FINALISTS: usize = 4;
+/// Proofs of each, in turns, so that a busy moment of the machine meets them all. The fastest counts.
+const ROUNDS: usize = 3;
+/// Scales above EZKL's that are tried where its own is not fine enough.
+const SCALES_UP: i32 = 3;
+const INNER_COLUMNS: [usize; 3] = [1, 2, 4];
+/// Digits that reach far, and few digits that make few rows.
+const DECOMPOSITIONS: [(usize, usize); 4] = [(1024, 3), (16384, 2), (4096, 2), (128, 4)];
+
+/// A choice, and what came of it.
+#[derive(Serialize)]
+struct Trial {
+    choice: Choice,
+    /// EZKL's own.
+    is_default: bool,
+    predicted_memory_mb: f64,
+    fidelity: Option<Fidelity>,
+    keys_seconds: Option<f64>,
+    /// Of each round.
+    prove_seconds: Vec<f64>,
+    peak_memory_mb: Option<u64>,
+    proving_key_bytes: Option<u64>,
+    /// Why it was given up.
+    dropped: Option<String>,
+}
+
+/// What must not be exceeded.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Limits {
+    mean: Option<f64>,
+    p99: Option<f64>,
+    max: f64,
+    refused: f64,
+    memory_mb: Option<u64>,
+}
+
+impl Limits {
+    /// Why the fidelity is not good enough, if so.
+    fn exceeded(&self, found: &Fidelity) -> Option<String> {
+        let above = |what: &str, value: f64, limit: Option<f64>| {
+            limit
+                .filter(|limit| value > *limit)
+                .map(|limit| format!("its {what} error {value:.2e} is above {limit:.2e}"))
+        };
+        let refused = found.refused_share();
+        above("max", found.max, Some(self.max))
+            .or_else(|| above("p99", found.p99, self.p99))
+            .or_else(|| above("mean", found.mean, self.mean))
+            .or_else(|| {
+                let share = |share: f64| format!("{:.1} %", 100.0 * share);
+                let too_many = refused > self.refused;
+                too_many
+                    .then(|| format!("{} of the rows would be refused, {} may be", share(refused), share(self.refused)))
+            })
+    }
+
+    fn memory_exceeded(&self, megabytes: f64, what: &str) -> Option<String> {
+        let limit = self.memory_mb.filter(|limit| megabytes > *limit as f64)?;
+        Some(format!("{what} {megabytes:.0} MB of memory, {limit} MB are allowed (--max-memory)"))
+    }
+}
+
+impl Trial {
+    fn new(choice: Choice, cost: Cost) -> Self {
+        Self {
+            choice,
+            is_default: false,
+            predicted_memory_mb: cost.memory_mb.round(),
+            fidelity: None,
+            keys_seconds: None,
+            prove_seconds: Vec::new(),
+            peak_memory_mb: None,
+            proving_key_bytes: None,
+            dropped: None,
+        }
+    }
+
+    fn fastest(&self) -> Option<f64> {
+        self.prove_seconds.iter().copied().reduce(f64::min)
+    }
+}
+
+/// Finds the fastest, and writes `tuning.json` and `tuning.svg` into the model files.
+pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> Result<Finished> {
+    let margin = request.lookup_margin.unwrap_or(1.0);
+    let (mut default, made) = ezkls_own(shop).await?;
+    let measured = default.fidelity.as_ref();
+    let limits = Limits {
+        mean: measured.filter(|_| goal.tolerance.is_none()).map(|fidelity| mean_limit(fidelity, request.max_refused)),
+        p99: measured.filter(|_| goal.tolerance.is_none()).map(|fidelity| fidelity.p99),
+        max: goal.tolerance.or(measured.map(|fidelity| fidelity.max)).unwrap_or(f64::INFINITY),
+        refused: request.max_refused,
+        memory_mb: goal.max_memory_mb,
+    };
+    default.dropped = measured.and_then(|fidelity| limits.exceeded(fidelity));
+    let mut dropped = Vec::new();
+    let scales = fine_enough(shop, &default.choice, margin, &limits, &mut dropped).await?;
+    let finalists = cheapest(shop, &scales, margin, &limits).await?;
+    let mut trials = vec![(default, Some(made))];
+    for (at, choice) in finalists.into_iter().enumerate() {
+        trials.push(compiled(shop, choice, &format!("finalist-{at}"), &limits).await?);
+    }
+    race(shop, &mut trials, &limits).await;
+
+    let standing = |(_, (trial, made)): &(usize, &(Trial, Option<Made>))| trial.dropped.is_none() && made.is_some();
+    let time = |trial: &Trial| trial.fastest().unwrap_or(f64::INFINITY);
+    let chosen =
+        trials.iter().enumerate().filter(standing).min_by(|(_, (a, _)), (_, (b, _))| time(a).total_cmp(&time(b)));
+    let chosen = chosen.map(|(at, _)| at);
+    let (tried, mut made): (Vec<Trial>, Vec<Option<Made>>) = trials.into_iter().unzip();
+    println!("{}", report::table(&tried, chosen));
+    let Some((at, made)) = chosen.and_then(|at| Some((at, made[at].take()?))) else {
+        let reasons: Vec<&str> = tried.iter().chain(&dropped).filter_map(|trial| trial.dropped.as_deref()).collect();
+        bail!(
+            "no settings are good enough: {}. Allow more with --tolerance, --max-refused or --max-memory",
+            reasons.join("; ")
+        );
+    };
+    write(shop, &tried, &dropped, at, &limits)?;
+    let chosen = &tried[at];
+    let seconds = |seconds: f64| std::time::Duration::from_secs_f64(seconds);
+    Ok(Finished {
+        made,
+        fidelity: chosen.fidelity.clone().unwrap_or_default(),
+        keys: seconds(chosen.keys_seconds.unwrap_or_default()),
+        prove: seconds(chosen.fastest().unwrap_or_default()),
+        peak_memory_mb: chosen.peak_memory_mb,
+    })
+}
+
+/// The mean error that is no greater than this one's. Rows that cannot be proven are not in it, so a circuit that refuses
+/// a row of no error has a larger mean, by no more than this.
+fn mean_limit(default: &Fidelity, max_refused: f64) -> f64 {
+    default.mean / (1.0 - max_refused.min(0.5))
+}
+
+/// EZKL's settings as it calibrates them by itself, on the same rows.
+async fn ezkls_own(shop: &Workshop) -> Result<(Trial, Made)> {
+    let calibrating = async {
+        let choice = shop.calibrate(Calibration::default()).await?;
+        let made = shop.compile(choice, "default").await?;
+        let fidelity = shop.fidelity(&made).await?;
+        Ok((made, fidelity))
+    };
+    let (made, fidelity) =
+        shop.progress.step("EZKL's own settings, calibrated and measured", "other scales", calibrating).await?;
+    let mut trial = Trial::new(made.choice, made.choice.cost(&made.settings));
+    (trial.is_default, trial.fidelity) = (true, Some(fidelity));
+    Ok((trial, made))
+}
+
+/// The scales and rebase multipliers whose error is small enough, with the range of the sample's values. From EZKL's scale
+/// downwards until one is too coarse; upwards if EZKL's own is. A multiplier of 2 keeps products at twice the scale, so that
+/// half the scale may do.
+async fn fine_enough(
+    shop: &Workshop,
+    default: &Choice,
+    margin: f64,
+    limits: &Limits,
+    dropped: &mut Vec<Trial>,
+) -> Result<Vec<Choice>> {
+    let own = default.input_scale.max(default.param_scale);
+    let mut fine = Vec::new();
+    for (scales, multiplier) in
+        [((1..=own).rev().collect::<Vec<_>>(), 1), ((own + 1..=own + SCALES_UP).collect(), 1), (vec![(own + 1) / 2], 2)]
+    {
+        let upwards = scales.first().is_some_and(|first| *first > own);
+        if upwards && !fine.is_empty() {
+            continue;
+        }
+        for scale in scales {
+            let what = format!("scale {scale}, rebase multiplier {multiplier}");
+            let measured = measured_scale(shop, scale, multiplier, margin);
+            match shop.progress.step(&what, "the next scale, then proofs", measured).await {
+                Ok((choice, trial)) => match limits.exceeded(trial.fidelity.as_ref().unwrap_or(&Fidelity::default())) {
+                    None => {
+                        fine.push(choice);
+                        if upwards {
+                            break;
+                        }
+                    }
+                    Some(reason) => {
+                        dropped.push(Trial { dropped: Some(reason), ..trial });
+                        if !upwards {
+                            break;
+                        }
+                    }
+                },
+                // EZKL refuses scales that a model cannot have; there are others.
+                Err(error) => eprintln!("  {what} is left out: {error:#}"),
+            }
+        }
+    }
+    Ok(fine)
+}
+
+async fn measured_scale(shop: &Workshop, scale: i32, multiplier: u32, margin: f64) -> Result<(Choice, Trial)> {
+    let choice = shop.calibrate(at_scale(run_args(1, DECOMPOSITIONS[0]), scale, multiplier)).await?;
+    let shape = shop.shape(&choice).await?;
+    let roomy = Choice { logrows: choice.roomy(&shape, margin), ..choice };
+    let Some(roomy) = roomy.with_margin(margin) else {
+        bail!("its lookup tables {:?} are too wide", choice.lookup_range)
+    };
+    let made = shop.compile(roomy, "scale").await?;
+    let fidelity = shop.fidelity(&made).await?;
+    let trial = Trial { fidelity: Some(fidelity), ..Trial::new(roomy, roomy.cost(&made.settings)) };
+    Ok((choice, trial))
+}
+
+/// The few choices that promise the fastest proofs, among all inner columns, decompositions and logrows.
+async fn cheapest(shop: &Workshop, scales: &[Choice], margin: f64, limits: &Limits) -> Result<Vec<Choice>> {
+    let mut found: Vec<(Choice, Cost)> = Vec::new();
+    for scale in scales {
+        for num_inner_cols in INNER_COLUMNS {
+            for (decomp_base, decomp_legs) in DECOMPOSITIONS {
+                let choice = Choice { num_inner_cols, decomp_base, decomp_legs, ..*scale };
+                let shape = shop.shape(&choice).await?;
+                for logrows in choice.logrows_to_try(&shape, margin) {
+                    let Some(choice) = (Choice { logrows, ..choice }).with_margin(margin) else { continue };
+                    let cost = choice.cost(&shape);
+                    if limits.memory_exceeded(cost.memory_mb, "it would need").is_none() {
+                        found.push((choice, cost));
+                    }
+                }
+            }
+        }
+    }
+    found.sort_by(|(_, a), (_, b)| a.time.total_cmp(&b.time));
+    Ok(distinct(found))
+}
+
+/// The first few that differ in more than their digits: those hardly change the time.
+fn distinct(sorted: Vec<(Choice, Cost)>) -> Vec<Choice> {
+    let mut few: Vec<Choice> = Vec::new();
+    for (choice, _) in sorted {
+        let same = |other: &&Choice| {
+            Choice { decomp_base: other.decomp_base, decomp_legs: other.decomp_legs, ..choice } == **other
+        };
+        if few.len() < FINALISTS && few.iter().find(same).is_none() {
+            few.push(choice);
+        }
+    }
+    few
+}
+
+async fn compiled(shop: &Workshop, choice: Choice, name: &str, limits: &Limits) -> Result<(Trial, Option<Made>)> {
+    let shape = shop.shape(&choice).await?;
+    let mut trial = Trial::new(choice, choice.cost(&shape));
+    let work = async {
+        let made = shop.compile(choice, name).await?;
+        let fidelity = shop.fidelity(&made).await?;
+        Ok((made, fidelity))
+    };
+    match shop.progress.step(&format!("compiling and measuring {choice}"), "proofs", work).await {
+        Ok((made, fidelity)) => {
+            trial.dropped = limits.exceeded(&fidelity);
+            trial.fidelity = Some(fidelity);
+            Ok((trial, Some(made)))
+        }
+        Err(error) => {
+            trial.dropped = Some(format!("{error:#}"));
+            Ok((trial, None))
+        }
+    }
+}
+
+/// Proves each in turns. One that fails, or needs too much memory, is out; the others go on. EZKL's own is proven for
+/// comparison whatever its error.
+async fn race(shop: &Workshop, trials: &mut [(Trial, Option<Made>)], limits: &Limits) {
+    for round in 0..ROUNDS {
+        for (trial, made) in trials.iter_mut() {
+            let Some(made) = made.as_ref().filter(|_| trial.dropped.is_none() || trial.is_default) else { continue };
+            let what = format!("proof {} of {ROUNDS}: {}", round + 1, trial.choice);
+            let next = if round + 1 < ROUNDS { "the next one" } else { "the choice" };
+            if let Err(error) = shop.progress.step(&what, next, prove_once(shop, trial, made)).await {
+                trial.dropped = Some(format!("{error:#}"));
+            }
+            let needed = trial.peak_memory_mb.and_then(|peak| limits.memory_exceeded(peak as f64, "it needed"));
+            trial.dropped = trial.dropped.take().or(needed);
+        }
+    }
+}
+
+async fn prove_once(shop: &Workshop, trial: &mut Trial, made: &Made) -> Result<()> {
+    if trial.keys_seconds.is_none() {
+        trial.keys_seconds = Some(shop.make_keys(made).await?.as_secs_f64());
+        trial.proving_key_bytes = Some(fs::metadata(&made.files.proving_key)?.len());
+    } else {
+        shop.ezkl.renew_prover().await;
+    }
+    trial.prove_seconds.push(shop.prove(made).await?.as_secs_f64());
+    trial.peak_memory_mb = trial.peak_memory_mb.max(shop.ezkl.prover_peak_mb());
+    Ok(())
+}
+
+fn write(shop: &Workshop, tried: &[Trial], dropped: &[Trial], chosen: usize, limits: &Limits) -> Result<()> {
+    let written = shop.folder.join(TUNING);
+    let tuning = json!({ "limits": limits, "chosen": chosen, "tried": tried, "dropped": dropped });
+    fs::write(&written, serde_json::to_vec_pretty(&tuning)?)?;
+    move_into_place(&written, &shop.target.folder.join(TUNING))?;
+    let drawn = shop.folder.join(TUNING_PICTURE);
+    picture::draw(tried, chosen, &drawn)?;
+    move_into_place(&drawn, &shop.target.folder.join(TUNING_PICTURE))
+}
+
+fn run_args(num_inner_cols: usize, (decomp_base, decomp_legs): (usize, usize)) -> Map<String, Value> {
+    let fields = [("num_inner_cols", num_inner_cols), ("decomp_base", decomp_base), ("decomp_legs", decomp_legs)];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn choice(logrows: u32, num_inner_cols: usize) -> Choice {
+        Choice {
+            input_scale: 11,
+            param_scale: 11,
+            scale_rebase_multiplier: 1,
+            lookup_range: (-100, 100),
+            logrows,
+            num_inner_cols,
+            decomp_base: 1024,
+            decomp_legs: 3,
+        }
+    }
+
+    pub(super) fn fidelity(error: f64) -> Fidelity {
+        Fidelity { rows: 100, mean: error / 4.0, p99: error / 2.0, max: error, ..Fidelity::default() }
+    }
+
+    pub(super) fn trial(logrows: u32, error: f64, seconds: &[f64]) -> Trial {
+        let cost = Cost { time: 1.0, memory_mb: 100.0 };
+        Trial {
+            fidelity: Some(fidelity(error)),
+            prove_seconds: seconds.to_vec(),
+            ..Trial::new(choice(logrows, 1), cost)
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_exceeded_is_named() {
+        let limits = Limits { mean: Some(0.25), p99: Some(0.5), max: 1.0, refused: 0.01, memory_mb: Some(100) };
+        assert_eq!(limits.exceeded(&fidelity(1.0)), None);
+        assert!(limits.exceeded(&fidelity(1.1)).unwrap().contains("max error"));
+        let mean = Fidelity { mean: 0.3, ..fidelity(1.0) };
+        assert!(limits.exceeded(&mean).unwrap().contains("mean error"));
+        let refused = Fidelity { unprovable: 0.02, ..fidelity(1.0) };
+        assert!(limits.exceeded(&refused).unwrap().contains("2.0 % of the rows would be refused"));
+        assert!(limits.memory_exceeded(101.0, "it needed").unwrap().contains("--max-memory"));
+        assert_eq!(limits.memory_exceeded(99.0, "it needed"), None);
+    }
+
+    #[test]
+    fn finalists_differ_in_more_than_digits() {
+        let cost = Cost { time: 1.0, memory_mb: 1.0 };
+        let other_digits = Choice { decomp_base: 128, decomp_legs: 4, ..choice(14, 1) };
+        let all = [choice(14, 1), other_digits, choice(15, 1), choice(14, 2), choice(13, 1), choice(12, 1)];
+        let few = distinct(all.map(|choice| (choice, cost)).to_vec());
+        assert_eq!(few, [choice(14, 1), choice(15, 1), choice(14, 2), choice(13, 1)]);
+    }
+}

@@ -1,0 +1,183 @@
+//! What making a circuit takes: EZKL's steps, each with the files of one circuit.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Map, Value, json};
+
+use super::choice::Choice;
+use super::fidelity::Fidelity;
+use super::progress::Progress;
+use super::reference;
+use super::sample::Sample;
+use crate::config::ModelFiles;
+use crate::ezkl::Ezkl;
+use crate::ezkl::files::{ModelVersion, SETUP_PROOF};
+use crate::ezkl::settings::Settings;
+use crate::pipeline::predict::{Circuit, Predictor};
+
+/// Everything that circuits are made with.
+pub struct Workshop {
+    pub ezkl: Ezkl,
+    pub progress: Progress,
+    pub predictor: Predictor,
+    pub sample: Sample,
+    /// Where the files go in the end.
+    pub target: ModelFiles,
+    /// Where they are made: a folder in the target's.
+    pub folder: PathBuf,
+    /// Who sees inputs, outputs and parameters.
+    pub visibilities: Map<String, Value>,
+    pub witness_workers: usize,
+    pub insecure_srs: bool,
+}
+
+/// How EZKL is to calibrate. What is `None` is EZKL's own default.
+#[derive(Default)]
+pub struct Calibration {
+    /// Fields of the run arguments to begin with.
+    pub run_args: Map<String, Value>,
+    pub scales: Option<Vec<i32>>,
+    pub rebase_multipliers: Option<Vec<u32>>,
+    pub lookup_margin: Option<f64>,
+    /// Calibrate on no more rows than this.
+    pub most_rows: Option<usize>,
+}
+
+/// A circuit that was compiled, and maybe has keys.
+pub struct Made {
+    pub choice: Choice,
+    pub files: ModelFiles,
+    pub settings: Settings,
+    predictor: Predictor,
+}
+
+impl Workshop {
+    /// The visibilities that the model files have already, for they are the owner's choice; else the usual ones.
+    pub fn visibilities(settings: &Path) -> Map<String, Value> {
+        let there = settings.is_file().then(|| Settings::read(settings));
+        let names = match &there {
+            Some(Ok(Settings { run_args, .. })) => {
+                [run_args.input_visibility.name(), run_args.output_visibility.name(), run_args.param_visibility.name()]
+            }
+            Some(Err(_)) | None => ["public", "public", "fixed"].map(str::to_owned),
+        };
+        if let Some(Err(fault)) = there {
+            eprintln!("{fault}: inputs and outputs will be public, parameters fixed");
+        }
+        let fields = ["input_visibility", "output_visibility", "param_visibility"];
+        fields.into_iter().zip(names).map(|(field, name)| (field.to_owned(), name.into())).collect()
+    }
+
+    /// Lets EZKL calibrate on the sample; the choice that it made.
+    pub async fn calibrate(&self, how: Calibration) -> Result<Choice> {
+        let files = self.files("calibration")?;
+        self.gen_settings(&files, how.run_args).await?;
+        let data = files.folder.join("calibration.json");
+        let rows = self.sample.calibration_data(how.most_rows.unwrap_or(usize::MAX));
+        fs::write(&data, rows.to_string()).context("cannot write the calibration data")?;
+        let mut args = json!({ "data": data, "model": files.onnx, "settings": files.settings, "target": "resources" });
+        let more = [
+            ("scales", how.scales.map(Value::from)),
+            ("scale_rebase_multiplier", how.rebase_multipliers.map(Value::from)),
+            ("lookup_safety_margin", how.lookup_margin.map(Value::from)),
+        ];
+        for (name, value) in more {
+            if let Some(value) = value {
+                args[name] = value;
+            }
+        }
+        self.ezkl.call("calibrate_settings", args).await?;
+        Choice::read(&files.settings)
+    }
+
+    /// The circuit's size under these settings, without making it.
+    pub async fn shape(&self, choice: &Choice) -> Result<Settings> {
+        self.write_settings(&self.files("shape")?, choice).await
+    }
+
+    /// Compiles the circuit in a folder of this name.
+    pub async fn compile(&self, choice: Choice, name: &str) -> Result<Made> {
+        let files = self.files(name)?;
+        let settings = self.write_settings(&files, &choice).await?;
+        let compile =
+            json!({ "model": files.onnx, "compiled_circuit": files.compiled, "settings_path": files.settings });
+        self.ezkl.call("compile_circuit", compile).await?;
+        let version = ModelVersion::with_digests(&files, BTreeMap::new())?;
+        let predictor = self.predictor.with_circuit(Circuit { ezkl: self.ezkl.clone(), version });
+        Ok(Made { choice, files, settings, predictor })
+    }
+
+    pub async fn fidelity(&self, made: &Made) -> Result<Fidelity> {
+        Fidelity::measure(&made.predictor, &self.sample, self.witness_workers).await
+    }
+
+    /// The SRS, and the keys with it. The prover's memory is counted from here on.
+    pub async fn make_keys(&self, made: &Made) -> Result<Duration> {
+        let (files, logrows) = (&made.files, made.choice.logrows);
+        // One for all circuits of this size.
+        let srs = self.folder.join(format!("kzg{logrows}.srs"));
+        if !srs.is_file() {
+            let (held, settings) = (&self.target.srs, &files.settings);
+            reference::find(&self.ezkl, &self.progress, held, &srs, logrows, settings, self.insecure_srs).await?;
+        }
+        fs::hard_link(&srs, &files.srs)
+            .or_else(|_| fs::copy(&srs, &files.srs).map(drop))
+            .context("cannot copy the SRS")?;
+        self.ezkl.renew_prover().await;
+        let start = Instant::now();
+        let keys = json!({
+            "model": files.compiled, "vk_path": files.verification_key, "pk_path": files.proving_key, "srs_path": files.srs,
+        });
+        self.ezkl.call("setup", keys).await?;
+        Ok(start.elapsed())
+    }
+
+    /// Proves a row of the sample and verifies the proof, which stays beside the circuit; how long the proof took.
+    pub async fn prove(&self, made: &Made) -> Result<Duration> {
+        let files = &made.files;
+        let row = self.sample.calibration.first().context("the sample has no row")?;
+        let (witness, proof) = (files.folder.join("witness.json"), files.folder.join(SETUP_PROOF));
+        fs::write(&witness, self.ezkl.witness(files, &row.input.flat()).await?.json)
+            .context("cannot write the witness")?;
+        let start = Instant::now();
+        self.ezkl.prove(files, &witness, &proof).await?;
+        let took = start.elapsed();
+        ensure!(
+            self.ezkl.verify(files, &proof).await?,
+            "EZKL's own proof does not verify: circuit, keys and SRS in {} do not belong together",
+            files.folder.display()
+        );
+        Ok(took)
+    }
+
+    pub async fn write_verifier(&self, made: &Made) -> Result<()> {
+        let files = &made.files;
+        let verifier = json!({
+            "vk_path": files.verification_key, "settings_path": files.settings, "sol_code_path": files.verifier,
+            "srs_path": files.srs,
+        });
+        self.ezkl.call("create_evm_verifier", verifier).await.map(drop)
+    }
+
+    fn files(&self, name: &str) -> Result<ModelFiles> {
+        let folder = self.folder.join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(ModelFiles { onnx: self.target.onnx.clone(), ..ModelFiles::in_folder(&folder) })
+    }
+
+    async fn write_settings(&self, files: &ModelFiles, choice: &Choice) -> Result<Settings> {
+        let Value::Object(run_args) = serde_json::to_value(choice)? else { unreachable!("a struct is an object") };
+        self.gen_settings(files, run_args).await?;
+        Ok(Settings::read(&files.settings)?)
+    }
+
+    async fn gen_settings(&self, files: &ModelFiles, mut run_args: Map<String, Value>) -> Result<()> {
+        run_args.extend(self.visibilities.clone());
+        let args = json!({ "model": files.onnx, "output": files.settings, "run_args": run_args });
+        self.ezkl.call("gen_settings", args).await.map(drop)
+    }
+}

@@ -1,0 +1,128 @@
+//! `nova setup`, with the real EZKL on a model that is proven in no time: what it makes, measures, tunes and refuses.
+
+use std::fs::{self, File};
+
+use nova::features;
+use polars::prelude::{CsvWriter, SerWriter as _};
+use serde_json::Value;
+
+use crate::common::project::Project;
+use crate::common::{assert_says, onnx};
+
+/// A project with the small model, and `rows.csv` of 200 rows.
+fn small() -> Project {
+    let project = Project::without_setup();
+    project.change_model_file("model.onnx", onnx::of_one_neuron);
+    let mut rows = features::load(&project.path().join("assets/sample.parquet")).unwrap().head(Some(200));
+    CsvWriter::new(File::create(project.path().join("rows.csv")).unwrap()).finish(&mut rows).unwrap();
+    project
+}
+
+fn json(project: &Project, file: &str) -> Value {
+    serde_json::from_slice(&fs::read(project.model_file(file)).unwrap()).unwrap()
+}
+
+/// All that a modeler is told is measured: the error of both, what was refused, the proofs' times, and which is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tuning_finds_a_faster_proof_at_no_greater_error_and_shows_it() {
+    let project = small();
+    let said = project.nova(&["setup", "--insecure-srs", "--sample", "rows.csv", "--tune"]).run().await;
+    assert!(said.status.success(), "{}", said.all());
+    assert_says(
+        &said.stderr,
+        &["pre_process and candle on the sample … (then: calibration)", "✓ EZKL's own settings", "INSECURE"],
+    );
+    assert_says(&said.stdout, &["EZKL's own", "→", "held-out rows: mean"]);
+
+    let tuning = json(&project, "tuning.json");
+    let tried = tuning["tried"].as_array().unwrap();
+    let chosen = &tried[tuning["chosen"].as_u64().unwrap() as usize];
+    let default = tried.iter().find(|trial| trial["is_default"] == true).unwrap();
+    let fastest = |trial: &Value| {
+        trial["prove_seconds"].as_array().unwrap().iter().filter_map(Value::as_f64).fold(f64::INFINITY, f64::min)
+    };
+    // One row in a hundred may be refused, and is then not in the mean.
+    for (error, slack) in [("mean", 1.0 / 0.99), ("p99", 1.0), ("max", 1.0)] {
+        let of = |trial: &Value| trial["fidelity"][error].as_f64().unwrap();
+        assert!(of(chosen) <= of(default) * slack, "{tuning:#}");
+    }
+    assert!(tried.iter().all(|trial| !trial["dropped"].is_null() || fastest(chosen) <= fastest(trial)), "{tuning:#}");
+    assert!(chosen["peak_memory_mb"].as_u64().unwrap() > 10, "{chosen:#}");
+    let picture = fs::read_to_string(project.model_file("tuning.svg")).unwrap();
+    assert_says(&picture, &["<svg", "chosen: ", "EZKL"]);
+
+    let manifest = json(&project, "setup.json");
+    assert_eq!(manifest["making"]["choice"], chosen["choice"]);
+    assert_eq!(manifest["making"]["fidelity"]["rows"], 50);
+    assert_eq!(manifest["making"]["calibration_rows"], 150);
+    let settings = json(&project, "settings.json");
+    assert_eq!(settings["run_args"]["lookup_range"], chosen["choice"]["lookup_range"]);
+    // What the daemon needs is there and of one making.
+    let predicted: Value = project.nova(&["predict", "--features", "rows.csv", "--row", "7", "--json"]).json().await;
+    assert!(predicted["divergence"].as_f64().unwrap() < 0.01, "{predicted}");
+}
+
+/// Rows beyond what the circuit was calibrated for are named, and nothing is put into place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_circuit_that_cannot_hold_the_held_out_rows_is_not_made() {
+    let project = small();
+    let text = fs::read_to_string(project.path().join("rows.csv")).unwrap();
+    // Rows 0 and 4 are held out. Such values are nowhere in the rows that calibrate.
+    let far = text.lines().enumerate().map(|(at, line)| match at {
+        1 | 5 => line
+            .split(',')
+            .enumerate()
+            .map(|(at, cell)| if at == 0 { cell } else { "1e10" })
+            .collect::<Vec<_>>()
+            .join(","),
+        _ => line.to_owned(),
+    });
+    fs::write(project.path().join("far.csv"), far.map(|line| line + "\n").collect::<String>()).unwrap();
+    let setup = project.nova(&["setup", "--insecure-srs", "--sample", "far.csv"]);
+    let says = [
+        "the circuit cannot hold 4.0 % of the 50 rows of far.csv",
+        "row 0: ",
+        "row 4: ",
+        "--max-refused",
+        "--lookup-margin",
+    ];
+    setup.fail(&says).await;
+    assert!(!project.model_file("model.ezkl").exists() && !project.model_file("setup.json").exists());
+}
+
+/// Every sample that is none ends with the file, the row and the column.
+#[tokio::test]
+async fn a_bad_sample_is_named_with_row_and_column() {
+    let project = small();
+    let text = fs::read_to_string(project.path().join("rows.csv")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let second = lines[0].split(',').nth(1).unwrap();
+    let with = |cell: &str| {
+        let mut cells: Vec<&str> = lines[4].split(',').collect();
+        cells[1] = cell;
+        [&lines[..4], &[cells.join(",").as_str()], &lines[5..]].concat().join("\n")
+    };
+    let without: String = lines
+        .iter()
+        .map(|line| {
+            line.split(',').enumerate().filter(|(at, _)| *at != 1).map(|(_, cell)| cell).collect::<Vec<_>>().join(",")
+                + "\n"
+        })
+        .collect();
+    let cases = [
+        ("strings.csv", with("plenty"), vec![second, "row 3", "\"plenty\""]),
+        ("nan.csv", with("NaN"), vec![second, "row 3", "NaN"]),
+        ("infinite.csv", with("inf"), vec![second, "row 3", "inf"]),
+        ("gap.csv", with(""), vec![second, "row 3", "empty"]),
+        ("missing.csv", without, vec!["row 0", second, "preprocessing.json"]),
+        ("head.csv", lines[0].to_owned(), vec!["holds no row"]),
+        ("one.csv", lines[..2].join("\n"), vec!["has 1 rows", "at least 200"]),
+        ("empty.csv", String::new(), vec![]),
+        ("no.parquet", text.clone(), vec!["no parquet file"]),
+    ];
+    for (name, content, mut says) in cases {
+        fs::write(project.path().join(name), content).unwrap();
+        says.push(name);
+        project.nova(&["setup", "--insecure-srs", "--sample", name]).fail(&says).await;
+    }
+}
