@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{BufRead as _, BufReader},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -13,6 +14,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::oneshot;
+
+use crate::rpc;
 
 /// How long anvil may take to listen.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -30,6 +33,7 @@ const KEEPER: &str = r#""$@" </dev/null & exec >/dev/null 2>&1; read -r _; trap 
 pub struct Anvil {
     keeper: Child,
     lifeline: Option<ChildStdin>,
+    host: IpAddr,
     port: u16,
     /// Closes when anvil does.
     alive: oneshot::Receiver<()>,
@@ -40,6 +44,8 @@ pub struct Anvil {
 /// How the chain is to be.
 #[derive(Clone, Debug)]
 pub struct AnvilOptions {
+    /// Where the chain listens, and with it a devnet's services: on the loopback, unless others are to reach them.
+    pub host: IpAddr,
     /// 0 for any free one.
     pub port: u16,
     pub chain_id: u64,
@@ -51,7 +57,7 @@ pub struct AnvilOptions {
 impl Default for AnvilOptions {
     fn default() -> Self {
         // A quarter of a second is Arbitrum's pace; the gas is enough for 1,000 answers at NOVA_GAS' default.
-        Self { port: 0, chain_id: 31337, block_time: 0.25, gas_limit: 4_000_000_000 }
+        Self { host: Ipv4Addr::LOCALHOST.into(), port: 0, chain_id: 31337, block_time: 0.25, gas_limit: 4_000_000_000 }
     }
 }
 
@@ -62,7 +68,7 @@ impl Anvil {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "anvil-keeper"])
             .arg(&program)
-            .args(["--host", "127.0.0.1", "--port", &options.port.to_string()])
+            .args(["--host", &options.host.to_string(), "--port", &options.port.to_string()])
             .args(["--chain-id", &options.chain_id.to_string()])
             .args(["--block-time", &options.block_time.to_string()])
             .args(["--gas-limit", &options.gas_limit.to_string()])
@@ -78,7 +84,7 @@ impl Anvil {
         let stdout = keeper.stdout.take().context("anvil's output is not there")?;
         let (ended, alive) = oneshot::channel();
         let (last, gone) = mpsc::channel();
-        let mut anvil = Self { keeper, lifeline, port: 0, alive, gone };
+        let mut anvil = Self { keeper, lifeline, host: options.host, port: 0, alive, gone };
         anvil.port = listening_port(stdout, (ended, last))
             .with_context(|| format!("{} did not start on port {}", program.display(), options.port))?;
         Ok(anvil)
@@ -90,9 +96,9 @@ impl Anvil {
         let _ = (&mut self.alive).await;
     }
 
-    /// The RPC endpoint.
+    /// The RPC endpoint, as this machine reaches it.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        rpc::url_of(SocketAddr::new(self.host, self.port))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A whole devnet in one handle: the chain, the contracts on it, and the services beside it.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use ethers::{
@@ -64,13 +64,14 @@ impl Devnet {
     /// Starts everything and returns when everything answers.
     pub async fn start(options: Options) -> Result<Self> {
         let anvil_options = options.anvil.clone();
+        let services_at = SocketAddr::new(anvil_options.host, options.services_port);
         let chain_id = anvil_options.chain_id;
         let anvil = tokio::task::spawn_blocking(move || Anvil::start(&anvil_options)).await??;
         let node = rpc::connect(&anvil.url())?;
         let parties = Parties::of_anvil(&node, chain_id)?;
         let daemon_key = anvil_account(DAEMON_ACCOUNT, chain_id)?;
 
-        let services = Services::start(options.services_port, &options.api_key).await?;
+        let services = Services::start_at(services_at, &options.api_key).await?;
         for (wallet, fault) in &options.faults {
             services.set_fault(*wallet, Some(*fault));
         }

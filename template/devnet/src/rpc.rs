@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Debug,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -52,6 +53,12 @@ pub fn connect(url: &str) -> Result<Node> {
     let local = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
     let rpc = Rpc { http: http_client()?, url, next_id: Arc::default() };
     Ok(Arc::new(Provider::new(rpc).interval(if local { POLL_LOCAL } else { POLL_REMOTE })))
+}
+
+/// Where this machine reaches what listens at an address, which may be all that the machine has.
+pub fn url_of(address: SocketAddr) -> String {
+    let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
 /// An HTTP client, for http:// and https://.

@@ -6,7 +6,7 @@ mod pulse;
 
 use std::{
     collections::HashMap,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -16,7 +16,7 @@ use ethers::types::{Address, H256};
 use serde_json::{Map, Value};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::{fault::Fault, features};
+use crate::{fault::Fault, features, rpc};
 
 /// The largest body taken: a ZIP of many proofs.
 const MAX_BODY: usize = 256 << 20;
@@ -25,7 +25,7 @@ const MAX_BODY: usize = 256 << 20;
 #[derive(Debug)]
 pub struct Services {
     shared: Shared,
-    port: u16,
+    address: SocketAddr,
     server: JoinHandle<()>,
 }
 
@@ -48,10 +48,15 @@ struct State {
 impl Services {
     /// Serves on `port` (0 for any free one) of the loopback.
     pub async fn start(port: u16, api_key: &str) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        Self::start_at((Ipv4Addr::LOCALHOST, port).into(), api_key).await
+    }
+
+    /// Serves at an address of this machine.
+    pub async fn start_at(address: SocketAddr, api_key: &str) -> Result<Self> {
+        let listener = TcpListener::bind(address)
             .await
-            .with_context(|| format!("the services cannot listen on port {port}"))?;
-        let port = listener.local_addr()?.port();
+            .with_context(|| format!("the services cannot listen at {address}: is port {} taken?", address.port()))?;
+        let address = listener.local_addr()?;
         let shared = Shared(Arc::new(State {
             api_key: api_key.to_owned(),
             market: features::market(H256::zero()),
@@ -66,12 +71,12 @@ impl Services {
                 tracing::error!("the services stopped: {error}");
             }
         });
-        Ok(Self { shared, port, server })
+        Ok(Self { shared, address, server })
     }
 
-    /// Where Plumber, Pulse and the gateway are.
+    /// Where Plumber, Pulse and the gateway are, as this machine reaches them.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        rpc::url_of(self.address)
     }
 
     /// Makes Plumber answer badly for a wallet, or well again.

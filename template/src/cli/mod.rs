@@ -2,6 +2,7 @@
 
 mod claim;
 mod doctor;
+mod healthcheck;
 mod log;
 mod predict;
 mod prove;
@@ -79,6 +80,8 @@ enum Command {
     ClaimRewards(claim::Options),
     /// Show what the ledger holds
     Status(status::Options),
+    /// Ask the daemon on this machine whether it is alive: exit code 0 if it is. For a container's health check
+    Healthcheck,
     /// Bring back a failed request (its id) or proof request (its transaction), once the reason is mended
     Retry {
         /// A request id, or the hash of the transaction that asked for a proof
@@ -124,6 +127,7 @@ pub async fn main() -> ExitCode {
         Command::Verify(options) => prove::verify(config, options).await,
         Command::ClaimRewards(options) => claim::claim_rewards(config, options).await,
         Command::Status(options) => status::status(config, options).await,
+        Command::Healthcheck => healthcheck::healthcheck(config).await,
         Command::Retry { id } => status::retry(config, &id).await,
     };
     match outcome {

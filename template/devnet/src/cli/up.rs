@@ -1,6 +1,9 @@
 //! `devnet up` and `devnet serve`: the devnet, or its services alone, as a process.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -49,6 +52,10 @@ pub(super) struct ServeArgs {
 /// How Plumber, Pulse and the gateway are to be.
 #[derive(Debug, Args)]
 struct ServicesArgs {
+    /// Where to listen; 0.0.0.0 to be reached from outside of a container. Anybody who reaches a devnet may do anything
+    /// to it.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
     /// The port of Plumber, Pulse and the IPFS gateway; 0 for any free one.
     #[arg(long, value_name = "PORT", default_value_t = 8546)]
     services_port: u16,
@@ -82,7 +89,12 @@ impl UpArgs {
     }
 
     fn options(&self) -> Options {
-        let anvil = AnvilOptions { port: self.port, block_time: self.block_time, ..AnvilOptions::default() };
+        let anvil = AnvilOptions {
+            host: self.services.host,
+            port: self.port,
+            block_time: self.block_time,
+            ..AnvilOptions::default()
+        };
         Options {
             anvil,
             terms: self.terms.terms(),
@@ -115,7 +127,8 @@ impl ServeArgs {
     async fn serve(self) -> Result<()> {
         let mut state = State::read(&self.state_file)?;
         let api_key = Options::default().api_key;
-        let services = Services::start(self.services.services_port, &api_key).await?;
+        let address = SocketAddr::new(self.services.host, self.services.services_port);
+        let services = Services::start_at(address, &api_key).await?;
         for (wallet, fault) in &self.services.fault {
             services.set_fault(*wallet, Some(*fault));
         }
