@@ -1,6 +1,7 @@
 //! The commands.
 
 mod report;
+mod smoke;
 mod up;
 
 use std::{
@@ -47,6 +48,10 @@ enum Command {
     Challenge(ChallengeArgs),
     /// Show the window, balances, requests, answers and proofs.
     Status(StatusArgs),
+    /// Try the daemon on a network as it is: contracts, requests, answers in time, proofs; what is left comes back.
+    Smoke(smoke::SmokeArgs),
+    /// Start a chain behind what public providers put before theirs, to try things on.
+    PublicNode(smoke::PublicNodeArgs),
 }
 
 /// Which network, and as whom.
@@ -198,6 +203,8 @@ impl Cli {
             Command::Register(args) => args.run().await,
             Command::Request(args) => args.run().await,
             Command::Challenge(args) => args.run().await,
+            Command::Smoke(args) => args.run().await,
+            Command::PublicNode(args) => args.run().await,
             Command::Status(args) => {
                 let status = args.network.connect().await?.status().await?;
                 report::status(&status, args.network.json)

@@ -1,6 +1,6 @@
 //! Deploying the contracts, on any chain.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use ethers::{
@@ -20,7 +20,11 @@ use crate::{
     },
     rpc::Node,
     sender::{Call, Sender},
+    wait::wait_for,
 };
+
+/// How long a node may take to know of tokens that were just sent.
+const TOKENS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How an answer goes on chain: which of the two Consumption contracts is deployed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +121,7 @@ pub async fn deploy(
 }
 
 /// Creates the contracts, all in one go: their addresses follow from the admin's nonces.
-async fn create(node: &Node, admin: &Sender, signer: Address, terms: &Terms) -> Result<Deployment> {
+pub(crate) async fn create(node: &Node, admin: &Sender, signer: Address, terms: &Terms) -> Result<Deployment> {
     let chain_id = node.get_chainid().await.context("cannot read the chain id")?.as_u64();
     let block = node.get_block_number().await?.as_u64();
     let nonce = admin.next_nonce().await?;
@@ -164,11 +168,15 @@ fn creations(deployment: &Deployment, admin: Address, terms: &Terms) -> Result<V
         Call::create("ProofRegistry", &PROOFREGISTRY_ABI, &PROOFREGISTRY_BYTECODE, &[competition])?,
     ];
     if terms.multisig {
-        let signers = vec![Token::Address(deployment.signer), Token::Address(admin)];
-        let signers = [Token::FixedArray(signers)];
-        calls.push(Call::create("WalletSimple", &WALLETSIMPLE_ABI, &WALLETSIMPLE_BYTECODE, &signers)?);
+        calls.push(multisig_creation(deployment.signer, admin)?);
     }
     Ok(calls)
+}
+
+/// A MultiSig wallet that one of two keys acts for.
+pub(crate) fn multisig_creation(signer: Address, other: Address) -> Result<Call> {
+    let signers = [Token::FixedArray(vec![Token::Address(signer), Token::Address(other)])];
+    Call::create("WalletSimple", &WALLETSIMPLE_ABI, &WALLETSIMPLE_BYTECODE, &signers)
 }
 
 /// The struct `SAParams`.
@@ -189,7 +197,7 @@ fn competition_terms(deployment: &Deployment, terms: &Terms) -> Token {
 }
 
 /// What the admin sets up between the contracts.
-async fn arrange(
+pub(crate) async fn arrange(
     node: &Node,
     admin: &Sender,
     consumer: Address,
@@ -226,7 +234,12 @@ async fn arrange(
 async fn deposit(node: &Node, consumer: &Sender, deployment: &Deployment) -> Result<()> {
     let token = PaymentToken::new(deployment.token, node.clone());
     let consumption = Consumption::new(deployment.consumption, node.clone());
-    let amount = token.balance_of(consumer.address()).call().await?;
+    // A node that is late does not know of them yet.
+    let amount = wait_for(node, "the consumer's tokens", TOKENS_WITHIN, || async {
+        let amount = token.balance_of(consumer.address()).call().await?;
+        Ok((!amount.is_zero()).then_some(amount))
+    })
+    .await?;
     let approve = token.approve(deployment.consumption, amount);
     consumer.send(Call::new("approve the deposit", &approve)).await?;
     consumer.send(Call::new("deposit", &consumption.deposit_payment_token(amount))).await?;

@@ -1,6 +1,6 @@
 //! The deployed contracts and those who use them: what can be done on a devnet and on a Testnet alike.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use ethers::{
@@ -10,10 +10,18 @@ use ethers::{
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
-use crate::{contracts::Competition, deploy::Deployment, keys::Parties, rpc, rpc::Node, sender::Call};
+use crate::{
+    contracts::Competition,
+    deploy::Deployment,
+    keys::Parties,
+    rpc,
+    rpc::Node,
+    sender::{Call, Sender},
+};
 
-/// How many blocks are searched for logs at once, where the node allows it.
+/// How many blocks are searched for logs at once, where the node allows it; and what public ones usually allow.
 const LOG_RANGE: u64 = 50_000;
+const PUBLIC_LOG_RANGE: u64 = 1_000;
 
 /// Where Plumber and the IPFS gateway are, and the key to Plumber.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,7 +45,7 @@ impl Network {
     pub async fn logs(&self, filter: &Filter, from: u64) -> Result<Vec<Log>> {
         let head = self.node.get_block_number().await?.as_u64();
         let mut start = from.max(self.deployment.block);
-        let mut range = LOG_RANGE;
+        let mut range = if rpc::is_public(&self.node) { PUBLIC_LOG_RANGE } else { LOG_RANGE };
         let mut logs = Vec::new();
         while start <= head {
             let end = head.min(start + range - 1);
@@ -53,6 +61,11 @@ impl Network {
             }
         }
         Ok(logs)
+    }
+
+    /// The same network, on which somebody else makes the requests.
+    pub fn with_consumer(&self, consumer: Arc<Sender>) -> Self {
+        Self { parties: Parties { consumer, ..self.parties.clone() }, ..self.clone() }
     }
 
     /// When each block was made, by the chain's clock.

@@ -87,8 +87,7 @@ impl Network {
     /// Wallets that nobody has asked about yet, the same on every run of a devnet.
     pub async fn fresh_wallets(&self, count: u64) -> Result<Vec<Address>> {
         let used = self.consumption().number_requests().call().await?.as_u64();
-        let wallet = |number| Address::from_slice(&keccak256(format!("devnet wallet {number}"))[12..]);
-        Ok((used..used + count).map(wallet).collect())
+        Ok((used..used + count).map(nth_wallet).collect())
     }
 
     /// Our modeler's answers to some requests, in the order in which they were mined.
@@ -174,6 +173,11 @@ impl Network {
             }
         })
     }
+}
+
+/// Wallets to ask about, the same everywhere. Nobody has their keys.
+pub fn nth_wallet(number: u64) -> Address {
+    Address::from_slice(&keccak256(format!("devnet wallet {number}"))[12..])
 }
 
 fn block_of(log: &Log) -> Option<u64> {

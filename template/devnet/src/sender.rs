@@ -1,6 +1,6 @@
 //! Signing and sending with one key.
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use ethers::{
@@ -12,11 +12,12 @@ use ethers::{
         Address, BlockNumber, Bytes, Eip1559TransactionRequest, H256, TransactionReceipt, U256,
         transaction::eip2718::TypedTransaction,
     },
+    utils::keccak256,
 };
 use tokio::sync::Mutex;
 
 use crate::{
-    contracts,
+    contracts, rpc,
     rpc::{Node, Rpc},
     wait::wait_for,
 };
@@ -61,17 +62,36 @@ impl Call {
     }
 }
 
+/// A transaction that was mined, and what it cost.
+#[derive(Clone, Debug)]
+pub struct Spent {
+    /// What it did, in words.
+    pub what: String,
+    pub gas: U256,
+    pub wei: U256,
+}
+
 /// One key, one nonce after the other.
 #[derive(Debug)]
 pub struct Sender {
     node: Node,
     wallet: LocalWallet,
-    turn: Mutex<()>,
+    /// The nonce after the last one that was used here. Who holds it has the turn.
+    next: Mutex<Option<U256>>,
+    spent: std::sync::Mutex<Vec<Spent>>,
 }
+
+/// How often a public node is asked for a nonce that is not known: each of its machines should have had its say.
+const COUNTS: usize = 4;
 
 impl Sender {
     pub fn new(node: Node, wallet: LocalWallet) -> Self {
-        Self { node, wallet, turn: Mutex::new(()) }
+        Self { node, wallet, next: Mutex::default(), spent: std::sync::Mutex::default() }
+    }
+
+    /// All that this sender has paid for.
+    pub fn spent(&self) -> Vec<Spent> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn address(&self) -> Address {
@@ -80,6 +100,22 @@ impl Sender {
 
     /// The nonce of the next transaction.
     pub async fn next_nonce(&self) -> Result<U256> {
+        let known = *self.next.lock().await;
+        self.nonce_from(known).await
+    }
+
+    /// What the node says; or where that may be late, what we know ourselves.
+    async fn nonce_from(&self, known: Option<U256>) -> Result<U256> {
+        let public = rpc::is_public(&self.node);
+        let known = known.filter(|_| public);
+        let mut highest = known.unwrap_or_default();
+        for _ in 0..if public && known.is_none() { COUNTS } else { 1 } {
+            highest = highest.max(self.count().await?);
+        }
+        Ok(highest)
+    }
+
+    async fn count(&self) -> Result<U256> {
         let pending = Some(BlockNumber::Pending.into());
         let nonce = self.node.get_transaction_count(self.address(), pending).await;
         nonce.with_context(|| format!("cannot read the nonce of {:?}", self.address()))
@@ -94,8 +130,8 @@ impl Sender {
     /// Sends calls that do not depend on each other, all at once, and waits until all are mined.
     pub async fn send_all(&self, calls: Vec<Call>) -> Result<Vec<TransactionReceipt>> {
         let hashes = {
-            let _turn = self.turn.lock().await;
-            self.broadcast(&calls).await?
+            let mut next = self.next.lock().await;
+            self.broadcast(&calls, &mut next).await?
         };
         let mut receipts = Vec::with_capacity(calls.len());
         for (call, hash) in calls.iter().zip(hashes) {
@@ -104,10 +140,28 @@ impl Sender {
         Ok(receipts)
     }
 
+    /// Pays somebody all that is left but the price of paying it; nothing where that is more than there is.
+    pub async fn send_rest(&self, to: Address) -> Result<Option<U256>> {
+        let balance = self.node.get_balance(self.address(), None).await?;
+        let (max_fee, _) = self.fees().await?;
+        let trial = Eip1559TransactionRequest::new().from(self.address()).to(to).value(U256::one());
+        let gas = match self.node.estimate_gas(&trial.into(), None).await {
+            Ok(gas) => gas * 5 / 4,
+            // Not even that can be paid.
+            Err(_) if balance.is_zero() => return Ok(None),
+            Err(error) => return Err(error).context("cannot estimate a payment"),
+        };
+        let Some(value) = balance.checked_sub(gas * max_fee).filter(|value| !value.is_zero()) else {
+            return Ok(None);
+        };
+        self.send(Call::pay(to, value)).await?;
+        Ok(Some(value))
+    }
+
     /// Estimates all first, so that either all are sent or none.
-    async fn broadcast(&self, calls: &[Call]) -> Result<Vec<H256>> {
+    async fn broadcast(&self, calls: &[Call], next: &mut Option<U256>) -> Result<Vec<H256>> {
         let (max_fee, tip) = self.fees().await?;
-        let mut nonce = self.next_nonce().await?;
+        let mut nonce = self.nonce_from(*next).await?;
         let mut transactions = Vec::with_capacity(calls.len());
         for call in calls {
             let mut request = Eip1559TransactionRequest::new()
@@ -133,15 +187,20 @@ impl Sender {
         for (call, transaction) in calls.iter().zip(&transactions) {
             let signature = self.wallet.sign_transaction(transaction).await?;
             let raw = transaction.rlp_signed(&signature);
-            let sent = self.node.send_raw_transaction(raw).await;
-            let sent = sent.with_context(|| format!("the node refused to {}", call.what))?;
-            hashes.push(sent.tx_hash());
+            hashes.push(H256(keccak256(&raw)));
+            match self.node.send_raw_transaction(raw).await {
+                Ok(_) => {}
+                // It was asked twice, and had taken it the first time.
+                Err(error) if is_known_already(&error.to_string()) => {}
+                Err(error) => return Err(error).with_context(|| format!("the node refused to {}", call.what)),
+            }
+            *next = transaction.nonce().map(|nonce| *nonce + U256::one());
         }
         Ok(hashes)
     }
 
     /// The fee a gas at most, and the tip within it: room for the base fee to double.
-    async fn fees(&self) -> Result<(U256, U256)> {
+    pub(crate) async fn fees(&self) -> Result<(U256, U256)> {
         let block = self.node.get_block(BlockNumber::Latest).await?.context("no latest block")?;
         let base = block.base_fee_per_gas.context("the chain has no base fee (EIP-1559)")?;
         // A node without this method has no use for a tip.
@@ -156,6 +215,20 @@ impl Sender {
         if receipt.status != Some(1.into()) {
             bail!("{hash:?} ({}) was mined but reverted", call.what);
         }
+        let (gas, wei) = cost(&receipt);
+        let spent = Spent { what: call.what.clone(), gas, wei };
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner).push(spent);
         Ok(receipt)
     }
+}
+
+/// How nodes say that they have a transaction.
+fn is_known_already(reason: &str) -> bool {
+    ["already known", "already imported"].iter().any(|words| reason.contains(words))
+}
+
+/// The gas that a transaction has used, and what that cost in wei.
+pub fn cost(receipt: &TransactionReceipt) -> (U256, U256) {
+    let gas = receipt.gas_used.unwrap_or_default();
+    (gas, gas * receipt.effective_gas_price.unwrap_or_default())
 }

@@ -80,7 +80,7 @@ pub fn write_env(file: &Path, settings: &[(&str, String)]) -> Result<()> {
 }
 
 /// Writes a file that only its owner may read.
-fn write_private(file: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_private(file: &Path, text: &str) -> Result<()> {
     let named = || format!("cannot write {}", file.display());
     // Replaced rather than overwritten: an older file may have had wider permissions.
     if let Err(error) = fs::remove_file(file)

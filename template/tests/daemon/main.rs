@@ -16,3 +16,4 @@ mod s3;
 mod secrets;
 mod sending;
 mod setup;
+mod smoke;

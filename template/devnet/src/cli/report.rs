@@ -15,6 +15,7 @@ use crate::{
     challenge::{Challenge, ProvenOutput, Response},
     deploy::Deployment,
     request::{Answer, Request},
+    smoke,
     status::{RequestStatus, Status},
 };
 
@@ -137,6 +138,45 @@ pub(super) fn status(status: &Status, json: bool) -> Result<()> {
     print(&table)
 }
 
+/// Tables that are Markdown, too: CI shows them on the page of its run.
+pub(super) fn smoke(report: &smoke::Report, json: bool) -> Result<()> {
+    if json {
+        return print_json(report);
+    }
+    let mut served = markdown(&["request", "wallet", "answer", "seconds", "blocks", "gas", "ETH", "proof"]);
+    for each in &report.served {
+        served.add_row([
+            format!("{:?}", each.request.id),
+            each.request.input.clone(),
+            each.answer.value.to_string(),
+            each.answer.seconds.to_string(),
+            each.answer.blocks.to_string(),
+            each.gas.to_string(),
+            smoke::ether(each.wei),
+            each.proof.clone().unwrap_or_default(),
+        ]);
+    }
+    let mut costs = markdown(&["who", "did what", "transactions", "gas", "ETH"]);
+    for cost in &report.costs {
+        costs.add_row([
+            cost.who.to_owned(),
+            cost.what.clone(),
+            cost.transactions.to_string(),
+            cost.gas.to_string(),
+            smoke::ether(cost.wei),
+        ]);
+    }
+    let contracts = if report.contracts_reused { "used again" } else { "deployed" };
+    print(&format!(
+        "chain {}, contracts {contracts}: {} requests, all answered in time; the daemon stopped in {:.1} s\n\n{served}\n\n{costs}\n\n\
+         all of it cost {} ETH, the rest is back",
+        report.chain_id,
+        report.served.len(),
+        report.stopped_in,
+        smoke::ether(report.spent)
+    ))
+}
+
 fn request_row(status: &RequestStatus) -> [String; 7] {
     let answer = status.answer.as_ref();
     let show = |value: Option<String>| value.unwrap_or("-".to_owned());
@@ -168,6 +208,12 @@ fn table(header: &[&str]) -> Table {
     if !header.is_empty() {
         table.set_header(header);
     }
+    table
+}
+
+fn markdown(header: &[&str]) -> Table {
+    let mut table = table(header);
+    table.load_preset(presets::ASCII_MARKDOWN);
     table
 }
 

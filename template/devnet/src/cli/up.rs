@@ -146,7 +146,7 @@ impl ServeArgs {
 }
 
 /// Works until Ctrl-C or SIGTERM, which from here on no longer kill us: what the work holds is dropped in order.
-async fn until_signal(work: impl Future<Output = Result<()>>) -> Result<()> {
+pub(super) async fn until_signal(work: impl Future<Output = Result<()>>) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
