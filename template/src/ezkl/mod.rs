@@ -73,7 +73,8 @@ impl Ezkl {
     /// The version of the wheel, asked once: that also shows that a worker starts.
     pub async fn version(&self) -> Result<String> {
         let ask = async || {
-            let version = self.witnesses.call("version", json!({}), START_TIMEOUT).await.retry()?;
+            let version = self.witnesses.call("version", json!({}), START_TIMEOUT).await;
+            let version = version.map_err(Failure::at_start)?;
             version.as_str().map(str::to_owned).context("EZKL's version is no string").stop()
         };
         self.version.get_or_try_init(ask).await.cloned()
