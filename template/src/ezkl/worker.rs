@@ -200,7 +200,9 @@ impl Worker {
         const SIGKILL: i32 = 9;
         const SIGABRT: i32 = 6;
         match (status.signal(), self.memory_mb) {
-            (Some(SIGABRT), Some(megabytes)) => format!("; NOVA_PROVER_MEMORY_MB allows it {megabytes} MB"),
+            (Some(SIGABRT), Some(megabytes)) => {
+                format!("; NOVA_PROVER_MEMORY_MB, or --max-memory, allows it {megabytes} MB")
+            }
             (Some(SIGKILL), _) => "; the kernel ends a process so when memory runs out".to_owned(),
             _ => String::new(),
         }
