@@ -246,9 +246,18 @@ async fn measured_scale(shop: &Workshop, scale: i32, multiplier: u32, margin: f6
     Ok((choice, trial))
 }
 
-/// The few choices that promise the fastest proofs, among all inner columns, decompositions and logrows.
+/// A choice, what it will cost, and whether its tables reach as far as without a search.
+#[derive(Clone)]
+struct Candidate {
+    choice: Choice,
+    cost: Cost,
+    is_wide: bool,
+}
+
+/// The choices that promise the fastest proofs, among all inner columns, decompositions and logrows. One of the finalists
+/// reaches as far as EZKL's own tables do: so the price of reach is in the result.
 async fn cheapest(shop: &Workshop, scales: &[Choice], margin: f64, limits: &Limits) -> Result<Vec<Choice>> {
-    let mut found: Vec<(Choice, Cost)> = Vec::new();
+    let mut found: Vec<Candidate> = Vec::new();
     for scale in scales {
         for num_inner_cols in INNER_COLUMNS {
             for (decomp_base, decomp_legs) in DECOMPOSITIONS {
@@ -257,28 +266,32 @@ async fn cheapest(shop: &Workshop, scales: &[Choice], margin: f64, limits: &Limi
                 for margin in [margin, margin.max(LOOKUP_MARGIN)] {
                     for logrows in choice.logrows_to_try(&shape, margin) {
                         let Some(choice) = (Choice { logrows, ..choice }).with_margin(margin) else { continue };
-                        let cost = choice.cost(&shape);
+                        let (cost, is_wide) = (choice.cost(&shape), margin >= LOOKUP_MARGIN);
                         if limits.memory_exceeded(cost.memory_mb, "it would need").is_none() {
-                            found.push((choice, cost));
+                            found.push(Candidate { choice, cost, is_wide });
                         }
                     }
                 }
             }
         }
     }
-    found.sort_by(|(_, a), (_, b)| a.time.total_cmp(&b.time));
-    Ok(distinct(found))
+    found.sort_by(|a, b| a.cost.time.total_cmp(&b.cost.time));
+    let mut few = distinct(found);
+    if let Some(at) = few.iter().position(|candidate| candidate.is_wide)
+        && at >= FINALISTS
+    {
+        few[FINALISTS - 1..=at].rotate_right(1);
+    }
+    Ok(few.into_iter().take(MOST_MEASURED).map(|candidate| candidate.choice).collect())
 }
 
-/// The first that differ in more than their digits: those hardly change the time.
-fn distinct(sorted: Vec<(Choice, Cost)>) -> Vec<Choice> {
-    let mut few: Vec<Choice> = Vec::new();
-    for (choice, _) in sorted {
-        let same = |other: &&Choice| {
-            Choice { decomp_base: other.decomp_base, decomp_legs: other.decomp_legs, ..choice } == **other
-        };
-        if few.len() < MOST_MEASURED && few.iter().find(same).is_none() {
-            few.push(choice);
+/// Those that differ in more than their digits, which hardly change the time.
+fn distinct(sorted: Vec<Candidate>) -> Vec<Candidate> {
+    let mut few: Vec<Candidate> = Vec::new();
+    for candidate in sorted {
+        let Choice { decomp_base, decomp_legs, .. } = candidate.choice;
+        if few.iter().all(|other| Choice { decomp_base, decomp_legs, ..other.choice } != candidate.choice) {
+            few.push(candidate);
         }
     }
     few
@@ -398,7 +411,8 @@ mod tests {
         let cost = Cost { time: 1.0, memory_mb: 1.0 };
         let other_digits = Choice { decomp_base: 128, decomp_legs: 4, ..choice(14, 1) };
         let all = [choice(14, 1), other_digits, choice(15, 1), choice(14, 2), choice(13, 1), choice(12, 1)];
-        let found = distinct(all.map(|choice| (choice, cost)).to_vec());
+        let found = distinct(all.map(|choice| Candidate { choice, cost, is_wide: false }).to_vec());
+        let found: Vec<Choice> = found.into_iter().map(|candidate| candidate.choice).collect();
         assert_eq!(found, [choice(14, 1), choice(15, 1), choice(14, 2), choice(13, 1), choice(12, 1)]);
     }
 }
