@@ -183,6 +183,10 @@ impl Drop for Daemon {
 
 /// Workers die with the daemon, however it ends.
 async fn gone(workers: &[(u32, String)]) {
+    // One that a test had stopped, before it could ask to die with the daemon, ends when it goes on.
+    for (id, _) in workers {
+        try_signal("CONT", *id).await;
+    }
     wait_until("the workers' end", SOON, async || {
         let left: Vec<_> = workers.iter().filter(|(id, _)| is_running(*id)).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
