@@ -115,7 +115,8 @@ fn onnx_s_own_cases_give_what_onnx_says() {
     assert!(passing.is_empty(), "no longer exceptions: {passing:?}");
     let missing: Vec<_> = REQUIRED.iter().filter(|required| !known.contains(**required)).collect();
     assert!(missing.is_empty(), "{missing:?}");
-    let unproven = |name: &&&str| tallies.get(**name).is_none_or(|tally| tally.passed == 0) && !CASELESS.contains(*name);
+    let unproven =
+        |name: &&&str| tallies.get(**name).is_none_or(|tally| tally.passed == 0) && !CASELESS.contains(*name);
     let unproven: Vec<_> = REQUIRED.iter().filter(unproven).collect();
     assert!(unproven.is_empty(), "no case of these passes: {unproven:?}");
     assert!(all.passed >= PASSED, "only {} cases pass, and {PASSED} did: what is skipped now?", all.passed);
