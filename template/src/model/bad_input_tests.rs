@@ -207,7 +207,7 @@ fn axes_that_are_named_twice_or_without_end_are_refused() {
     }
 }
 
-/// What one run makes of whole numbers, or of floats.
+/// The output of one run.
 fn answer(nodes: Vec<NodeProto>, x: Tensor) -> Anyhow<Vec<f64>> {
     let graph = proto(input(), vec![], nodes).graph.unwrap();
     let outputs = plan::Plan::build(&graph, &["x".to_owned()], 20)?.run(vec![x])?;
@@ -228,6 +228,45 @@ fn what_is_no_number_stays_none() {
         pool.output.extend(places.then(|| "places".to_owned()));
         assert!(answer(vec![pool], x).unwrap()[0].is_nan(), "places: {places}");
     }
+}
+
+/// So many rounds of a Loop that is given no condition, whose body says at once that it is over: the state, or what the
+/// rounds leave behind.
+fn rounds(most: i64, outputs: [&str; 2]) -> Anyhow<Vec<f64>> {
+    let one = [Some(1), Some(1)];
+    let body = GraphProto {
+        input: vec![
+            value("i", DataType::Int64, &[]),
+            value("c", DataType::Bool, &[]),
+            value("v", DataType::Float, &one),
+        ],
+        node: vec![node("Not", &["c"], "over"), node("Add", &["v", "x"], "w"), node("Identity", &["w"], "left")],
+        output: vec![
+            value("over", DataType::Bool, &[]),
+            value("w", DataType::Float, &one),
+            value("left", DataType::Float, &one),
+        ],
+        ..Default::default()
+    };
+    let mut repeat = node("Loop", &["most", "", "x"], outputs[0]);
+    repeat.output.push(outputs[1].to_owned());
+    repeat.attribute.push(AttributeProto {
+        name: "body".to_string(),
+        r#type: AttributeType::Graph as i32,
+        g: Some(body),
+        ..Default::default()
+    });
+    let graph = proto(input(), vec![scalar(ints("most", &[most]))], vec![repeat]).graph.unwrap();
+    let x = Tensor::new(&[[1.0f32]], &candle_core::Device::Cpu)?;
+    tensor::floats(&plan::Plan::build(&graph, &["x".to_owned()], 20)?.run(vec![x])?[0])
+}
+
+#[test]
+fn a_loop_without_a_condition_has_all_its_rounds_even_none() {
+    assert_eq!(rounds(3, ["y", "z"]).unwrap(), [4.0]);
+    assert_eq!(rounds(3, ["z", "y"]).unwrap(), [2.0, 3.0, 4.0]);
+    assert_eq!(rounds(0, ["y", "z"]).unwrap(), [1.0]);
+    assert!(rounds(0, ["z", "y"]).unwrap().is_empty());
 }
 
 #[test]
