@@ -49,11 +49,11 @@ const REQUIRED: &[&str] = &[
     "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
 ];
 
-/// Operators of those that have no case of their own that is for us: `whole_models.py` has some.
-const CASELESS: &[&str] = &[];
+/// Operators of those of which no case passes: the package has none of GlobalLpPool, and those of Not are exceptions.
+const CASELESS: &[&str] = &["GlobalLpPool", "Not"];
 
 /// How many cases pass at least. `tests/requirements.txt` pins the `onnx` package, so fewer means that more are skipped.
-const PASSED: usize = 1000;
+const PASSED: usize = 1091;
 
 /// What became of the cases of one operator.
 #[derive(Default)]
@@ -115,7 +115,8 @@ fn onnx_s_own_cases_give_what_onnx_says() {
     assert!(passing.is_empty(), "no longer exceptions: {passing:?}");
     let missing: Vec<_> = REQUIRED.iter().filter(|required| !known.contains(**required)).collect();
     assert!(missing.is_empty(), "{missing:?}");
-    let unproven = |name: &&&str| tallies.get(**name).is_none_or(|tally| tally.passed == 0) && !CASELESS.contains(*name);
+    let unproven =
+        |name: &&&str| tallies.get(**name).is_none_or(|tally| tally.passed == 0) && !CASELESS.contains(*name);
     let unproven: Vec<_> = REQUIRED.iter().filter(unproven).collect();
     assert!(unproven.is_empty(), "no case of these passes: {unproven:?}");
     assert!(all.passed >= PASSED, "only {} cases pass, and {PASSED} did: what is skipped now?", all.passed);
