@@ -132,11 +132,12 @@ impl Daemon {
         gone(&workers).await;
     }
 
-    /// Waits until it has ended as by SIGKILL, whoever sent it.
+    /// Waits until it has ended as by SIGKILL, whoever sent it. Where it dies of a proof, that gets what others leave.
     pub async fn dies(mut self) {
+        const LONG: Duration = Duration::from_secs(3 * SOON.as_secs());
         let workers = self.workers();
-        let status = tokio::time::timeout(SOON, self.child.wait()).await;
-        let status = status.unwrap_or_else(|_| panic!("it still runs after {SOON:?}:\n{}", self.log())).unwrap();
+        let status = tokio::time::timeout(LONG, self.child.wait()).await;
+        let status = status.unwrap_or_else(|_| panic!("it still runs after {LONG:?}:\n{}", self.log())).unwrap();
         assert_eq!(status.signal(), Some(9), "it ended with {status}:\n{}", self.log());
         gone(&workers).await;
     }
