@@ -107,7 +107,8 @@ impl Daemon {
             srs::require_public(&version.files.srs)?;
         }
         let ezkl = Ezkl::new(&config.ezkl)?;
-        version.settings.check_version(&ezkl.version().await?, &version.files.settings)?;
+        let wheel = persistently("the EZKL worker", &health, "worker", || ezkl.version()).await?;
+        version.settings.check_version(&wheel, &version.files.settings)?;
         let workers = ezkl.clone();
         health.watch("worker", move || workers.trouble());
         let ledger = Ledger::open(&config.artifacts).await?;

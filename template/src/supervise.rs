@@ -86,7 +86,7 @@ pub async fn persistently<T, F: Future<Output = Result<T>>>(
                 failing.judge(health, part, Ok(()))?;
                 return Ok(value);
             }
-            Err(fault) => Err(fault.context(format!("{what} cannot be reached"))),
+            Err(fault) => Err(fault.context(format!("{what} does not answer"))),
         };
         if let Some(wait) = failing.judge(health, part, outcome)? {
             tokio::time::sleep(wait).await;

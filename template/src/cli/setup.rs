@@ -21,8 +21,18 @@ pub struct Options {
     #[arg(long, value_name = "FACTOR", value_parser = at_least::<1>)]
     lookup_margin: Option<f64>,
     /// The largest share of the held-out rows that the daemon may have to refuse
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = at_least::<0>)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
     max_refused: f64,
+    /// Who sees the inputs: public, private, hashed/public, hashed/private/<outputs>, polycommit. If not given, it stays as
+    /// settings.json says, or is public
+    #[arg(long, value_name = "VISIBILITY")]
+    input_visibility: Option<String>,
+    /// Who sees the outputs, likewise
+    #[arg(long, value_name = "VISIBILITY")]
+    output_visibility: Option<String>,
+    /// Who sees the parameters, likewise; fixed (part of the circuit) if nothing is said
+    #[arg(long, value_name = "VISIBILITY")]
+    param_visibility: Option<String>,
     /// Search the settings for the fastest proof. Visibilities are never changed
     #[arg(long)]
     tune: bool,
@@ -43,12 +53,18 @@ pub async fn setup(config: Config, options: Options) -> anyhow::Result<()> {
             insecure_srs: options.insecure_srs,
             lookup_margin: options.lookup_margin,
             max_refused: options.max_refused,
+            visibilities: [options.input_visibility, options.output_visibility, options.param_visibility],
             tune: options
                 .tune
                 .then_some(setup::Goal { tolerance: options.tolerance, max_memory_mb: options.max_memory }),
         },
     )
     .await
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 fn at_least<const LEAST: u8>(text: &str) -> Result<f64, String> {

@@ -192,7 +192,7 @@ fn sums(digests: &BTreeMap<String, String>) -> String {
 /// exported. Hidden files are none of it, nor what only `setup` and its verifier contract are concerned with.
 fn companions(files: &ModelFiles) -> anyhow::Result<Vec<String>> {
     let of_setup = [SETUP_MANIFEST, SETUP_PROOF, TUNING, TUNING_PICTURE].map(|name| files.folder.join(name));
-    let others = [&of_setup[..], &[files.verifier.clone()]].concat();
+    let others = [&of_setup[..], std::slice::from_ref(&files.verifier)].concat();
     let is_other =
         |path: &Path| files.all().iter().any(|(_, known)| *known == path) || others.iter().any(|o| o == path);
     let mut names = Vec::new();

@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use tempfile::TempDir;
 
 use super::files::{ModelVersion, SUMS};
@@ -67,6 +67,12 @@ impl Kept {
             let mut copy = unfinished.create(name)?;
             io::copy(&mut original, &mut copy).with_context(|| path.display().to_string())?;
             copy.sync_all()?;
+            let copied = digest::of_file(&unfinished.folder.path().join(name))?;
+            ensure!(
+                copied == version.digests[name],
+                "{} changed while it was copied: is `nova setup` running?",
+                path.display()
+            );
         }
         unfinished.finish(version.sums().as_bytes(), &version.digest)?;
         Ok(())
@@ -160,7 +166,7 @@ fn read(folder: &Path, digest: &str) -> anyhow::Result<(ModelVersion, Vec<Stamp>
     let then = stamps(folder, &digests)?;
     for (name, digest) in &digests {
         let path = folder.join(name);
-        anyhow::ensure!(digest::of_file(&path)? == *digest, changed(&path));
+        ensure!(digest::of_file(&path)? == *digest, changed(&path));
     }
     Ok((ModelVersion::with_digests(&ModelFiles::in_folder(folder), digests)?, then))
 }

@@ -1,6 +1,6 @@
 //! How much memory a worker has: as Linux tells it, and nowhere else.
 
-/// Of one process, in megabytes.
+/// Of one process, in megabytes of 2^20 bytes, as its limit is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     pub now_mb: u64,
@@ -17,7 +17,7 @@ pub fn of(process: u32) -> Option<Memory> {
 fn read(status: &str) -> Option<Memory> {
     let field = |name| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| (kibibytes << 10) / 1_000_000)
+        line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes >> 10)
     };
     Some(Memory { now_mb: field("VmRSS:")?, peak_mb: field("VmHWM:")? })
 }
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn the_two_figures_are_read() {
-        let status = "Name:\tpython\nVmPeak:\t 9000000 kB\nVmHWM:\t  500000 kB\nVmRSS:\t  250000 kB\n";
+        let status = "Name:\tpython\nVmPeak:\t 9000000 kB\nVmHWM:\t  524288 kB\nVmRSS:\t  262144 kB\n";
         assert_eq!(read(status), Some(Memory { now_mb: 256, peak_mb: 512 }));
         assert_eq!(read("Name:\tpython\n"), None);
     }

@@ -16,7 +16,7 @@ mod worker;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
@@ -49,6 +49,18 @@ impl Ezkl {
     /// # Errors
     /// If there is no folder for temporary files.
     pub fn new(settings: &config::Ezkl) -> Result<Self> {
+        Self::with_prover(settings, true)
+    }
+
+    /// The same for `setup`, which does nothing else meanwhile: its prover makes way for nobody.
+    ///
+    /// # Errors
+    /// If there is no folder for temporary files.
+    pub fn in_foreground(settings: &config::Ezkl) -> Result<Self> {
+        Self::with_prover(settings, false)
+    }
+
+    fn with_prover(settings: &config::Ezkl, background: bool) -> Result<Self> {
         let scratch = Arc::new(Scratch::new().stop()?);
         let kind = |background, threads| Kind {
             python: settings.python.clone(),
@@ -59,7 +71,7 @@ impl Ezkl {
         };
         // Python's GIL is held while EZKL works, and the daemon's own threads want cores too: one thread a witness.
         let witnesses = Pool::new(kind(false, 1), settings.witness_workers);
-        let prover = Pool::new(kind(true, settings.prover_threads), 1);
+        let prover = Pool::new(kind(background, settings.prover_threads), 1);
         Ok(Self {
             witnesses: Arc::new(witnesses),
             prover: Arc::new(prover),
@@ -73,7 +85,8 @@ impl Ezkl {
     /// The version of the wheel, asked once: that also shows that a worker starts.
     pub async fn version(&self) -> Result<String> {
         let ask = async || {
-            let version = self.witnesses.call("version", json!({}), START_TIMEOUT).await.retry()?;
+            let version = self.witnesses.call("version", json!({}), START_TIMEOUT).await;
+            let version = version.map_err(Failure::at_start)?;
             version.as_str().map(str::to_owned).context("EZKL's version is no string").stop()
         };
         self.version.get_or_try_init(ask).await.cloned()
@@ -123,17 +136,19 @@ impl Ezkl {
         proved.map(drop).map_err(Failure::of_this_row)
     }
 
-    /// Proves and verifies one input, and leaves the proof in `folder` as `setup_proof.json`.
+    /// Proves and verifies one input, and leaves the proof in `folder` as `setup_proof.json`. How long the proof took.
     ///
     /// # Errors
     /// If circuit, keys and SRS do not belong together.
-    pub async fn prove_input(&self, files: &ModelFiles, input_data: &[Vec<f64>], folder: &Path) -> Result<()> {
+    pub async fn prove_input(&self, files: &ModelFiles, input_data: &[Vec<f64>], folder: &Path) -> Result<Duration> {
         let (witness, proof) = (folder.join("witness.json"), folder.join(SETUP_PROOF));
         let computed = self.witness(files, input_data).await?;
         std::fs::write(&witness, computed.json).context("cannot write the witness").retry()?;
+        let start = Instant::now();
         self.prove(files, &witness, &proof).await?;
+        let took = start.elapsed();
         if self.verify(files, &proof).await? {
-            return Ok(());
+            return Ok(took);
         }
         let folder = files.folder.display();
         Err(Fault::Row(anyhow!(

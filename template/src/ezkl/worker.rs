@@ -59,8 +59,13 @@ pub enum Failure {
     Hindered(String),
     #[error("the EZKL worker took longer than {0:?} for {1} and was ended")]
     TimedOut(Duration, &'static str),
-    #[error("the EZKL worker died ({0}): {1}")]
-    Died(String, String),
+    #[error("the EZKL worker died ({how}): {words}")]
+    Died {
+        how: String,
+        words: String,
+        /// By a signal: somebody else ended it.
+        killed: bool,
+    },
     #[error("the EZKL worker answered {0} with {1} and was ended")]
     Rubbish(&'static str, String),
     #[error(
@@ -78,6 +83,14 @@ impl Failure {
         match self {
             Self::Refused(_) => Fault::Row(self.into()),
             _ => Fault::Retry(self.into()),
+        }
+    }
+
+    /// Of the first call there is: a worker that ends by itself, or does not start, needs a person.
+    pub fn at_start(self) -> Fault {
+        match self {
+            Self::Died { killed: true, .. } | Self::Hindered(_) | Self::TimedOut(..) => Fault::Retry(self.into()),
+            _ => Fault::Stop(self.into()),
         }
     }
 }
@@ -173,13 +186,13 @@ impl Worker {
             // An error means that it has just ended by itself.
             let _ = self.child.start_kill();
         }
-        let status = match self.child.wait().await {
-            Ok(status) => format!("{status}{}", self.explained(status)),
-            Err(error) => error.to_string(),
+        let (how, killed) = match self.child.wait().await {
+            Ok(status) => (format!("{status}{}", self.explained(status)), status.signal().is_some()),
+            Err(error) => (error.to_string(), false),
         };
         // The channel closes once all of stderr is read, or never if a child of its own holds it open.
         let _ = timeout(LAST_MOMENTS, async { while self.last_words.changed().await.is_ok() {} }).await;
-        Failure::Died(status, self.last_words.borrow().clone())
+        Failure::Died { how, words: self.last_words.borrow().clone(), killed }
     }
 
     /// What the ways to end mean that have to do with memory.
@@ -187,7 +200,9 @@ impl Worker {
         const SIGKILL: i32 = 9;
         const SIGABRT: i32 = 6;
         match (status.signal(), self.memory_mb) {
-            (Some(SIGABRT), Some(megabytes)) => format!("; NOVA_PROVER_MEMORY_MB allows it {megabytes} MB"),
+            (Some(SIGABRT), Some(megabytes)) => {
+                format!("; NOVA_PROVER_MEMORY_MB, or --max-memory, allows it {megabytes} MB")
+            }
             (Some(SIGKILL), _) => "; the kernel ends a process so when memory runs out".to_owned(),
             _ => String::new(),
         }

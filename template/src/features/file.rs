@@ -15,6 +15,8 @@ use crate::plain;
 /// Far more than a sample has, and less than memory.
 const LARGEST_FILE: u64 = 1 << 30;
 const MOST_CELLS: usize = 100_000_000;
+/// The same of text, where a number may be two bytes and is eight and more in memory.
+const LARGEST_TEXT: u64 = 256 << 20;
 
 /// Every row of a `.parquet`, `.csv` or `.json` file (JSON: one object, a list of objects, or one object a line).
 pub fn load(path: &Path) -> Result<DataFrame> {
@@ -33,9 +35,10 @@ pub fn row(frame: &DataFrame, at: usize) -> Result<DataFrame> {
 
 fn read(path: &Path) -> Anyhow<DataFrame> {
     let bytes = std::fs::metadata(path)?.len();
-    ensure!(bytes <= LARGEST_FILE, "it has {bytes} bytes, more than {LARGEST_FILE}");
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let frame = match extension.map(str::to_ascii_lowercase).as_deref() {
+    let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+    let largest = if extension.as_deref() == Some("parquet") { LARGEST_FILE } else { LARGEST_TEXT };
+    ensure!(bytes <= largest, "it has {bytes} bytes, more than {largest}");
+    let frame = match extension.as_deref() {
         Some("parquet") => parquet(path)?,
         Some("csv") => csv(path)?,
         Some("json" | "jsonl" | "ndjson") => json(&std::fs::read_to_string(path)?)?,

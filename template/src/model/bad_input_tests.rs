@@ -115,6 +115,15 @@ fn shapes_that_no_memory_holds_are_refused_before_any_is_taken() {
             vec![node("Gather", &["row", "all"], "y")],
             vec![floats("row", &[1, 5000], &[1.0; 5000]), ints("all", &[0; 5000])],
         ),
+        // The product is small; a copy of the matrix for each of the batch is not.
+        (
+            vec![
+                node("Expand", &["one", "matrix"], "a"),
+                node("Expand", &["one", "batch"], "b"),
+                node("MatMul", &["a", "b"], "y"),
+            ],
+            vec![floats("one", &[1], &[1.0]), ints("matrix", &[2048, 2048]), ints("batch", &[8, 2048, 1])],
+        ),
         // Twice as much in each step.
         (
             (0..60)
@@ -151,6 +160,124 @@ fn shapes_that_no_memory_holds_are_refused_before_any_is_taken() {
         assert!(error.contains("too large") || error.contains("long"), "{name}: {error}");
         assert!(error.contains(&name), "{name}: {error}");
     }
+}
+
+#[test]
+fn scales_that_would_enlarge_what_they_scale_are_refused() {
+    let weights = || {
+        vec![floats("one", &[1], &[1.0]), ints("tall", &[5000, 1]), ints("image", &[1, 1, 4, 4]), ints("many", &[5000])]
+    };
+    let scales = || vec![node("Expand", &["one", "many"], "scale")];
+    let layer =
+        [scales(), vec![node("Expand", &["one", "tall"], "data"), node("LayerNormalization", &["data", "scale"], "y")]];
+    let data = || vec![node("Expand", &["one", "image"], "data")];
+    let instance = [scales(), data(), vec![node("InstanceNormalization", &["data", "scale", "scale"], "y")]];
+    let slope = [scales(), vec![node("Expand", &["one", "tall"], "data"), node("PRelu", &["data", "scale"], "y")]];
+    for nodes in [layer.concat(), instance.concat(), slope.concat()] {
+        let error = soon(|| refused(&proto(input(), weights(), nodes)));
+        assert!(error.contains("does not fit the shape") || error.contains("1 are needed"), "{error}");
+    }
+}
+
+#[test]
+fn axes_that_are_named_twice_or_without_end_are_refused() {
+    let weights = || {
+        let twice = ints("twice", &[1, 1]);
+        let (zeros, ones) = (ints("zeros", &[0, 0]), ints("ones", &[1, 1]));
+        let pads = ints("pads", &[-5, 5, 0, 0]);
+        vec![
+            twice,
+            zeros,
+            ones,
+            pads,
+            scalar(ints("from", &[0])),
+            scalar(ints("to", &[1 << 20])),
+            scalar(ints("by", &[1])),
+        ]
+    };
+    let cases = [
+        (vec![node("Range", &["from", "to", "by"], "all"), node("Unsqueeze", &["x", "all"], "y")], "32 are the most"),
+        (vec![node("Slice", &["x", "zeros", "ones", "twice"], "y")], "name one twice"),
+        (vec![node("Pad", &["x", "pads", "", "twice"], "y")], "name one twice"),
+        (vec![with_ints(node("Resize", &["x", "", "", "ones"], "y"), "axes", &[1, 1])], "name one twice"),
+    ];
+    for (nodes, expected) in cases {
+        let error = soon(|| refused(&proto(input(), weights(), nodes)));
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// The output of one run.
+fn answer(nodes: Vec<NodeProto>, x: Tensor) -> Anyhow<Vec<f64>> {
+    let graph = proto(input(), vec![], nodes).graph.unwrap();
+    let outputs = plan::Plan::build(&graph, &["x".to_owned()], 20)?.run(vec![x])?;
+    tensor::floats(&outputs[0])
+}
+
+/// As an ordinary number it would pass for an answer.
+#[test]
+fn what_is_no_number_stays_none() {
+    for op in ["Relu", "Celu", "ThresholdedRelu", "Shrink", "GlobalMaxPool"] {
+        let x = Tensor::new(&[[[f32::NAN, -1.0]]], &candle_core::Device::Cpu).unwrap();
+        let found = answer(vec![node(op, &["x"], "y")], x).unwrap();
+        assert!(found[0].is_nan() && !found[1..].iter().any(|one| one.is_nan()), "{op}: {found:?}");
+    }
+    for places in [false, true] {
+        let x = Tensor::new(&[[[f32::NAN, 1.0]]], &candle_core::Device::Cpu).unwrap();
+        let mut pool = with_ints(node("MaxPool", &["x"], "y"), "kernel_shape", &[2]);
+        pool.output.extend(places.then(|| "places".to_owned()));
+        assert!(answer(vec![pool], x).unwrap()[0].is_nan(), "places: {places}");
+    }
+}
+
+/// So many rounds of a Loop that is given no condition, whose body says at once that it is over: the state, or what the
+/// rounds leave behind.
+fn rounds(most: i64, outputs: [&str; 2]) -> Anyhow<Vec<f64>> {
+    let one = [Some(1), Some(1)];
+    let body = GraphProto {
+        input: vec![
+            value("i", DataType::Int64, &[]),
+            value("c", DataType::Bool, &[]),
+            value("v", DataType::Float, &one),
+        ],
+        node: vec![node("Not", &["c"], "over"), node("Add", &["v", "x"], "w"), node("Identity", &["w"], "left")],
+        output: vec![
+            value("over", DataType::Bool, &[]),
+            value("w", DataType::Float, &one),
+            value("left", DataType::Float, &one),
+        ],
+        ..Default::default()
+    };
+    let mut repeat = node("Loop", &["most", "", "x"], outputs[0]);
+    repeat.output.push(outputs[1].to_owned());
+    repeat.attribute.push(AttributeProto {
+        name: "body".to_string(),
+        r#type: AttributeType::Graph as i32,
+        g: Some(body),
+        ..Default::default()
+    });
+    let graph = proto(input(), vec![scalar(ints("most", &[most]))], vec![repeat]).graph.unwrap();
+    let x = Tensor::new(&[[1.0f32]], &candle_core::Device::Cpu)?;
+    tensor::floats(&plan::Plan::build(&graph, &["x".to_owned()], 20)?.run(vec![x])?[0])
+}
+
+#[test]
+fn a_loop_without_a_condition_has_all_its_rounds_even_none() {
+    assert_eq!(rounds(3, ["y", "z"]).unwrap(), [4.0]);
+    assert_eq!(rounds(3, ["z", "y"]).unwrap(), [2.0, 3.0, 4.0]);
+    assert_eq!(rounds(0, ["y", "z"]).unwrap(), [1.0]);
+    assert!(rounds(0, ["z", "y"]).unwrap().is_empty());
+}
+
+#[test]
+fn the_extreme_of_nothing_is_its_type_s_own() {
+    let empty = |dtype| Tensor::zeros((0, 1), dtype, &candle_core::Device::Cpu).unwrap();
+    let reduce = |op| vec![node(op, &["x"], "y")];
+    let (int32, truth) = (candle_core::DType::I32, candle_core::DType::U8);
+    assert_eq!(answer(reduce("ReduceMax"), empty(int32)).unwrap(), [f64::from(i32::MIN)]);
+    assert_eq!(answer(reduce("ReduceMin"), empty(int32)).unwrap(), [f64::from(i32::MAX)]);
+    assert_eq!(answer(reduce("ReduceMax"), empty(truth)).unwrap(), [0.0]);
+    assert_eq!(answer(reduce("ReduceMin"), empty(truth)).unwrap(), [1.0]);
 }
 
 #[test]

@@ -49,6 +49,12 @@ const REQUIRED: &[&str] = &[
     "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
 ];
 
+/// Operators of those of which no case passes: the package has none of GlobalLpPool, and those of Not are exceptions.
+const CASELESS: &[&str] = &["GlobalLpPool", "Not"];
+
+/// How many cases pass at least. `tests/requirements.txt` pins the `onnx` package, so fewer means that more are skipped.
+const PASSED: usize = 1091;
+
 /// What became of the cases of one operator.
 #[derive(Default)]
 struct Tally {
@@ -109,6 +115,11 @@ fn onnx_s_own_cases_give_what_onnx_says() {
     assert!(passing.is_empty(), "no longer exceptions: {passing:?}");
     let missing: Vec<_> = REQUIRED.iter().filter(|required| !known.contains(**required)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+    let unproven =
+        |name: &&&str| tallies.get(**name).is_none_or(|tally| tally.passed == 0) && !CASELESS.contains(*name);
+    let unproven: Vec<_> = REQUIRED.iter().filter(unproven).collect();
+    assert!(unproven.is_empty(), "no case of these passes: {unproven:?}");
+    assert!(all.passed >= PASSED, "only {} cases pass, and {PASSED} did: what is skipped now?", all.passed);
 }
 
 /// The operator that a case is of, and what became of it.
@@ -167,7 +178,10 @@ fn walk(graph: &GraphProto, known: &BTreeSet<&str>, foreign: &mut BTreeSet<Strin
 fn check(path: &Path, proto: &ModelProto) -> Result<()> {
     let text = fs::read_to_string(path.join("tolerance"))?;
     let tolerances: Vec<f64> = text.split(' ').map(|one| one.parse().map_err(Into::into)).collect::<Result<_>>()?;
-    for (found, expected) in run(path, proto)?.iter().zip(&tensors(path, "output")?) {
+    let (found, expected) = (run(path, proto)?, tensors(path, "output")?);
+    ensure!(!expected.is_empty(), "the case expects no output");
+    ensure!(found.len() == expected.len(), "gives {} outputs, not {}", found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
         compare(found, expected, tolerances[0], tolerances[1])?;
     }
     Ok(())
@@ -199,7 +213,8 @@ fn compare(found: &Tensor, expected: &Tensor, rtol: f64, atol: f64) -> Result<()
     }
     for (at, (found, expected)) in floats(found)?.iter().zip(&floats(expected)?).enumerate() {
         let same = found == expected || (found.is_nan() && expected.is_nan());
-        let near = (found - expected).abs() <= atol + rtol * expected.abs();
+        // An infinity is near nothing: the tolerance beside it would be infinite too.
+        let near = expected.is_finite() && (found - expected).abs() <= atol + rtol * expected.abs();
         ensure!(same || near, "is {found} at place {at}, not {expected}");
     }
     Ok(())

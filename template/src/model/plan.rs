@@ -16,7 +16,7 @@ use crate::panics;
 /// The most elements of all that is computed once, at load, from constants alone. More is computed at each run.
 const MAX_FOLDED: usize = 1 << 22;
 /// The most elements of all tensors that a run holds at once, besides the constants.
-const MAX_HELD: usize = 1 << 26;
+pub const MAX_HELD: usize = 1 << 26;
 /// How many nodes of one complaint an error lists.
 const SHOWN: usize = 10;
 

@@ -11,7 +11,7 @@ use candle_onnx::onnx::tensor_proto::DataType;
 /// circuit comes near it.
 pub const MAX_ELEMENTS: usize = 1 << 24;
 /// The most axes.
-const MAX_RANK: usize = 32;
+pub const MAX_RANK: usize = 32;
 /// The most multiplications, or what takes as long, of one step: some seconds.
 const MAX_WORK: usize = 1 << 32;
 
@@ -129,9 +129,19 @@ pub fn axis(axis: i64, rank: usize) -> Result<usize> {
 
 /// Axes counted from the front, in ascending order, none twice.
 pub fn axes(axes: &[i64], rank: usize) -> Result<Vec<usize>> {
-    let mut counted = axes.iter().map(|one| axis(*one, rank)).collect::<Result<Vec<_>>>()?;
+    let mut counted = axes_in_order(axes, rank)?;
     counted.sort_unstable();
-    ensure!(counted.windows(2).all(|pair| pair[0] != pair[1]), "the axes {axes:?} name one twice");
+    Ok(counted)
+}
+
+/// Axes counted from the front, in the order they are given in, none twice.
+pub fn axes_in_order(axes: &[i64], rank: usize) -> Result<Vec<usize>> {
+    // Before anything is done with each: the list may be as long as a tensor.
+    ensure!(axes.len() <= rank, "it names {} axes, and the tensor has {rank}", axes.len());
+    let counted = axes.iter().map(|one| axis(*one, rank)).collect::<Result<Vec<_>>>()?;
+    let mut sorted = counted.clone();
+    sorted.sort_unstable();
+    ensure!(sorted.windows(2).all(|pair| pair[0] != pair[1]), "the axes {axes:?} name one twice");
     Ok(counted)
 }
 

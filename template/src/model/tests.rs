@@ -319,7 +319,7 @@ fn inputs_and_weights_that_cannot_be_used_are_named() {
     assert!(negative.contains(r#"the weight "w": a dimension of -1 is not possible"#), "{negative}");
 }
 
-/// Old exporters list the weights among the inputs as well, and 32-bit integers lose their shape in candle.
+/// Old exporters list the weights among the inputs as well; 32-bit integers among them keep their shape.
 #[test]
 fn old_exports_run_too() {
     let mut model_proto = linear();

@@ -19,6 +19,8 @@ use crate::times::Times;
 
 /// The default of `NOVA_MAX_DIVERGENCE_ABS`, in steps of the circuit's output: what rounding at both ends explains.
 const STEPS_OF_DIVERGENCE: f64 = 2.0;
+/// How far single precision in another order of additions may be off, as a share: seven digits, and room for a deep model.
+const OF_ROUNDING: f64 = 1e-5;
 
 /// Everything that an inference needs.
 #[derive(Clone)]
@@ -147,7 +149,15 @@ impl Predictor {
     }
 
     /// What candle says.
-    pub async fn run_model(&self, input: ModelInput) -> Result<ModelOutput> {
+    /// What candle says, unless the circuit answers alone.
+    pub async fn candle(&self, input: ModelInput) -> Result<Option<ModelOutput>> {
+        match self.model.refusal() {
+            None => self.run_model(input).await.map(Some),
+            Some(_) => Ok(None),
+        }
+    }
+
+    async fn run_model(&self, input: ModelInput) -> Result<ModelOutput> {
         let model = self.model.clone();
         tokio::task::spawn_blocking(move || model.run(&input)).await.context("candle's thread was ended").retry()?
     }
@@ -165,10 +175,11 @@ impl Predictor {
     }
 
     /// How far from `value` another may be: `NOVA_MAX_DIVERGENCE_ABS` + `NOVA_MAX_DIVERGENCE` × |value|. The first is by
-    /// default a few steps of that output of the circuit; without a circuit it is nothing.
+    /// default a few steps of that output of the circuit. Candle alone differs from others by their rounding only.
     pub fn allowed_divergence(&self, output: usize, value: f64) -> f64 {
-        let scales = self.circuit.as_ref().map(|circuit| &circuit.version.settings.model_output_scales);
-        let step = scales.and_then(|scales| scales.get(output)).map_or(0.0, |scale| (-f64::from(*scale)).exp2());
+        let Some(circuit) = &self.circuit else { return OF_ROUNDING * value.abs().max(1.0) };
+        let scale = circuit.version.settings.model_output_scales.get(output);
+        let step = scale.map_or(0.0, |scale| (-f64::from(*scale)).exp2());
         let absolute = self.settings.max_divergence_abs.unwrap_or(STEPS_OF_DIVERGENCE * step);
         absolute + self.settings.max_divergence * value.abs()
     }

@@ -68,7 +68,8 @@ impl Choice {
         if columns > MAX_TABLE_COLUMNS as f64 {
             return None;
         }
-        let factor = (columns * usable(self.logrows) as f64 / width).min(margin.max(MOST_FREE_MARGIN));
+        // A table of exactly a column's length begins another.
+        let factor = ((columns * usable(self.logrows) as f64 - 1.0) / width).min(margin.max(MOST_FREE_MARGIN));
         Some(Self { lookup_range: ((low * factor).ceil() as i64, (high * factor).floor() as i64), ..self })
     }
 

@@ -16,16 +16,41 @@ const NAMED: usize = 5;
 pub struct Fidelity {
     /// Rows that were measured.
     pub rows: usize,
-    /// |circuit − candle| over the rows that can be proven; of a row its largest.
-    pub mean: f64,
-    pub p99: f64,
-    pub max: f64,
+    /// False where candle cannot run the model: then there is no error to tell.
+    pub compared: bool,
+    /// Over the rows that can be proven.
+    #[serde(flatten)]
+    pub error: Errors,
     /// Share of rows over `NOVA_MAX_DIVERGENCE` and `NOVA_MAX_DIVERGENCE_ABS`.
     pub over_limit: f64,
     /// Share of rows whose witness could not be proven.
     pub unprovable: f64,
     /// The first rows that the daemon would not answer.
     pub refused: Vec<Refused>,
+    /// Of each row, in their order; `None` where it cannot be proven.
+    #[serde(skip)]
+    pub(super) of_rows: Vec<Option<f64>>,
+}
+
+/// |circuit − candle|; of a row its largest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Errors {
+    pub mean: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+impl Errors {
+    fn of(mut errors: Vec<f64>) -> Self {
+        errors.sort_by(f64::total_cmp);
+        // The smallest that 99 % do not exceed.
+        let p99 = errors.get((errors.len() * 99).div_ceil(100).saturating_sub(1)).copied();
+        Self {
+            mean: errors.iter().sum::<f64>() / errors.len().max(1) as f64,
+            p99: p99.unwrap_or_default(),
+            max: errors.last().copied().unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,41 +72,47 @@ impl Fidelity {
     pub async fn measure(predictor: &Predictor, sample: &Sample, at_once: usize) -> Result<Self> {
         let verdicts: Vec<Verdict> =
             stream::iter(&sample.held_out).map(|row| judge(predictor, row)).buffered(at_once).try_collect().await?;
-        Ok(Self::of(verdicts))
+        Ok(Self::of(verdicts, sample.held_out.iter().all(|row| row.model.is_some())))
     }
 
-    fn of(verdicts: Vec<Verdict>) -> Self {
+    fn of(verdicts: Vec<Verdict>, compared: bool) -> Self {
         let rows = verdicts.len();
-        let (mut errors, mut refused) = (Vec::with_capacity(rows), Vec::new());
+        let (mut of_rows, mut refused) = (Vec::with_capacity(rows), Vec::new());
         let (mut over_limit, mut unprovable) = (0, 0);
         for verdict in verdicts {
             match verdict {
-                Verdict::Within(error) => errors.push(error),
+                Verdict::Within(error) => of_rows.push(Some(error)),
                 Verdict::OverLimit(error, row) => {
-                    errors.push(error);
+                    of_rows.push(Some(error));
                     over_limit += 1;
                     refused.push(row);
                 }
                 Verdict::Unprovable(row) => {
+                    of_rows.push(None);
                     unprovable += 1;
                     refused.push(row);
                 }
             }
         }
         refused.truncate(NAMED);
-        errors.sort_by(f64::total_cmp);
         let share = |count: usize| count as f64 / rows.max(1) as f64;
-        // The smallest that 99 % do not exceed.
-        let p99 = errors.get((errors.len() * 99).div_ceil(100).saturating_sub(1)).copied();
         Self {
             rows,
-            mean: errors.iter().sum::<f64>() / errors.len().max(1) as f64,
-            p99: p99.unwrap_or_default(),
-            max: errors.last().copied().unwrap_or_default(),
+            compared,
+            error: Errors::of(of_rows.iter().flatten().copied().collect()),
             over_limit: share(over_limit),
             unprovable: share(unprovable),
             refused,
+            of_rows,
         }
+    }
+
+    /// The errors of both, over the rows that both can prove; `None` if there is none. A circuit that refuses its worst rows
+    /// looks no better so.
+    pub fn beside(&self, other: &Self) -> Option<(Errors, Errors)> {
+        let both = self.of_rows.iter().zip(&other.of_rows).filter_map(|(own, its)| Some(((*own)?, (*its)?)));
+        let (own, its): (Vec<f64>, Vec<f64>) = both.unzip();
+        (!own.is_empty()).then(|| (Errors::of(own), Errors::of(its)))
     }
 
     /// Share of rows that the daemon would not answer.
@@ -110,7 +141,14 @@ impl Fidelity {
 
 impl std::fmt::Display for Fidelity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { rows, mean, p99, max, .. } = self;
+        let (rows, Errors { mean, p99, max }) = (self.rows, self.error);
+        if !self.compared {
+            let unprovable = 100.0 * self.unprovable;
+            return write!(
+                f,
+                "{unprovable:.1} % of {rows} held-out rows not provable; candle cannot run the model to compare"
+            );
+        }
         write!(
             f,
             "|circuit − candle| on {rows} held-out rows: mean {mean:.2e}, p99 {p99:.2e}, max {max:.2e}; {:.1} % over the limits, \
@@ -129,9 +167,10 @@ async fn judge(predictor: &Predictor, row: &Row) -> Result<Verdict> {
         Err(Fault::Row(error)) => return Ok(Verdict::Unprovable(refused(row, &error))),
         Err(other) => return Err(other.into()),
     };
-    let pairs = row.model.values.iter().flatten().zip(outputs.iter().flatten());
+    let Some(model) = &row.model else { return Ok(Verdict::Within(0.0)) };
+    let pairs = model.values.iter().flatten().zip(outputs.iter().flatten());
     let error = pairs.map(|(model, circuit)| (model - circuit).abs()).fold(0.0, f64::max);
-    match predictor.check_agreement(&row.model, &outputs) {
+    match predictor.check_agreement(model, &outputs) {
         Ok(()) => Ok(Verdict::Within(error)),
         Err(fault) => Ok(Verdict::OverLimit(error, refused(row, fault.error()))),
     }
@@ -157,10 +196,10 @@ mod tests {
         let mut verdicts: Vec<Verdict> = (1..=98).map(|error| Verdict::Within(f64::from(error))).collect();
         verdicts.push(Verdict::OverLimit(200.0, row(4)));
         verdicts.push(Verdict::Unprovable(row(8)));
-        let found = Fidelity::of(verdicts);
+        let found = Fidelity::of(verdicts, true);
         assert_eq!((found.rows, found.over_limit, found.unprovable), (100, 0.01, 0.01));
-        assert_eq!((found.p99, found.max), (200.0, 200.0));
-        assert!((found.mean - (98.0 * 99.0 / 2.0 + 200.0) / 99.0).abs() < 1e-9);
+        assert_eq!((found.error.p99, found.error.max), (200.0, 200.0));
+        assert!((found.error.mean - (98.0 * 99.0 / 2.0 + 200.0) / 99.0).abs() < 1e-9);
         let sample = Sample { file: "rows.csv".into(), calibration: Vec::new(), held_out: Vec::new() };
         found.require(0.02, &sample).unwrap();
         let error = found.require(0.01, &sample).unwrap_err().to_string();
@@ -171,7 +210,19 @@ mod tests {
 
     #[test]
     fn no_row_is_no_error() {
-        let nothing = Fidelity::of(Vec::new());
-        assert_eq!((nothing.mean, nothing.p99, nothing.refused_share()), (0.0, 0.0, 0.0));
+        let nothing = Fidelity::of(Vec::new(), true);
+        assert_eq!((nothing.error.mean, nothing.error.p99, nothing.refused_share()), (0.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn two_circuits_are_compared_on_the_rows_that_both_can_prove() {
+        let row = || Refused { row: 0, reason: "beyond".to_owned() };
+        let of = |verdicts: Vec<Verdict>| Fidelity::of(verdicts, true);
+        // It refuses its worst row.
+        let found = of(vec![Verdict::Within(0.1), Verdict::Unprovable(row())]);
+        let other = of(vec![Verdict::Within(0.05), Verdict::Within(9.0)]);
+        let (own, its) = found.beside(&other).unwrap();
+        assert_eq!((own.max, its.max), (0.1, 0.05));
+        assert_eq!(found.beside(&of(vec![Verdict::Unprovable(row()), Verdict::Within(0.0)])), None);
     }
 }

@@ -5,11 +5,13 @@
 
 pub mod choice;
 pub mod fidelity;
+mod folder;
 mod keep;
 mod progress;
 mod reference;
 mod sample;
 mod tune;
+pub mod visibility;
 mod workshop;
 
 use std::path::PathBuf;
@@ -40,6 +42,7 @@ pub struct Request {
     pub insecure_srs: bool,
     pub lookup_margin: Option<f64>,
     pub max_refused: f64,
+    pub visibilities: visibility::Asked,
     /// Search for the fastest proof.
     pub tune: Option<Goal>,
 }
@@ -72,21 +75,25 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
         target.folder.display()
     );
     config.ezkl.prover_threads = std::thread::available_parallelism().map_or(1, usize::from);
-    if let Some(goal) = &request.tune {
-        config.ezkl.memory_mb = goal.max_memory_mb.or(config.ezkl.memory_mb);
-    }
-    let ezkl = Ezkl::new(&config.ezkl)?;
+    let visibilities = visibility::choose(&target.settings, &request.visibilities)?;
+    // The daemon's limit holds for what it will have to prove.
+    let allowed = request.tune.as_ref().and_then(|goal| goal.max_memory_mb);
+    config.ezkl.memory_mb = allowed.into_iter().chain(config.ezkl.memory_mb).min();
+    let ezkl = Ezkl::in_foreground(&config.ezkl)?;
     ezkl.version().await?;
-    let folder = tempfile::Builder::new()
-        .prefix(".setup-")
-        .tempdir_in(&target.folder)
-        .with_context(|| format!("cannot write to {}", target.folder.display()))?;
+    let folder = folder::Folder::make(&target.folder)?;
+    let onnx = folder.path().join("model.onnx");
+    std::fs::copy(&target.onnx, &onnx).with_context(|| format!("cannot copy {}", target.onnx.display()))?;
+    config.model_files.onnx = onnx.clone();
+    let sample_sha256 = digest::of_file(&request.sample)?;
     let progress = Progress::new(ezkl.clone());
     let predictor = Predictor::new(&config, None)?;
     let reading = Sample::read(&request.sample, &predictor);
     let sample = progress.step("pre_process and candle on the sample", "calibration", reading).await?;
     let workshop = Workshop {
-        visibilities: Workshop::visibilities(&target.settings),
+        visibilities,
+        memory_mb: config.ezkl.memory_mb,
+        onnx,
         witness_workers: config.ezkl.witness_workers,
         insecure_srs: request.insecure_srs,
         folder: folder.path().to_owned(),
@@ -102,10 +109,12 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     };
     let verifier = workshop.write_verifier(&finished.made);
     workshop.progress.step("writing the Solidity verifier", "moving all into place", verifier).await?;
+    let is_public = workshop.srs(&finished.made).await?;
     workshop.ezkl.shut_down().await;
+    let making = making(&finished, &workshop.sample, sample_sha256);
+    keep::keep(&workshop, &finished.made, !is_public, making)?;
     report(&finished, &workshop.target);
-    keep::keep(&finished.made, &workshop.target, request.insecure_srs, making(&finished, &workshop.sample)?)?;
-    if request.insecure_srs {
+    if !is_public {
         reference::warn_insecure();
     }
     Ok(())
@@ -121,6 +130,7 @@ async fn straight(shop: &Workshop, request: &Request) -> Result<Finished> {
     let what = format!("measuring it on {} held-out rows", shop.sample.held_out.len());
     let fidelity = steps.step(&what, "the keys", shop.fidelity(&made)).await?;
     fidelity.require(request.max_refused, &shop.sample)?;
+    shop.srs(&made).await?;
     let keys = steps.step("making the proving and verification keys", "a proof", shop.make_keys(&made)).await?;
     let proving = shop.prove(&made);
     let prove = steps.step("proving and verifying a row of the sample", "the Solidity verifier", proving).await?;
@@ -154,18 +164,18 @@ fn at_scale(run_args: Map<String, Value>, scale: i32, rebase_multiplier: u32) ->
     }
 }
 
-fn making(finished: &Finished, sample: &Sample) -> Result<Making> {
-    Ok(Making {
+fn making(finished: &Finished, sample: &Sample, sample_sha256: String) -> Making {
+    Making {
         nova_version: env!("CARGO_PKG_VERSION").to_owned(),
         sample: sample.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        sample_sha256: digest::of_file(&sample.file)?,
+        sample_sha256,
         calibration_rows: sample.calibration.len(),
         choice: finished.made.choice,
         fidelity: finished.fidelity.clone(),
         keys_seconds: finished.keys.as_secs_f64(),
         prove_seconds: finished.prove.as_secs_f64(),
         peak_memory_mb: finished.peak_memory_mb,
-    })
+    }
 }
 
 fn report(finished: &Finished, target: &ModelFiles) {

@@ -10,7 +10,8 @@ use serde_json::json;
 use super::progress::Progress;
 use crate::ezkl::{Ezkl, srs};
 
-/// Puts an SRS of 2^`logrows` rows at `wanted`.
+/// Puts an SRS of 2^`logrows` rows at `wanted`, under that name once it is whole and checked. True if it is of the public
+/// ceremony.
 ///
 /// # Errors
 /// Where there is none: how to bring one.
@@ -22,26 +23,29 @@ pub async fn find(
     logrows: u32,
     settings: &Path,
     insecure: bool,
-) -> Result<()> {
-    // What is in the model files may be larger: EZKL takes what it needs of it.
-    let holds = held.is_file() && rows_of(held)? >= logrows && (insecure || srs::is_public(held)?);
+) -> Result<bool> {
     let cached = cache().map(|cache| cache.join(format!("kzg{logrows}.srs")));
-    let cached = cached.as_deref().filter(|path| !insecure && path.is_file());
-    if holds {
-        return copy(held, wanted);
+    // What is in the model files may be larger: EZKL takes what it needs of it.
+    for (path, exact) in [(Some(held), false), (cached.as_deref(), true)] {
+        let Some(path) = path.filter(|path| path.is_file()) else { continue };
+        let public = srs::is_public(path)?;
+        match rows_of(path) {
+            Ok(rows) if (rows == logrows || (rows > logrows && !exact)) && (public || (insecure && !exact)) => {
+                fs::copy(path, wanted).with_context(|| format!("cannot copy {}", path.display()))?;
+                return Ok(public);
+            }
+            Ok(_) if public || insecure => {}
+            _ => eprintln!("  {} is no whole SRS of the public ceremony: another is looked for", path.display()),
+        }
     }
-    if let Some(cached) = cached
-        && srs::is_public(cached)?
-        && rows_of(cached)? == logrows
-    {
-        return copy(cached, wanted);
-    }
+    let part = wanted.with_extension("part");
     if insecure {
-        let args = json!({ "srs_path": wanted, "logrows": logrows });
-        let made = progress.step("making an INSECURE local SRS", "the keys", ezkl.call("gen_srs", args));
-        return made.await.map(drop);
+        let args = json!({ "srs_path": part, "logrows": logrows });
+        progress.step("making an INSECURE local SRS", "the keys", ezkl.call("gen_srs", args)).await?;
+        fs::rename(&part, wanted).context("cannot keep the SRS")?;
+        return Ok(false);
     }
-    let args = json!({ "settings_path": settings, "srs_path": wanted });
+    let args = json!({ "settings_path": settings, "srs_path": part });
     let downloaded = progress.step("downloading the public SRS", "the keys", ezkl.call("get_srs", args)).await;
     if let Err(error) = downloaded {
         let cache = cache().map_or_else(String::new, |cache| format!(" or to {}", cache.display()));
@@ -52,10 +56,26 @@ pub async fn find(
         );
     }
     ensure!(
-        srs::is_public(wanted)? && rows_of(wanted)? >= logrows,
-        "the SRS that EZKL downloaded is not the public one of 2^{logrows} rows that EZKL lists: it is not used"
+        srs::is_public(&part)? && rows_of(&part)? >= logrows,
+        "what was downloaded as SRS for 2^{logrows} rows is not the one of the public ceremony: it is not used. Try again, or bring \
+         kzg{logrows}.srs from another machine to {}",
+        held.display()
     );
-    Ok(())
+    fs::rename(&part, wanted).context("cannot keep the SRS")?;
+    if let Some(cached) = cached {
+        remember(wanted, &cached);
+    }
+    Ok(true)
+}
+
+/// For the next circuit of this size. It is only a cache: where it cannot be written, the next one downloads again.
+fn remember(srs: &Path, cached: &Path) {
+    let Some(folder) = cached.parent() else { return };
+    let part = cached.with_extension("part");
+    let kept = fs::create_dir_all(folder).and_then(|()| fs::copy(srs, &part)).and_then(|_| fs::rename(&part, cached));
+    if let Err(error) = kept {
+        eprintln!("  the SRS is not kept in {}: {error}", folder.display());
+    }
 }
 
 pub fn warn_insecure() {
@@ -69,10 +89,6 @@ pub fn warn_insecure() {
 fn cache() -> Option<PathBuf> {
     let of_ezkl = std::env::var_os("EZKL_REPO_PATH").map(PathBuf::from);
     Some(of_ezkl.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".ezkl")))?.join("srs"))
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display())).map(drop)
 }
 
 /// An SRS file begins with the logarithm of its size, four bytes, lowest first.

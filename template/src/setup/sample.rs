@@ -20,8 +20,8 @@ pub struct Row {
     /// Its number in the file, counted from 0.
     pub at: usize,
     pub input: ModelInput,
-    /// What candle says.
-    pub model: ModelOutput,
+    /// What candle says; `None` where it cannot run the model, and the circuit answers alone.
+    pub model: Option<ModelOutput>,
 }
 
 /// The rows of one file.
@@ -70,6 +70,6 @@ impl Sample {
 
 async fn read_row(predictor: &Predictor, at: usize, features: polars::prelude::DataFrame) -> Result<Row> {
     let input = predictor.model_input(&format!("sample row {at}"), "", features).await?;
-    let model = predictor.run_model(input.clone()).await?;
+    let model = predictor.candle(input.clone()).await?;
     Ok(Row { at, input, model })
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
 use super::choice::Choice;
@@ -14,9 +14,9 @@ use super::progress::Progress;
 use super::reference;
 use super::sample::Sample;
 use crate::config::ModelFiles;
-use crate::ezkl::Ezkl;
-use crate::ezkl::files::{ModelVersion, SETUP_PROOF};
+use crate::ezkl::files::ModelVersion;
 use crate::ezkl::settings::Settings;
+use crate::ezkl::{Ezkl, srs};
 use crate::pipeline::predict::{Circuit, Predictor};
 
 /// Everything that circuits are made with.
@@ -29,8 +29,12 @@ pub struct Workshop {
     pub target: ModelFiles,
     /// Where they are made: a folder in the target's.
     pub folder: PathBuf,
+    /// The model, as it was when `setup` began: what is compiled is what candle ran.
+    pub onnx: PathBuf,
     /// Who sees inputs, outputs and parameters.
     pub visibilities: Map<String, Value>,
+    /// Megabytes that the prover may have.
+    pub memory_mb: Option<u64>,
     pub witness_workers: usize,
     pub insecure_srs: bool,
 }
@@ -56,22 +60,6 @@ pub struct Made {
 }
 
 impl Workshop {
-    /// The visibilities that the model files have already, for they are the owner's choice; else the usual ones.
-    pub fn visibilities(settings: &Path) -> Map<String, Value> {
-        let there = settings.is_file().then(|| Settings::read(settings));
-        let names = match &there {
-            Some(Ok(Settings { run_args, .. })) => {
-                [run_args.input_visibility.name(), run_args.output_visibility.name(), run_args.param_visibility.name()]
-            }
-            Some(Err(_)) | None => ["public", "public", "fixed"].map(str::to_owned),
-        };
-        if let Some(Err(fault)) = there {
-            eprintln!("{fault}: inputs and outputs will be public, parameters fixed");
-        }
-        let fields = ["input_visibility", "output_visibility", "param_visibility"];
-        fields.into_iter().zip(names).map(|(field, name)| (field.to_owned(), name.into())).collect()
-    }
-
     /// Lets EZKL calibrate on the sample; the choice that it made.
     pub async fn calibrate(&self, how: Calibration) -> Result<Choice> {
         let files = self.files("calibration")?;
@@ -115,18 +103,23 @@ impl Workshop {
         Fidelity::measure(&made.predictor, &self.sample, self.witness_workers).await
     }
 
-    /// The SRS, and the keys with it. The prover's memory is counted from here on.
-    pub async fn make_keys(&self, made: &Made) -> Result<Duration> {
-        let (files, logrows) = (&made.files, made.choice.logrows);
-        // One for all circuits of this size.
-        let srs = self.folder.join(format!("kzg{logrows}.srs"));
-        if !srs.is_file() {
-            let (held, settings) = (&self.target.srs, &files.settings);
-            reference::find(&self.ezkl, &self.progress, held, &srs, logrows, settings, self.insecure_srs).await?;
+    /// The SRS for circuits of this size, made or found once. True if it is of the public ceremony.
+    pub async fn srs(&self, made: &Made) -> Result<bool> {
+        let (wanted, logrows) = (self.srs_of(made), made.choice.logrows);
+        if wanted.is_file() {
+            return Ok(srs::is_public(&wanted)?);
         }
-        fs::hard_link(&srs, &files.srs)
-            .or_else(|_| fs::copy(&srs, &files.srs).map(drop))
-            .context("cannot copy the SRS")?;
+        let (held, settings) = (&self.target.srs, &made.files.settings);
+        reference::find(&self.ezkl, &self.progress, held, &wanted, logrows, settings, self.insecure_srs).await
+    }
+
+    /// The keys, with an SRS that is there. The prover's memory is counted from here on.
+    pub async fn make_keys(&self, made: &Made) -> Result<Duration> {
+        let files = &made.files;
+        if !files.srs.is_file() {
+            // One file for all circuits of this size.
+            fs::hard_link(self.srs_of(made), &files.srs).context("cannot link the SRS")?;
+        }
         self.ezkl.renew_prover().await;
         let start = Instant::now();
         let keys = json!({
@@ -136,22 +129,14 @@ impl Workshop {
         Ok(start.elapsed())
     }
 
-    /// Proves a row of the sample and verifies the proof, which stays beside the circuit; how long the proof took.
+    fn srs_of(&self, made: &Made) -> PathBuf {
+        self.folder.join(format!("kzg{}.srs", made.choice.logrows))
+    }
+
+    /// Proves a row of the sample and verifies the proof, which stays beside the circuit; how long it took.
     pub async fn prove(&self, made: &Made) -> Result<Duration> {
-        let files = &made.files;
         let row = self.sample.calibration.first().context("the sample has no row")?;
-        let (witness, proof) = (files.folder.join("witness.json"), files.folder.join(SETUP_PROOF));
-        fs::write(&witness, self.ezkl.witness(files, &row.input.flat()).await?.json)
-            .context("cannot write the witness")?;
-        let start = Instant::now();
-        self.ezkl.prove(files, &witness, &proof).await?;
-        let took = start.elapsed();
-        ensure!(
-            self.ezkl.verify(files, &proof).await?,
-            "EZKL's own proof does not verify: circuit, keys and SRS in {} do not belong together",
-            files.folder.display()
-        );
-        Ok(took)
+        Ok(self.ezkl.prove_input(&made.files, &row.input.flat(), &made.files.folder).await?)
     }
 
     pub async fn write_verifier(&self, made: &Made) -> Result<()> {
@@ -166,7 +151,7 @@ impl Workshop {
     fn files(&self, name: &str) -> Result<ModelFiles> {
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(ModelFiles { onnx: self.target.onnx.clone(), ..ModelFiles::in_folder(&folder) })
+        Ok(ModelFiles { onnx: self.onnx.clone(), ..ModelFiles::in_folder(&folder) })
     }
 
     async fn write_settings(&self, files: &ModelFiles, choice: &Choice) -> Result<Settings> {

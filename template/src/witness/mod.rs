@@ -167,8 +167,15 @@ impl Store {
     }
 
     /// True if a witness of this request was saved before.
+    ///
+    /// # Errors
+    /// As `save`: a store that cannot be read takes no witness either.
     pub async fn has(&self, request_id: &str) -> Result<bool> {
-        Ok(self.get(&format!("{}/{MANIFEST}", folder_of(request_id)?)).await?.is_some())
+        let found = self.get(&format!("{}/{MANIFEST}", folder_of(request_id)?)).await;
+        if let Err(fault) = &found {
+            self.guard.failed(0, fault.to_string());
+        }
+        Ok(found?.is_some())
     }
 
     /// Writes a saved witness to `to`, checked against its manifest.

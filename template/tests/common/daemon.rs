@@ -132,11 +132,12 @@ impl Daemon {
         gone(&workers).await;
     }
 
-    /// Waits until it has ended as by SIGKILL, whoever sent it.
+    /// Waits until it has ended as by SIGKILL, whoever sent it. Where it dies of a proof, that gets what others leave.
     pub async fn dies(mut self) {
+        const LONG: Duration = Duration::from_secs(3 * SOON.as_secs());
         let workers = self.workers();
-        let status = tokio::time::timeout(SOON, self.child.wait()).await;
-        let status = status.unwrap_or_else(|_| panic!("it still runs after {SOON:?}:\n{}", self.log())).unwrap();
+        let status = tokio::time::timeout(LONG, self.child.wait()).await;
+        let status = status.unwrap_or_else(|_| panic!("it still runs after {LONG:?}:\n{}", self.log())).unwrap();
         assert_eq!(status.signal(), Some(9), "it ended with {status}:\n{}", self.log());
         gone(&workers).await;
     }
@@ -183,6 +184,10 @@ impl Drop for Daemon {
 
 /// Workers die with the daemon, however it ends.
 async fn gone(workers: &[(u32, String)]) {
+    // One that a test had stopped, before it could ask to die with the daemon, ends when it goes on.
+    for (id, _) in workers {
+        try_signal("CONT", *id).await;
+    }
     wait_until("the workers' end", SOON, async || {
         let left: Vec<_> = workers.iter().filter(|(id, _)| is_running(*id)).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }

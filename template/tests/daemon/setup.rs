@@ -90,6 +90,39 @@ async fn a_circuit_that_cannot_hold_the_held_out_rows_is_not_made() {
     assert!(!project.model_file("model.ezkl").exists() && !project.model_file("setup.json").exists());
 }
 
+/// Who sees the inputs is the owner's choice: a new setup keeps it, and one that cannot tell it makes nothing. A file may
+/// have its place on another disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn private_inputs_stay_private_and_the_proving_key_may_be_elsewhere() {
+    let project = small();
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    let key = elsewhere.path().join("proving.key");
+    let setup = |more: &[&str]| {
+        let arguments = [&["setup", "--insecure-srs", "--sample", "rows.csv"], more].concat();
+        project.nova(&arguments).env("NOVA_PROVING_KEY_PATH", key.display().to_string())
+    };
+    setup(&["--input-visibility", "private"]).succeed().await;
+    setup(&[]).succeed().await;
+    assert_eq!(json(&project, "settings.json")["run_args"]["input_visibility"], "Private");
+    assert!(key.is_file() && !project.model_file("model_pk.pk").exists());
+    let left = fs::read_dir(project.model_file(".")).unwrap().flatten().map(|entry| entry.file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with('.')), "hidden files are left");
+
+    let key_before = fs::read(&key).unwrap();
+    fs::write(project.model_file("settings.json"), "{").unwrap();
+    setup(&[]).fail(&["settings.json", "--input-visibility", "--param-visibility"]).await;
+    assert_eq!(fs::read(&key).unwrap(), key_before, "what was there is as it was");
+}
+
+/// What the prover may have is never exceeded: the search says what it would have needed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_without_enough_memory_ends_and_says_so() {
+    let project = small();
+    let search = project.nova(&["setup", "--insecure-srs", "--sample", "rows.csv", "--tune", "--max-memory", "70"]);
+    search.fail(&["no settings are good enough", "--max-memory"]).await;
+    assert!(!project.model_file("tuning.json").exists() && !project.model_file("setup.json").exists());
+}
+
 /// Every sample that is none ends with the file, the row and the column.
 #[tokio::test]
 async fn a_bad_sample_is_named_with_row_and_column() {

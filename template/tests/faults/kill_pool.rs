@@ -30,7 +30,7 @@ impl Scene {
         request
     }
 
-    async fn recovers(&self) {
+    pub async fn recovers(&self) {
         let daemon = self.run().env("NOVA_REPLACE_AFTER", PATIENCE).start();
         self.settled().await;
         daemon.kill().await;

@@ -36,6 +36,16 @@ impl Wrapper {
         )
     }
 
+    /// The first process is killed before it says anything, as when memory runs out.
+    fn killed_at_first(folder: &Path) -> Self {
+        let (python, tried) = (python::program(), folder.join("tried"));
+        let (python, tried) = (python.display(), tried.display());
+        Self::write(
+            folder,
+            &format!("if [ ! -e '{tried}' ]; then touch '{tried}'; kill -KILL $$; fi\nexec '{python}' \"$@\""),
+        )
+    }
+
     fn write(folder: &Path, commands: &str) -> Self {
         let wrapper = Self(folder.join("python"));
         fs::write(&wrapper.0, format!("#!/bin/sh\n{commands}\n")).unwrap();
@@ -210,5 +220,17 @@ async fn a_proof_that_does_not_hold_is_never_delivered() {
     scene.project.nova(&["retry", &format!("{:?}", challenge.transaction)]).succeed().await;
     scene.challenge_row(&challenge, |row| row.state == "final").await;
     scene.check().await;
+    daemon.stop().await;
+}
+
+/// Nobody starts the daemon again who does not look: what passes by itself is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_killed_while_the_daemon_starts_is_replaced() {
+    let mut scene = Scene::new().await;
+    let wrapper = Wrapper::killed_at_first(scene.project.path());
+    let daemon = scene.run().env("NOVA_PYTHON", wrapper.path()).start().ready().await;
+    assert!(daemon.log().contains("the EZKL worker died (signal: 9"), "{}", daemon.log());
+    let requests = scene.ask(1).await;
+    scene.answered(&requests).await;
     daemon.stop().await;
 }

@@ -1,12 +1,12 @@
 //! Activations, element by element. Every formula is the one of the operator's own page,
 //! `https://onnx.ai/onnx/operators/onnx__Elu.html` and its like.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
 
 use super::arithmetic::whole as whole_pairs;
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{each_float, each_type, floats, map, map_float, zip};
+use crate::model::tensor::{broadcast, each_float, each_type, floats, map, map_float, zip};
 
 pub(super) const OPS: Family = &[
     ("Celu", celu),
@@ -53,17 +53,19 @@ pub(super) fn hard_sigmoid_of(x: f64, alpha: f64, beta: f64) -> f64 {
     (alpha * x + beta).clamp(0.0, 1.0)
 }
 
+/// x above 0. What is no number stays none: as a 0 it would hide that the model has no answer.
 fn relu(x: &Tensor) -> Result<Tensor> {
     match x.dtype() {
-        DType::F32 | DType::F64 => Ok(x.relu()?),
+        DType::F32 => map(x, |x: f32| if x < 0.0 { 0.0 } else { x }),
+        DType::F64 => map(x, |x: f64| if x < 0.0 { 0.0 } else { x }),
         _ => super::unary::whole(x, |x| x.max(0)),
     }
 }
 
-/// max(0, x) + min(0, α (e^(x/α) − 1))
+/// max(0, x) + min(0, α (e^(x/α) − 1)); what is no number stays none.
 fn celu(node: &Node) -> Result<Kernel> {
     let alpha = node.float_or("alpha", 1.0)?;
-    float(move |x| x.max(0.0) + (alpha * (x / alpha).exp_m1()).min(0.0))
+    float(move |x| if x.is_nan() { x } else { x.max(0.0) + (alpha * (x / alpha).exp_m1()).min(0.0) })
 }
 
 fn elu(node: &Node) -> Result<Kernel> {
@@ -90,7 +92,7 @@ fn leaky_relu(node: &Node) -> Result<Kernel> {
 
 fn thresholded_relu(node: &Node) -> Result<Kernel> {
     let alpha = node.float_or("alpha", 1.0)?;
-    float(move |x| if x > alpha { x } else { 0.0 })
+    float(move |x| if x <= alpha { 0.0 } else { x })
 }
 
 /// x + bias below −λ, x − bias above λ, 0 between.
@@ -99,6 +101,7 @@ fn shrink(node: &Node) -> Result<Kernel> {
     float(move |x| match x {
         _ if x < -lambda => x + bias,
         _ if x > lambda => x - bias,
+        _ if x.is_nan() => x,
         _ => 0.0,
     })
 }
@@ -118,8 +121,10 @@ fn gelu(node: &Node) -> Result<Kernel> {
     })
 }
 
-/// slope · x below 0, x above; the slope is broadcast.
+/// slope · x below 0, x above; the slope is broadcast, but does not enlarge `x`.
 fn p_relu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
+    let fits = broadcast(&[x.dims(), slope.dims()]).is_ok_and(|dims| dims == x.dims());
+    ensure!(fits, "its slope of shape {:?} does not fit the shape {:?}", slope.dims(), x.dims());
     if !x.dtype().is_float() {
         return whole_pairs(x, slope, |x, slope| if x < 0 { slope.wrapping_mul(x) } else { x });
     }

@@ -4,13 +4,15 @@
 //! own, in the order of `captured`.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
+use candle_onnx::onnx::tensor_shape_proto::dimension::Value::DimValue;
+use candle_onnx::onnx::{ValueInfoProto, type_proto};
 
 use super::{Family, Kernel, Node, several};
 use crate::model::graph::captured;
 use crate::model::node::Args;
-use crate::model::plan::Plan;
-use crate::model::tensor::{axis, bounded, dim, each_type, elements, tensor};
+use crate::model::plan::{MAX_HELD, Plan};
+use crate::model::tensor::{axis, bounded, dim, dtype, each_type, elements, tensor};
 
 pub(super) const OPS: Family = &[("If", branch), ("Loop", repeat), ("Scan", scan)];
 
@@ -48,10 +50,13 @@ fn branch(node: &Node) -> Result<Kernel> {
     })
 }
 
-/// Rounds of a graph with state: what it carries on, and what it leaves behind in each round.
+/// Rounds of a graph with state: what it carries on, and what it leaves behind in each round. Where the node is given no
+/// condition, the one that the body gives does not count: `https://onnx.ai/onnx/operators/onnx__Loop.html`.
 fn repeat(node: &Node) -> Result<Kernel> {
     let body = inner(node, "body")?;
     let (own, states) = (node.inputs(), node.inputs().saturating_sub(2));
+    let conditional = node.proto().input.get(1).is_some_and(|name| !name.is_empty());
+    let none: Vec<_> = node.graph("body")?.output.iter().skip(1 + states).map(empty).collect();
     several(move |args| {
         let most = args.int(0)?.unwrap_or(MAX_ROUNDS + 1);
         let mut going = args.optional(1).map_or(Ok(true), truth)?;
@@ -64,20 +69,47 @@ fn repeat(node: &Node) -> Result<Kernel> {
             let condition = tensor(vec![1u8], [])?;
             let inputs = [vec![tensor(vec![round], [])?, condition], carried, around.clone()].concat();
             let mut outputs = body.run(inputs)?.into_iter();
-            going = truth(&outputs.next().context("its body gives no condition")?)?;
+            going = truth(&outputs.next().context("its body gives no condition")?)? || !conditional;
             carried = outputs.by_ref().take(states).collect();
-            left.iter_mut().zip(outputs).for_each(|(all, one)| all.push(one));
+            keep(&mut left, outputs)?;
             round += 1;
         }
-        let left = left.iter().map(|all| stacked(all, 0)).collect::<Result<Vec<_>>>()?;
+        let left = left.iter().zip(&none).map(|(all, none)| match none {
+            Some((dims, dtype)) if all.is_empty() => Ok(Tensor::zeros(dims.as_slice(), *dtype, &Device::Cpu)?),
+            _ => stacked(all, 0),
+        });
+        let left = left.collect::<Result<Vec<_>>>()?;
         Ok([carried, left].concat())
     })
+}
+
+/// The shape and type of what no round leaves behind, where the body states those of one round.
+fn empty(output: &ValueInfoProto) -> Option<(Vec<usize>, DType)> {
+    let Some(type_proto::Value::TensorType(tensor)) = output.r#type.as_ref()?.value.as_ref() else { return None };
+    let sizes = tensor.shape.as_ref()?.dim.iter().map(|dim| match dim.value {
+        Some(DimValue(size)) => usize::try_from(size).ok(),
+        _ => None,
+    });
+    let dims: Vec<usize> = std::iter::once(Some(0)).chain(sizes).collect::<Option<_>>()?;
+    bounded(&dims).ok()?;
+    Some((dims, dtype(tensor.elem_type).ok()?))
+}
+
+/// Keeps what a round leaves behind, as long as all rounds together are no more than may be held at once.
+fn keep(left: &mut [Vec<Tensor>], outputs: impl Iterator<Item = Tensor>) -> Result<()> {
+    for (all, one) in left.iter_mut().zip(outputs) {
+        let alike = all.first().is_none_or(|first| first.dims() == one.dims());
+        ensure!(alike, "its rounds give outputs of different shapes");
+        all.push(one);
+    }
+    let held: usize = left.iter().flat_map(|all| Some(all.first()?.elem_count().saturating_mul(all.len()))).sum();
+    ensure!(held <= MAX_HELD, "its rounds leave {held} elements behind, which is too large: {MAX_HELD} are the most");
+    Ok(())
 }
 
 /// What was left in each round, joined along a new axis.
 fn stacked(all: &[Tensor], along: usize) -> Result<Tensor> {
     let Some(first) = all.first() else { bail!("its loop has no round, so its outputs have no shape") };
-    ensure!(all.iter().all(|one| one.dims() == first.dims()), "its rounds give outputs of different shapes");
     bounded(&[first.elem_count(), all.len()])?;
     Ok(Tensor::stack(all, along)?)
 }
@@ -133,7 +165,7 @@ impl Scan {
             let inputs = [carried, slices.collect::<Result<_>>()?, around.clone()].concat();
             let mut outputs = self.body.run(inputs)?.into_iter();
             carried = outputs.by_ref().take(states).collect();
-            left.iter_mut().zip(outputs).for_each(|(all, one)| all.push(one));
+            keep(&mut left, outputs)?;
         }
         let left = left.iter_mut().zip(&self.leaves).map(|(all, (along, backwards))| {
             if *backwards {

@@ -9,7 +9,7 @@ use super::arithmetic::same_type;
 use super::shape::size;
 use super::{Family, Kernel, Node, one, several};
 use crate::model::node::Ints;
-use crate::model::tensor::{axis, bounded, broadcast, dim, dims, take, whole_numbers};
+use crate::model::tensor::{axes_in_order, axis, bounded, broadcast, dim, dims, take, whole_numbers};
 
 pub(super) const OPS: Family = &[
     ("Concat", concat),
@@ -79,10 +79,11 @@ fn tile(x: &Tensor, repeats: &[i64]) -> Result<Tensor> {
     Ok(tiled)
 }
 
-/// `https://onnx.ai/onnx/operators/onnx__Split.html`: into these lengths, or into equal parts, the last one smaller.
+/// `https://onnx.ai/onnx/operators/onnx__Split.html`: into these lengths, or into equal parts; since opset 18 the last one may
+/// be smaller.
 fn split(node: &Node) -> Result<Kernel> {
     let (along, lengths) = (node.int_or("axis", 0)?, node.ints_or_input("split", 1)?);
-    let parts = node.outputs();
+    let (parts, unequal) = (node.outputs(), node.opset >= 18);
     let stated = node.int("num_outputs")?.unwrap_or(parts as i64);
     ensure!(parts > 0 && stated == parts as i64, "it has {parts} outputs, its attribute \"num_outputs\" says {stated}");
     several(move |args| {
@@ -92,12 +93,20 @@ fn split(node: &Node) -> Result<Kernel> {
         let lengths = match lengths.get(args)? {
             Some(lengths) => lengths.iter().map(|length| dim(*length)).collect::<Result<Vec<_>>>()?,
             None => {
+                ensure!(
+                    unequal || whole.is_multiple_of(parts),
+                    "splits an axis of length {whole} into {parts} equal parts"
+                );
                 let length = whole.div_ceil(parts);
                 (0..parts).map(|part| length.min(whole.saturating_sub(part * length))).collect()
             }
         };
         let total = lengths.iter().try_fold(0usize, |sum, length| sum.checked_add(*length));
-        ensure!(total == Some(whole), "splits an axis of length {whole} into the lengths {lengths:?}");
+        ensure!(
+            total == Some(whole),
+            "splits an axis of length {whole} into {} lengths that do not add up to it",
+            lengths.len()
+        );
         let mut start = 0;
         lengths
             .iter()
@@ -121,9 +130,9 @@ fn slice(node: &Node) -> Result<Kernel> {
         let steps = Ints::Input(4).get(args)?.unwrap_or_else(|| vec![1; starts.len()]);
         let same = [ends.len(), axes.len(), steps.len()].iter().all(|length| *length == starts.len());
         ensure!(same, "its starts, ends, axes and steps are not of one length");
+        let axes = axes_in_order(&axes, x.rank())?;
         let mut part = x.clone();
-        for (((start, end), at), step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
-            let at = axis(*at, x.rank())?;
+        for (((start, end), at), step) in starts.iter().zip(&ends).zip(axes).zip(&steps) {
             let length = part.dims()[at];
             part = match places(*start, *end, *step, length)? {
                 Places::Range(range) => part.narrow(at, range.start, range.len())?,

@@ -36,6 +36,9 @@ fn matrices(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let batch = broadcast(&[batch_a, batch_b])?;
     let count = bounded(&[&batch, [*m, *n].as_slice()].concat())?;
     feasible(&[count, *k])?;
+    // What is broadcast to the batch is copied for each of it: a product may be small, and its factors not.
+    bounded(&[&batch, [*m, *k].as_slice()].concat())?;
+    bounded(&[&batch, [*k, *n].as_slice()].concat())?;
     if !a.dtype().is_float() {
         return whole(a, b, &batch);
     }
@@ -50,7 +53,6 @@ fn whole(a: &Tensor, b: &Tensor, batch: &[usize]) -> Result<Tensor> {
     let (m, k, n) = (a.dims()[a.rank() - 2], a.dims()[a.rank() - 1], b.dims()[b.rank() - 1]);
     let wide = |x: &Tensor, rows: usize, columns: usize| {
         let dims = [batch, &[rows, columns]].concat();
-        bounded(&dims)?;
         elements::<i64>(&x.to_dtype(candle_core::DType::I64)?.broadcast_as(dims)?)
     };
     let (left, right) = (wide(a, m, k)?, wide(b, k, n)?);

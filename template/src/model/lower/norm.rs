@@ -6,7 +6,8 @@ use candle_core::{DType, Tensor, WithDType as _};
 use super::reduce::rows;
 use super::shape::size;
 use super::{Family, Kernel, Node, one, several};
-use crate::model::tensor::{axes, axis, bounded, each_float, elements, feasible, floats, lines, tensor_of};
+use crate::model::node::Args;
+use crate::model::tensor::{axes, axis, bounded, broadcast, each_float, elements, feasible, floats, lines, tensor_of};
 
 pub(super) const OPS: Family = &[
     ("BatchNormalization", batch),
@@ -24,6 +25,13 @@ fn per_channel(numbers: Vec<f64>, rank: usize, dtype: DType) -> Result<Tensor> {
     let mut dims = vec![1; rank.max(2)];
     dims[1] = numbers.len();
     tensor_of(numbers, dims, dtype)
+}
+
+/// The numbers of an input that has one for each channel, or for each group of them.
+fn numbers(args: &Args, at: usize, count: usize) -> Result<Vec<f64>> {
+    let given = args.get(at)?;
+    ensure!(given.elem_count() == count, "its input {at} has {} numbers, and {count} are needed", given.elem_count());
+    floats(given)
 }
 
 fn mean_and_variance(line: &[f64]) -> (f64, f64) {
@@ -94,8 +102,13 @@ fn from_axis(x: &Tensor, at: usize) -> Result<Tensor> {
     Ok(x.reshape((bounded(&x.dims()[..at])?, bounded(&x.dims()[at..])?))?)
 }
 
-/// normal · scale + bias in double precision, then in the type of `x`.
+/// normal · scale + bias in double precision, then in the type of `x`. Neither may enlarge it: two small tensors can make one
+/// that no memory holds.
 fn affine(normal: &Tensor, x: &Tensor, scale: Option<&Tensor>, bias: Option<&Tensor>) -> Result<Tensor> {
+    for one in scale.iter().chain(&bias) {
+        let fits = broadcast(&[x.dims(), one.dims()]).is_ok_and(|dims| dims == x.dims());
+        ensure!(fits, "its scale or bias of shape {:?} does not fit the shape {:?}", one.dims(), x.dims());
+    }
     let mut y = normal.reshape(x.dims())?;
     if let Some(scale) = scale {
         y = y.broadcast_mul(&scale.to_dtype(DType::F64)?)?;
@@ -145,7 +158,7 @@ fn instance(node: &Node) -> Result<Kernel> {
         let x = args.get(0)?;
         ensure!(x.rank() >= 2, "takes a batch of channels, and is given the shape {:?}", x.dims());
         let (normal, _, _) = standardised(&from_axis(x, 2)?, epsilon)?;
-        let channel = |at: usize| per_channel(floats(args.get(at)?)?, x.rank(), DType::F64);
+        let channel = |at: usize| per_channel(numbers(args, at, x.dims()[1])?, x.rank(), DType::F64);
         affine(&normal, x, Some(&channel(1)?), Some(&channel(2)?))
     })
 }
@@ -162,8 +175,8 @@ fn group(node: &Node) -> Result<Kernel> {
         let length = bounded(&x.dims()[1..])? / groups;
         let (normal, _, _) = standardised(&x.reshape((batch * groups, length))?, epsilon)?;
         let channel = |at: usize| {
-            let numbers = floats(args.get(at)?)?;
-            let each = if per_group { channels / groups } else { 1 };
+            let (count, each) = if per_group { (groups, channels / groups) } else { (channels, 1) };
+            let numbers = numbers(args, at, count)?;
             let numbers = numbers.iter().flat_map(|one| std::iter::repeat_n(*one, each)).collect();
             per_channel(numbers, x.rank(), DType::F64)
         };

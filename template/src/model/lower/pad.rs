@@ -5,7 +5,7 @@ use candle_core::Tensor;
 
 use super::cast::to;
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{MAX_ELEMENTS, axis, dims, take, tensor_of};
+use crate::model::tensor::{MAX_ELEMENTS, axes_in_order, dims, take, tensor_of};
 
 pub(super) const OPS: Family = &[("Pad", pad)];
 
@@ -30,7 +30,7 @@ fn pad(node: &Node) -> Result<Kernel> {
         let x = args.get(0)?;
         let pads = pads.required(args)?;
         let along: Vec<usize> = match args.ints(3)? {
-            Some(axes) => axes.iter().map(|at| axis(*at, x.rank())).collect::<Result<_>>()?,
+            Some(axes) => axes_in_order(&axes, x.rank())?,
             None => (0..x.rank()).collect(),
         };
         ensure!(pads.len() == 2 * along.len(), "it has {} pads for {} axes", pads.len(), along.len());
@@ -39,7 +39,7 @@ fn pad(node: &Node) -> Result<Kernel> {
             None => tensor_of(vec![fixed], [], x.dtype())?,
         };
         let small = pads.iter().all(|pad| pad.unsigned_abs() <= MAX_ELEMENTS as u64);
-        ensure!(small, "its pads {pads:?} are too large");
+        ensure!(small, "its pads are too large: {MAX_ELEMENTS} are the most");
         let (before, after) = pads.split_at(along.len());
         let mut sizes: Vec<i64> = x.dims().iter().map(|size| *size as i64).collect();
         for ((at, before), after) in along.iter().zip(before).zip(after) {

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor, WithDType as _};
 
-use super::reduce::rows;
+use super::reduce::{max as greatest, rows};
 use super::slide::slide;
 use super::window::{Axis, Window};
 use super::{Family, Kernel, Node, one, several};
@@ -16,7 +16,7 @@ pub(super) const OPS: Family = &[
         let p = node.int_or("p", 2)? as f64;
         global(move |line| line.iter().map(|x| x.abs().powf(p)).sum::<f64>().powf(p.recip()))
     }),
-    ("GlobalMaxPool", |_| global(|line| line.iter().copied().fold(f64::NEG_INFINITY, f64::max))),
+    ("GlobalMaxPool", |_| global(greatest)),
     ("LpPool", lp),
     ("MaxPool", max),
 ];
@@ -93,9 +93,10 @@ fn max(node: &Node) -> Result<Kernel> {
             });
         }
         let numbered = floats(x)?.into_iter().zip(0..).collect();
-        // The first of equals is the one that counts.
+        // The first of equals is the one that counts, and what is no number wins, as without places.
         let found = slide(numbered, &mut dims, &axes, (f64::NEG_INFINITY, i64::MAX), |best, x| {
-            if x.0 > best.0 || (x.0 == best.0 && x.1 < best.1) { x } else { best }
+            let first = x.0 == best.0 && x.1 < best.1;
+            if x.0 > best.0 || first || (x.0.is_nan() && !best.0.is_nan()) { x } else { best }
         })?;
         let (values, mut places): (Vec<f64>, Vec<i64>) = found.into_iter().unzip();
         if column_major {

@@ -85,7 +85,7 @@ fn mean(line: &[f64]) -> f64 {
 }
 
 /// What is no number wins, as in numpy.
-fn max(line: &[f64]) -> f64 {
+pub(super) fn max(line: &[f64]) -> f64 {
     line.iter().copied().fold(f64::NEG_INFINITY, |a, b| if a.is_nan() || a > b { a } else { b })
 }
 
@@ -110,10 +110,23 @@ fn reduce(node: &Node, formula: &Formula) -> Result<Kernel> {
             lines(&wide, 1, 1, |line, out: &mut Vec<f64>| out.push(on_floats(line)))?
         } else {
             let wide = rows.to_dtype(DType::I64)?;
-            lines(&wide, 1, 1, |line, out: &mut Vec<i64>| out.push(on_ints(line)))?
+            // The extreme of nothing is the type's own: that of 64 bits would lose its high ones.
+            let (low, high) = range(x.dtype());
+            lines(&wide, 1, 1, |line, out: &mut Vec<i64>| {
+                out.push(if line.is_empty() { on_ints(line).clamp(low, high) } else { on_ints(line) });
+            })?
         };
         Ok(reduced.reshape(dims)?.to_dtype(x.dtype())?)
     })
+}
+
+/// The least and the greatest whole number of a type.
+fn range(dtype: DType) -> (i64, i64) {
+    match dtype {
+        DType::U8 => (0, 1),
+        DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        _ => (i64::MIN, i64::MAX),
+    }
 }
 
 /// The tensor as a matrix with a row for each element of the result, and the result's shape.

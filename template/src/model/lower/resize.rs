@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{Tensor, WithDType as _};
 
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{bounded, dim, each_float, floats, take, tensor, with_elements};
+use crate::model::tensor::{axes_in_order, bounded, dim, each_float, floats, take, tensor, with_elements};
 
 pub(super) const OPS: Family = &[("Resize", resize), ("Upsample", upsample)];
 
@@ -118,7 +118,7 @@ fn resize(node: &Node) -> Result<Kernel> {
     one(move |args| {
         let x = args.get(0)?;
         let along: Vec<usize> = match &chosen {
-            Some(axes) => axes.iter().map(|at| crate::model::tensor::axis(*at, x.rank())).collect::<Result<_>>()?,
+            Some(axes) => axes_in_order(axes, x.rank())?,
             None => (0..x.rank()).collect(),
         };
         let given = |at: usize| args.optional(at).filter(|x| x.elem_count() > 0).map(floats).transpose();

@@ -121,13 +121,14 @@ impl Layer {
 
     /// The first states, direction by direction; zeros where none are given.
     fn start(&self, args: &Args, at: usize, sizes: Sizes) -> Result<Vec<f64>> {
-        let count = sizes.directions * sizes.batch * sizes.hidden;
+        let Sizes { directions, batch, hidden, .. } = sizes;
+        let dims = if self.batch_first { [batch, directions, hidden] } else { [directions, batch, hidden] };
         match args.optional(at) {
-            None => Ok(vec![0.0; count]),
+            None => Ok(vec![0.0; directions * batch * hidden]),
             Some(given) => {
                 ensure!(
-                    given.rank() == 3 && given.elem_count() == count,
-                    "its input {at} has the shape {:?}, and {count} numbers are needed",
+                    given.dims() == dims,
+                    "its input {at} has the shape {:?}, and should have {dims:?}",
                     given.dims()
                 );
                 floats(&if self.batch_first { given.transpose(0, 1)? } else { given.clone() })

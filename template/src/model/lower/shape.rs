@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 
 use super::{Family, Kernel, Node, one, several};
-use crate::model::tensor::{MAX_ELEMENTS, axes, axis, bounded, dim, dims, tensor, whole_numbers};
+use crate::model::tensor::{MAX_ELEMENTS, MAX_RANK, axes, axis, bounded, dim, dims, tensor, whole_numbers};
 
 pub(super) const OPS: Family = &[
     ("Dropout", dropout),
@@ -94,6 +94,7 @@ fn unsqueeze(node: &Node) -> Result<Kernel> {
         let x = args.get(0)?;
         let new = given.required(args)?;
         let rank = x.rank() + new.len();
+        ensure!(rank <= MAX_RANK, "makes a tensor with {rank} axes: {MAX_RANK} are the most");
         let new = axes(&new, rank)?;
         let mut old = x.dims().iter();
         let sizes = (0..rank).map(|at| if new.contains(&at) { Some(1) } else { old.next().copied() });

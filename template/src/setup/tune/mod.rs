@@ -16,13 +16,14 @@ use serde_json::{Map, Value, json};
 
 use super::choice::{Choice, Cost};
 use super::fidelity::Fidelity;
-use super::keep::move_into_place;
 use super::workshop::{Calibration, Made, Workshop};
-use super::{Finished, Goal, Request, at_scale};
+use super::{Finished, Goal, LOOKUP_MARGIN, Request, at_scale};
 use crate::ezkl::files::{TUNING, TUNING_PICTURE};
 
 /// Choices that are proven, besides EZKL's.
 const FINALISTS: usize = 4;
+/// Choices that are made and measured to find them.
+const MOST_MEASURED: usize = 12;
 /// Proofs of each, in turns, so that a busy moment of the machine meets them all. The fastest counts.
 const ROUNDS: usize = 3;
 /// Scales above EZKL's that are tried where its own is not fine enough.
@@ -49,11 +50,12 @@ struct Trial {
 }
 
 /// What must not be exceeded.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Limits {
-    mean: Option<f64>,
-    p99: Option<f64>,
-    max: f64,
+    /// The largest error.
+    tolerance: Option<f64>,
+    /// Where no tolerance is given: EZKL's own, whose errors must not be exceeded.
+    ezkls_own: Option<Fidelity>,
     refused: f64,
     memory_mb: Option<u64>,
 }
@@ -61,21 +63,29 @@ struct Limits {
 impl Limits {
     /// Why the fidelity is not good enough, if so.
     fn exceeded(&self, found: &Fidelity) -> Option<String> {
-        let above = |what: &str, value: f64, limit: Option<f64>| {
-            limit
-                .filter(|limit| value > *limit)
-                .map(|limit| format!("its {what} error {value:.2e} is above {limit:.2e}"))
-        };
-        let refused = found.refused_share();
-        above("max", found.max, Some(self.max))
-            .or_else(|| above("p99", found.p99, self.p99))
-            .or_else(|| above("mean", found.mean, self.mean))
-            .or_else(|| {
-                let share = |share: f64| format!("{:.1} %", 100.0 * share);
-                let too_many = refused > self.refused;
-                too_many
-                    .then(|| format!("{} of the rows would be refused, {} may be", share(refused), share(self.refused)))
+        self.error_exceeded(found).or_else(|| {
+            let share = |share: f64| format!("{:.1} %", 100.0 * share);
+            let refused = found.refused_share();
+            let first =
+                found.refused.first().map_or_else(String::new, |row| format!(" (row {}: {})", row.row, row.reason));
+            (refused > self.refused).then(|| {
+                format!("{} of the rows would be refused, {} may be{first}", share(refused), share(self.refused))
             })
+        })
+    }
+
+    fn error_exceeded(&self, found: &Fidelity) -> Option<String> {
+        let above = |what: &str, value: f64, limit: f64| {
+            (value > limit).then(|| format!("its {what} error {value:.2e} is above {limit:.2e}"))
+        };
+        if let Some(tolerance) = self.tolerance {
+            return above("max", found.error.max, tolerance);
+        }
+        let Some((own, its)) = found.beside(self.ezkls_own.as_ref()?) else {
+            return Some("EZKL's own settings and these have no row that both can prove: give --tolerance".to_owned());
+        };
+        let figures = [("max", own.max, its.max), ("p99", own.p99, its.p99), ("mean", own.mean, its.mean)];
+        figures.into_iter().find_map(|(what, own, its)| above(what, own, its))
     }
 
     fn memory_exceeded(&self, megabytes: f64, what: &str) -> Option<String> {
@@ -104,25 +114,34 @@ impl Trial {
     }
 }
 
-/// Finds the fastest, and writes `tuning.json` and `tuning.svg` into the model files.
+/// Finds the fastest, and writes `tuning.json` and `tuning.svg` beside what was made.
 pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> Result<Finished> {
     let margin = request.lookup_margin.unwrap_or(1.0);
     let (mut default, made) = ezkls_own(shop).await?;
-    let measured = default.fidelity.as_ref();
     let limits = Limits {
-        mean: measured.filter(|_| goal.tolerance.is_none()).map(|fidelity| mean_limit(fidelity, request.max_refused)),
-        p99: measured.filter(|_| goal.tolerance.is_none()).map(|fidelity| fidelity.p99),
-        max: goal.tolerance.or(measured.map(|fidelity| fidelity.max)).unwrap_or(f64::INFINITY),
+        tolerance: goal.tolerance,
+        ezkls_own: default.fidelity.clone().filter(|_| goal.tolerance.is_none()),
         refused: request.max_refused,
-        memory_mb: goal.max_memory_mb,
+        memory_mb: shop.memory_mb,
     };
-    default.dropped = measured.and_then(|fidelity| limits.exceeded(fidelity));
+    default.dropped = default.fidelity.as_ref().and_then(|fidelity| limits.exceeded(fidelity));
     let mut dropped = Vec::new();
     let scales = fine_enough(shop, &default.choice, margin, &limits, &mut dropped).await?;
-    let finalists = cheapest(shop, &scales, margin, &limits).await?;
+    let sizing = cheapest(shop, &scales, margin, &limits);
+    let promising = shop.progress.step("sizing circuits of these scales", "the most promising", sizing).await?;
     let mut trials = vec![(default, Some(made))];
-    for (at, choice) in finalists.into_iter().enumerate() {
-        trials.push(compiled(shop, choice, &format!("finalist-{at}"), &limits).await?);
+    for (at, choice) in promising.into_iter().enumerate() {
+        if trials.len() > FINALISTS {
+            break;
+        }
+        match compiled(shop, choice, &format!("circuit-{at}"), &limits).await? {
+            (trial, Some(made)) if trial.dropped.is_none() => trials.push((trial, Some(made))),
+            (trial, _) => dropped.push(trial),
+        }
+    }
+    // Without an SRS there is no proof of any: that ends the search.
+    for made in trials.iter().filter_map(|(_, made)| made.as_ref()) {
+        shop.srs(made).await?;
     }
     race(shop, &mut trials, &limits).await;
 
@@ -150,12 +169,6 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
         prove: seconds(chosen.fastest().unwrap_or_default()),
         peak_memory_mb: chosen.peak_memory_mb,
     })
-}
-
-/// The mean error that is no greater than this one's. Rows that cannot be proven are not in it, so a circuit that refuses
-/// a row of no error has a larger mean, by no more than this.
-fn mean_limit(default: &Fidelity, max_refused: f64) -> f64 {
-    default.mean / (1.0 - max_refused.min(0.5))
 }
 
 /// EZKL's settings as it calibrates them by itself, on the same rows.
@@ -221,8 +234,10 @@ async fn fine_enough(
 async fn measured_scale(shop: &Workshop, scale: i32, multiplier: u32, margin: f64) -> Result<(Choice, Trial)> {
     let choice = shop.calibrate(at_scale(run_args(1, DECOMPOSITIONS[0]), scale, multiplier)).await?;
     let shape = shop.shape(&choice).await?;
-    let roomy = Choice { logrows: choice.roomy(&shape, margin), ..choice };
-    let Some(roomy) = roomy.with_margin(margin) else {
+    // The error is not the tables': what they cannot reach is judged with the tables of each choice.
+    let wide = margin.max(LOOKUP_MARGIN);
+    let roomy = Choice { logrows: choice.roomy(&shape, wide), ..choice };
+    let Some(roomy) = roomy.with_margin(wide) else {
         bail!("its lookup tables {:?} are too wide", choice.lookup_range)
     };
     let made = shop.compile(roomy, "scale").await?;
@@ -231,37 +246,52 @@ async fn measured_scale(shop: &Workshop, scale: i32, multiplier: u32, margin: f6
     Ok((choice, trial))
 }
 
-/// The few choices that promise the fastest proofs, among all inner columns, decompositions and logrows.
+/// A choice, what it will cost, and whether its tables reach as far as without a search.
+#[derive(Clone)]
+struct Candidate {
+    choice: Choice,
+    cost: Cost,
+    is_wide: bool,
+}
+
+/// The choices that promise the fastest proofs, among all inner columns, decompositions and logrows. One of the finalists
+/// reaches as far as EZKL's own tables do: so the price of reach is in the result.
 async fn cheapest(shop: &Workshop, scales: &[Choice], margin: f64, limits: &Limits) -> Result<Vec<Choice>> {
-    let mut found: Vec<(Choice, Cost)> = Vec::new();
+    let mut found: Vec<Candidate> = Vec::new();
     for scale in scales {
         for num_inner_cols in INNER_COLUMNS {
             for (decomp_base, decomp_legs) in DECOMPOSITIONS {
                 let choice = Choice { num_inner_cols, decomp_base, decomp_legs, ..*scale };
                 let shape = shop.shape(&choice).await?;
-                for logrows in choice.logrows_to_try(&shape, margin) {
-                    let Some(choice) = (Choice { logrows, ..choice }).with_margin(margin) else { continue };
-                    let cost = choice.cost(&shape);
-                    if limits.memory_exceeded(cost.memory_mb, "it would need").is_none() {
-                        found.push((choice, cost));
+                for margin in [margin, margin.max(LOOKUP_MARGIN)] {
+                    for logrows in choice.logrows_to_try(&shape, margin) {
+                        let Some(choice) = (Choice { logrows, ..choice }).with_margin(margin) else { continue };
+                        let (cost, is_wide) = (choice.cost(&shape), margin >= LOOKUP_MARGIN);
+                        if limits.memory_exceeded(cost.memory_mb, "it would need").is_none() {
+                            found.push(Candidate { choice, cost, is_wide });
+                        }
                     }
                 }
             }
         }
     }
-    found.sort_by(|(_, a), (_, b)| a.time.total_cmp(&b.time));
-    Ok(distinct(found))
+    found.sort_by(|a, b| a.cost.time.total_cmp(&b.cost.time));
+    let mut few = distinct(found);
+    if let Some(at) = few.iter().position(|candidate| candidate.is_wide)
+        && at >= FINALISTS
+    {
+        few[FINALISTS - 1..=at].rotate_right(1);
+    }
+    Ok(few.into_iter().take(MOST_MEASURED).map(|candidate| candidate.choice).collect())
 }
 
-/// The first few that differ in more than their digits: those hardly change the time.
-fn distinct(sorted: Vec<(Choice, Cost)>) -> Vec<Choice> {
-    let mut few: Vec<Choice> = Vec::new();
-    for (choice, _) in sorted {
-        let same = |other: &&Choice| {
-            Choice { decomp_base: other.decomp_base, decomp_legs: other.decomp_legs, ..choice } == **other
-        };
-        if few.len() < FINALISTS && few.iter().find(same).is_none() {
-            few.push(choice);
+/// Those that differ in more than their digits, which hardly change the time.
+fn distinct(sorted: Vec<Candidate>) -> Vec<Candidate> {
+    let mut few: Vec<Candidate> = Vec::new();
+    for candidate in sorted {
+        let Choice { decomp_base, decomp_legs, .. } = candidate.choice;
+        if few.iter().all(|other| Choice { decomp_base, decomp_legs, ..other.choice } != candidate.choice) {
+            few.push(candidate);
         }
     }
     few
@@ -289,11 +319,12 @@ async fn compiled(shop: &Workshop, choice: Choice, name: &str, limits: &Limits) 
 }
 
 /// Proves each in turns. One that fails, or needs too much memory, is out; the others go on. EZKL's own is proven for
-/// comparison whatever its error.
+/// comparison whatever its error, but not again where it failed.
 async fn race(shop: &Workshop, trials: &mut [(Trial, Option<Made>)], limits: &Limits) {
     for round in 0..ROUNDS {
         for (trial, made) in trials.iter_mut() {
-            let Some(made) = made.as_ref().filter(|_| trial.dropped.is_none() || trial.is_default) else { continue };
+            let is_in = trial.dropped.is_none() || (trial.is_default && trial.prove_seconds.len() == round);
+            let Some(made) = made.as_ref().filter(|_| is_in) else { continue };
             let what = format!("proof {} of {ROUNDS}: {}", round + 1, trial.choice);
             let next = if round + 1 < ROUNDS { "the next one" } else { "the choice" };
             if let Err(error) = shop.progress.step(&what, next, prove_once(shop, trial, made)).await {
@@ -317,14 +348,11 @@ async fn prove_once(shop: &Workshop, trial: &mut Trial, made: &Made) -> Result<(
     Ok(())
 }
 
+/// Where `keep` finds them.
 fn write(shop: &Workshop, tried: &[Trial], dropped: &[Trial], chosen: usize, limits: &Limits) -> Result<()> {
-    let written = shop.folder.join(TUNING);
     let tuning = json!({ "limits": limits, "chosen": chosen, "tried": tried, "dropped": dropped });
-    fs::write(&written, serde_json::to_vec_pretty(&tuning)?)?;
-    move_into_place(&written, &shop.target.folder.join(TUNING))?;
-    let drawn = shop.folder.join(TUNING_PICTURE);
-    picture::draw(tried, chosen, &drawn)?;
-    move_into_place(&drawn, &shop.target.folder.join(TUNING_PICTURE))
+    fs::write(shop.folder.join(TUNING), serde_json::to_vec_pretty(&tuning)?)?;
+    picture::draw(tried, chosen, &shop.folder.join(TUNING_PICTURE))
 }
 
 fn run_args(num_inner_cols: usize, (decomp_base, decomp_legs): (usize, usize)) -> Map<String, Value> {
@@ -334,6 +362,7 @@ fn run_args(num_inner_cols: usize, (decomp_base, decomp_legs): (usize, usize)) -
 
 #[cfg(test)]
 mod tests {
+    use super::super::fidelity::{Errors, Refused};
     use super::*;
 
     pub(super) fn choice(logrows: u32, num_inner_cols: usize) -> Choice {
@@ -350,7 +379,7 @@ mod tests {
     }
 
     pub(super) fn fidelity(error: f64) -> Fidelity {
-        Fidelity { rows: 100, mean: error / 4.0, p99: error / 2.0, max: error, ..Fidelity::default() }
+        Fidelity { rows: 100, error: Errors { mean: error / 4.0, p99: error / 2.0, max: error }, ..Fidelity::default() }
     }
 
     pub(super) fn trial(logrows: u32, error: f64, seconds: &[f64]) -> Trial {
@@ -364,15 +393,17 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_exceeded_is_named() {
-        let limits = Limits { mean: Some(0.25), p99: Some(0.5), max: 1.0, refused: 0.01, memory_mb: Some(100) };
+        let limits = Limits { tolerance: Some(1.0), ezkls_own: None, refused: 0.01, memory_mb: Some(100) };
         assert_eq!(limits.exceeded(&fidelity(1.0)), None);
         assert!(limits.exceeded(&fidelity(1.1)).unwrap().contains("max error"));
-        let mean = Fidelity { mean: 0.3, ..fidelity(1.0) };
-        assert!(limits.exceeded(&mean).unwrap().contains("mean error"));
-        let refused = Fidelity { unprovable: 0.02, ..fidelity(1.0) };
-        assert!(limits.exceeded(&refused).unwrap().contains("2.0 % of the rows would be refused"));
+        let refused = vec![Refused { row: 7, reason: "beyond".to_owned() }];
+        let refused = Fidelity { unprovable: 0.02, refused, ..fidelity(1.0) };
+        let says = limits.exceeded(&refused).unwrap();
+        assert!(says.contains("2.0 % of the rows would be refused") && says.contains("row 7: beyond"), "{says}");
         assert!(limits.memory_exceeded(101.0, "it needed").unwrap().contains("--max-memory"));
         assert_eq!(limits.memory_exceeded(99.0, "it needed"), None);
+        let nothing_in_common = Limits { tolerance: None, ezkls_own: Some(fidelity(1.0)), ..limits };
+        assert!(nothing_in_common.exceeded(&fidelity(1.0)).unwrap().contains("--tolerance"));
     }
 
     #[test]
@@ -380,7 +411,8 @@ mod tests {
         let cost = Cost { time: 1.0, memory_mb: 1.0 };
         let other_digits = Choice { decomp_base: 128, decomp_legs: 4, ..choice(14, 1) };
         let all = [choice(14, 1), other_digits, choice(15, 1), choice(14, 2), choice(13, 1), choice(12, 1)];
-        let few = distinct(all.map(|choice| (choice, cost)).to_vec());
-        assert_eq!(few, [choice(14, 1), choice(15, 1), choice(14, 2), choice(13, 1)]);
+        let found = distinct(all.map(|choice| Candidate { choice, cost, is_wide: false }).to_vec());
+        let found: Vec<Choice> = found.into_iter().map(|candidate| candidate.choice).collect();
+        assert_eq!(found, [choice(14, 1), choice(15, 1), choice(14, 2), choice(13, 1), choice(12, 1)]);
     }
 }

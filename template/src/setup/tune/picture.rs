@@ -18,7 +18,7 @@ fn draw_points(trials: &[Trial], chosen: usize, file: &Path) -> Result<(), Box<d
     let points: Vec<(usize, f64, f64, &Trial)> = trials
         .iter()
         .enumerate()
-        .filter_map(|(at, trial)| Some((at, trial.fidelity.as_ref()?.max, trial.fastest()?, trial)))
+        .filter_map(|(at, trial)| Some((at, trial.fidelity.as_ref()?.error.max, trial.fastest()?, trial)))
         .collect();
     // A little room on all sides, for the names.
     let most = |value: fn(&(usize, f64, f64, &Trial)) -> f64| points.iter().map(value).fold(0.0, f64::max).max(1e-9);
