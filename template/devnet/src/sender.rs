@@ -145,8 +145,8 @@ impl Sender {
         let balance = self.node.get_balance(self.address(), None).await?;
         let (max_fee, _) = self.fees().await?;
         let trial = Eip1559TransactionRequest::new().from(self.address()).to(to).value(U256::one());
-        let gas = match self.node.estimate_gas(&trial.into(), None).await {
-            Ok(gas) => gas * 5 / 4,
+        let gas: U256 = match self.node.estimate_gas(&trial.into(), None).await {
+            Ok(gas) => gas * U256::from(5) / 4,
             // Not even that can be paid.
             Err(_) if balance.is_zero() => return Ok(None),
             Err(error) => return Err(error).context("cannot estimate a payment"),
