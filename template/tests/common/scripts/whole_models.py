@@ -321,6 +321,7 @@ def whole_numbers(root: Path) -> None:
 
 
 def main() -> None:
+    onnxruntime.set_default_logger_severity(3)  # of its own shape inference it warns where that is wrong
     root = Path(sys.argv[1])
     mlp(root)
     cnn(root)
