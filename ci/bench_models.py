@@ -1,4 +1,5 @@
-"""ci/bench --models: a run of each whole model here and in ONNX Runtime, on one thread, in turns in one run.
+"""ci/bench --models: a run of each whole model here, in ONNX Runtime and in candle's own ONNX evaluator, where that can run
+it: on one thread, in turns in one run.
 
 The models are those of template/tests/common/scripts/whole_models.py, and the example model.
 """
@@ -59,22 +60,28 @@ def main() -> None:
                        if m.get("executable") and m["target"]["name"] == "model" and m["target"]["kind"] == ["bench"])
         commands = {"here": [program, *paths.values()],
                     "there": [python, "-I", "-c", RUNTIME, str(RUNS), str(TIMES), *paths.values()]}
-        found: dict[str, list[dict[str, float]]] = {"here": [], "there": []}
+        found: dict[str, list[dict]] = {"here": [], "there": []}
         for number in range(ROUNDS):
             say(f"round {number + 1} of {ROUNDS}")
             for engine, command in commands.items():
                 done = subprocess.run(command, env=one_thread, check=True, stdout=subprocess.PIPE, text=True)
                 found[engine].append(json.loads(done.stdout))
     broken: list[str] = []
-    rows = [["", "here, µs", "ONNX Runtime, µs", "ratio", ""]]
+    rows = [["", "here, µs", "ONNX Runtime, µs", "ratio", "candle-onnx, µs", "ratio", ""]]
     for name, path in paths.items():
-        here, there = (statistics.median(one[path] for one in found[engine]) for engine in ("here", "there"))
+        here = statistics.median(one[path]["here"] for one in found["here"])
+        there = statistics.median(one[path] for one in found["there"])
+        candles = [one[path]["candle_onnx"] for one in found["here"]]
+        candle = None if None in candles else statistics.median(candles)
         promise = ""
         if name in PROMISED:
             kept = here <= PROMISED[name] * there
             broken += [] if kept else [name]
             promise = f"{'within' if kept else 'NOT within'} {PROMISED[name]:.0f} times"
-        rows.append([name, f"{here:.1f}", f"{there:.1f}", f"{here / there:.2f}", promise])
+        if name == "example" and not (candle and here <= candle):
+            broken.append("example, beside candle-onnx")
+        beside = ["", ""] if candle is None else [f"{candle:.1f}", f"{here / candle:.2f}"]
+        rows.append([name, f"{here:.1f}", f"{there:.1f}", f"{here / there:.2f}", *beside, promise])
     print(table(rows))
     if broken:
         sys.exit(f"not as fast as promised: {', '.join(broken)}")

@@ -31,6 +31,7 @@ pub mod hooks;
 pub mod http;
 pub mod http_client;
 pub mod ledger;
+mod locked_folder;
 pub mod model;
 pub mod panics;
 pub mod pipeline;

@@ -15,7 +15,7 @@ use super::contracts::{
 use super::walk::{Pass, Range};
 use super::{Chain, Head, request_id, text, unreachable};
 use crate::fault::{Fault, Result};
-use crate::ledger::{ChallengeKey, Ledger, Request, RequestKey, Route, SeenChallenge, SeenRequest};
+use crate::ledger::{ChallengeKey, Ledger, RequestKey, Route, SeenChallenge, SeenRequest};
 
 /// Requests whose input is read at once, in one range of blocks.
 const READS_AT_ONCE: usize = 8;
@@ -145,14 +145,10 @@ impl Chain {
     }
 
     /// True if the chain holds our answer to this request already.
-    pub async fn has_answer(&self, request: &Request) -> Result<bool> {
-        self.has_responded(super::address("the ledger's contract", &request.contract)?, request_id(&request.id)?).await
-    }
-
-    /// The same, by contract and id.
-    pub(super) async fn has_responded(&self, contract: Address, id: H256) -> Result<bool> {
+    pub async fn has_answer(&self, contract: &str, request: &str) -> Result<bool> {
+        let contract = super::address("the ledger's contract", contract)?;
         super::Consumption::new(contract, self.client.clone())
-            .modeler_has_responded(self.modeler(), id.into())
+            .modeler_has_responded(self.modeler(), request_id(request)?.into())
             .call()
             .await
             .map_err(|error| super::call_fault(error, "modelerHasResponded"))

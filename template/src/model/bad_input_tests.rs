@@ -9,6 +9,7 @@ use candle_onnx::onnx::{
 };
 use prost::Message;
 
+use super::budget::Budget;
 use super::tests::{ANY, floats, linear, node, proto, refused, value};
 use super::*;
 
@@ -233,6 +234,13 @@ fn what_is_no_number_stays_none() {
 /// So many rounds of a Loop that is given no condition, whose body says at once that it is over: the state, or what the
 /// rounds leave behind.
 fn rounds(most: i64, outputs: [&str; 2]) -> Anyhow<Vec<f64>> {
+    let graph = proto(input(), vec![scalar(ints("most", &[most]))], vec![counting(outputs)]).graph.unwrap();
+    let x = Tensor::new(&[[1.0f32]], &candle_core::Device::Cpu)?;
+    tensor::floats(&plan::Plan::build(&graph, &["x".to_owned()], 20)?.run(vec![x])?[0])
+}
+
+/// The Loop of `rounds`: from `most` and `x`, the outputs.
+fn counting(outputs: [&str; 2]) -> NodeProto {
     let one = [Some(1), Some(1)];
     let body = GraphProto {
         input: vec![
@@ -248,6 +256,10 @@ fn rounds(most: i64, outputs: [&str; 2]) -> Anyhow<Vec<f64>> {
         ],
         ..Default::default()
     };
+    looping(body, outputs)
+}
+
+fn looping(body: GraphProto, outputs: [&str; 2]) -> NodeProto {
     let mut repeat = node("Loop", &["most", "", "x"], outputs[0]);
     repeat.output.push(outputs[1].to_owned());
     repeat.attribute.push(AttributeProto {
@@ -256,9 +268,38 @@ fn rounds(most: i64, outputs: [&str; 2]) -> Anyhow<Vec<f64>> {
         g: Some(body),
         ..Default::default()
     });
-    let graph = proto(input(), vec![scalar(ints("most", &[most]))], vec![repeat]).graph.unwrap();
+    repeat
+}
+
+/// As many rounds inside each round.
+fn rounds_in_rounds(most: i64, budget: &Budget) -> Anyhow<Vec<Tensor>> {
+    let one = [Some(1), Some(1)];
+    let body = GraphProto {
+        input: vec![
+            value("i", DataType::Int64, &[]),
+            value("c", DataType::Bool, &[]),
+            value("v", DataType::Float, &one),
+        ],
+        node: vec![counting(["inner", "left"]), node("Identity", &["inner"], "w")],
+        output: vec![
+            value("c", DataType::Bool, &[]),
+            value("w", DataType::Float, &one),
+            value("left", DataType::Float, &one),
+        ],
+        ..Default::default()
+    };
+    let weights = vec![scalar(ints("most", &[most]))];
+    let graph = proto(input(), weights, vec![looping(body, ["y", "z"])]).graph.unwrap();
     let x = Tensor::new(&[[1.0f32]], &candle_core::Device::Cpu)?;
-    tensor::floats(&plan::Plan::build(&graph, &["x".to_owned()], 20)?.run(vec![x])?[0])
+    plan::Plan::build(&graph, &["x".to_owned()], 20)?.run_within(vec![x], budget)
+}
+
+#[test]
+fn rounds_in_rounds_have_one_budget() {
+    // Each of 3 · 3 rounds has three steps.
+    assert_eq!(tensor::floats(&rounds_in_rounds(3, &Budget::of_work(1 << 18)).unwrap()[0]).unwrap(), [4.0]);
+    let error = format!("{:#}", rounds_in_rounds(30, &Budget::of_work(1 << 18)).unwrap_err());
+    assert!(error.starts_with("Loop") && error.contains("too long"), "{error}");
 }
 
 #[test]
@@ -267,6 +308,48 @@ fn a_loop_without_a_condition_has_all_its_rounds_even_none() {
     assert_eq!(rounds(3, ["z", "y"]).unwrap(), [2.0, 3.0, 4.0]);
     assert_eq!(rounds(0, ["y", "z"]).unwrap(), [1.0]);
     assert!(rounds(0, ["z", "y"]).unwrap().is_empty());
+}
+
+#[test]
+fn all_weights_and_nodes_that_cannot_be_used_are_named_at_once() {
+    let half = |name: &str| TensorProto { data_type: DataType::Float16 as i32, ..floats(name, &[1], &[1.0]) };
+    let nodes = vec![node("Mul", &["x", "v"], "a"), node("Mul", &["a", "w"], "b"), node("MaxRoiPool", &["b"], "y")];
+    let error = refused(&proto(input(), vec![half("v"), half("w")], nodes));
+    assert!(error.starts_with(r#"the weight "v": elements of type float16"#), "{error}");
+    assert!(error.contains(r#"; the weight "w": elements of type float16"#), "{error}");
+    assert!(error.contains("; and it uses what cannot run: MaxRoiPool: the operator is not supported"), "{error}");
+}
+
+#[test]
+fn a_model_may_divide_by_a_whole_number_that_it_is_given() {
+    let inputs = vec![value("x", DataType::Int64, &[ANY, Some(1)])];
+    let mut to_float = node("Cast", &["shares"], "y");
+    to_float.attribute.push(AttributeProto {
+        name: "to".to_string(),
+        r#type: AttributeType::Int as i32,
+        i: DataType::Float as i64,
+        ..Default::default()
+    });
+    let nodes = vec![node("Div", &["whole", "x"], "shares"), to_float];
+    let model = super::tests::model(&proto(inputs, vec![ints("whole", &[10])], nodes));
+    let run = |x: i64| {
+        let frame = polars::df!("a" => [x]).unwrap();
+        model.run(&model.tensors(&frame).unwrap())
+    };
+    assert_eq!(run(4).unwrap().values, [[2.0]]);
+    assert!(run(0).is_err());
+}
+
+#[test]
+fn a_model_of_an_unknown_opset_may_be_its_circuit_s() {
+    let mut old = linear();
+    old.opset_import[0].version = 6;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), old.encode_to_vec()).unwrap();
+    let model = Model::load_for_circuit(file.path()).unwrap();
+    assert_eq!(model.inputs()[0].shape, [1, 3]);
+    assert!(model.refusal().unwrap().contains("opset 6"), "{:?}", model.refusal());
+    assert!(Model::load(file.path()).is_err());
 }
 
 #[test]

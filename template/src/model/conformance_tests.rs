@@ -15,7 +15,7 @@ use super::lower::operators;
 use super::plan::Plan;
 use super::python_tests::script;
 use super::tensor::{dtype, floats, type_name, whole_numbers};
-use super::weights::tensor_of;
+use super::weights::decoded;
 
 /// Cases that fail, each with its reason.
 const EXCEPTIONS: &[(&str, &str)] = &[
@@ -188,7 +188,7 @@ fn check(path: &Path, proto: &ModelProto) -> Result<()> {
 }
 
 /// The outputs of the model in a folder, of the inputs beside it.
-pub fn run(path: &Path, proto: &ModelProto) -> Result<Vec<Tensor>> {
+fn run(path: &Path, proto: &ModelProto) -> Result<Vec<Tensor>> {
     let mut graph = proto.graph.clone().context("no graph")?;
     drop_weights(&mut graph);
     let names: Vec<String> = graph.input.iter().map(|input| input.name.clone()).collect();
@@ -197,7 +197,7 @@ pub fn run(path: &Path, proto: &ModelProto) -> Result<Vec<Tensor>> {
 
 pub fn tensors(path: &Path, kind: &str) -> Result<Vec<Tensor>> {
     let files = (0..).map(|at| path.join(format!("{kind}_{at}.pb"))).take_while(|file| file.exists());
-    files.map(|file| tensor_of(&TensorProto::decode(fs::read(file)?.as_slice())?)).collect()
+    files.map(|file| decoded(&TensorProto::decode(fs::read(file)?.as_slice())?)).collect()
 }
 
 /// As ONNX's own runner: |found − expected| ≤ atol + rtol · |expected|, and whole numbers exactly.

@@ -52,15 +52,13 @@ impl InputSpec {
         }
     }
 
-    /// A tensor to try the model out with: 1 is in the domain of every function, 0 an index of every list.
-    pub(super) fn trial(&self) -> Anyhow<Tensor> {
-        let shape = self.shape.as_slice();
-        let tensor = if self.dtype.is_float() {
-            Tensor::ones(shape, self.dtype, &Device::Cpu)?
-        } else {
-            Tensor::zeros(shape, self.dtype, &Device::Cpu)?
-        };
-        Ok(tensor)
+    /// A tensor to try the model out with: of this whole number, or of 1, which is in the domain of every function.
+    pub(super) fn trial(&self, whole: i64) -> Anyhow<Tensor> {
+        let number = if self.dtype.is_float() { 1 } else { whole };
+        Ok(Tensor::new(number, &Device::Cpu)?
+            .to_dtype(self.dtype)?
+            .broadcast_as(self.shape.as_slice())?
+            .contiguous()?)
     }
 
     fn described(&self) -> String {

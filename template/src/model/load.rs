@@ -47,7 +47,7 @@ impl Model {
 
     fn described(bytes: &[u8]) -> Anyhow<Self> {
         let mut proto = ModelProto::decode(bytes).context("is no ONNX file, or is truncated")?;
-        let opset = opset(&proto)?;
+        let opset = opset(&proto);
         let Some(graph) = proto.graph.as_mut() else {
             bail!("is truncated or no ONNX file: it holds no graph");
         };
@@ -59,7 +59,7 @@ impl Model {
         bounded(&[elements.iter().sum()]).context("its inputs together")?;
         let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
         let mut model = Self {
-            plan: Plan::build(graph, &names, opset).map_err(|error| format!("{error:#}")),
+            plan: opset.and_then(|opset| Plan::build(graph, &names, opset)).map_err(|error| format!("{error:#}")),
             outputs: graph.output.iter().map(output).collect(),
             inputs,
         };
@@ -71,8 +71,12 @@ impl Model {
 
     /// Runs the model once: some of what it cannot do shows only then.
     fn try_out(&self) -> Anyhow<()> {
-        let tensors: Anyhow<Vec<Tensor>> = self.inputs.iter().map(InputSpec::trial).collect();
-        self.evaluate(&tensors?).map(|_| ()).context("does not run on candle")
+        let with = |whole: i64| {
+            let tensors: Anyhow<Vec<Tensor>> = self.inputs.iter().map(|input| input.trial(whole)).collect();
+            self.evaluate(&tensors?).map(|_| ()).context("does not run on candle")
+        };
+        // Whole numbers may be places, of which the first is always there, or what is divided by.
+        with(0).or_else(|error| with(1).map_err(|_| error))
     }
 }
 

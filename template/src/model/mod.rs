@@ -1,6 +1,7 @@
 //! The model on candle: `load` reads an ONNX file, `graph` puts its nodes in order, `lower` makes each a function on tensors,
 //! `plan` runs them.
 
+mod budget;
 mod graph;
 mod input;
 mod load;

@@ -5,17 +5,20 @@ use candle_core::Tensor;
 use candle_onnx::onnx::attribute_proto::AttributeType;
 use candle_onnx::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
+use super::budget::Budget;
 use super::tensor::{floats, whole_numbers};
 
 /// A node, with the version of ONNX's operators that its model is written in.
 pub struct Node<'a> {
     proto: &'a NodeProto,
     pub opset: i64,
+    /// Of the load.
+    pub budget: &'a Budget,
 }
 
 impl<'a> Node<'a> {
-    pub fn new(proto: &'a NodeProto, opset: i64) -> Self {
-        Self { proto, opset }
+    pub fn new(proto: &'a NodeProto, opset: i64, budget: &'a Budget) -> Self {
+        Self { proto, opset, budget }
     }
 
     pub fn proto(&self) -> &'a NodeProto {
@@ -153,7 +156,11 @@ impl Ints {
 }
 
 /// The inputs of one step of a run.
-pub struct Args<'a>(pub &'a [Option<&'a Tensor>]);
+pub struct Args<'a> {
+    pub inputs: &'a [Option<&'a Tensor>],
+    /// Of the run.
+    pub budget: &'a Budget,
+}
 
 impl<'a> Args<'a> {
     pub fn get(&self, at: usize) -> Result<&'a Tensor> {
@@ -161,12 +168,12 @@ impl<'a> Args<'a> {
     }
 
     pub fn optional(&self, at: usize) -> Option<&'a Tensor> {
-        self.0.get(at).copied().flatten()
+        self.inputs.get(at).copied().flatten()
     }
 
     /// All inputs; none of them is optional.
     pub fn all(&self) -> Result<Vec<&'a Tensor>> {
-        (0..self.0.len()).map(|at| self.get(at)).collect()
+        (0..self.inputs.len()).map(|at| self.get(at)).collect()
     }
 
     /// The whole numbers of an optional input.

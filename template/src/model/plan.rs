@@ -7,16 +7,14 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use candle_core::Tensor;
 use candle_onnx::onnx::{GraphProto, NodeProto};
 
+use super::budget::Budget;
 use super::graph::{needs, order};
 use super::lower::{Kernel, UNKNOWN, lower};
 use super::node::{Args, Node, name_of};
+use super::tensor::tensor;
 use super::weights;
 use crate::panics;
 
-/// The most elements of all that is computed once, at load, from constants alone. More is computed at each run.
-const MAX_FOLDED: usize = 1 << 22;
-/// The most elements of all tensors that a run holds at once, besides the constants.
-pub const MAX_HELD: usize = 1 << 26;
 /// How many nodes of one complaint an error lists.
 const SHOWN: usize = 10;
 
@@ -59,18 +57,31 @@ impl Plan {
     /// # Errors
     /// All that cannot run, with the nodes that it is in; a graph that is no graph.
     pub fn build(graph: &GraphProto, inputs: &[String], opset: i64) -> Result<Self> {
+        Self::build_within(graph, inputs, opset, &Budget::new())
+    }
+
+    /// The same of a graph inside a node.
+    pub fn build_within(graph: &GraphProto, inputs: &[String], opset: i64, budget: &Budget) -> Result<Self> {
         ensure!(graph.sparse_initializer.is_empty(), "it has sparse weights, which are not supported");
-        let mut building = Building::new(inputs);
+        let mut building = Building::new(inputs, budget);
+        let mut refused = Refused::default();
         for weight in &graph.initializer {
-            building.constant(&weight.name, weights::named(weight)?);
+            let tensor = match weights::named(weight) {
+                Ok(tensor) => tensor,
+                Err(reason) => {
+                    refused.weights.push(format!("{reason:#}"));
+                    // In its place, so that the nodes are looked at all the same.
+                    tensor::<f32>(Vec::new(), [0])?
+                }
+            };
+            building.constant(&weight.name, tensor);
         }
         let given: HashSet<&str> = building.places.keys().map(String::as_str).collect();
         let nodes = order(graph, &given)?;
-        let mut refused = Refused::default();
         for node in nodes {
-            match lowered(node, opset) {
+            match lowered(node, opset, budget) {
                 Ok(kernel) => building.step(node, kernel)?,
-                Err(reason) => refused.add(node, &reason),
+                Err(reason) => refused.add_node(node, &reason),
             }
         }
         refused.check()?;
@@ -84,27 +95,19 @@ impl Plan {
 
     /// The outputs, of inputs in the order that they were named in.
     pub fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        self.run_within(inputs, &Budget::new())
+    }
+
+    /// The same of a graph inside a node.
+    pub fn run_within(&self, inputs: Vec<Tensor>, budget: &Budget) -> Result<Vec<Tensor>> {
         ensure!(inputs.len() == self.inputs, "it takes {} inputs, and is given {}", self.inputs, inputs.len());
         let mut values: Vec<Option<Tensor>> = inputs.into_iter().map(Some).collect();
-        let mut held: usize = values.iter().flatten().map(Tensor::elem_count).sum();
         values.resize(self.values, None);
-        for step in &self.steps {
-            let made = self.run_step(step, &values).with_context(|| step.label.clone())?;
-            for (place, tensor) in step.outputs.iter().zip(made) {
-                if let Some(place) = place {
-                    held += tensor.elem_count();
-                    values[*place] = Some(tensor);
-                }
-            }
-            ensure!(
-                held <= MAX_HELD,
-                "{}: the model holds {held} elements at once, {MAX_HELD} are the most",
-                step.label
-            );
-            for place in &step.last_used {
-                held -= values[*place].take().map_or(0, |tensor| tensor.elem_count());
-            }
-        }
+        budget.meanwhile(|| {
+            self.steps
+                .iter()
+                .try_for_each(|step| self.run_step(step, &mut values, budget).with_context(|| step.label.clone()))
+        })?;
         let outputs = self.outputs.iter().map(|source| self.tensor(&values, *source).cloned());
         outputs.collect::<Option<_>>().context("an output was not computed")
     }
@@ -116,26 +119,41 @@ impl Plan {
         }
     }
 
-    fn run_step(&self, step: &Step, values: &[Option<Tensor>]) -> Result<Vec<Tensor>> {
+    fn run_step(&self, step: &Step, values: &mut [Option<Tensor>], budget: &Budget) -> Result<()> {
         let inputs: Vec<Option<&Tensor>> =
             step.inputs.iter().map(|source| source.and_then(|source| self.tensor(values, source))).collect();
-        call(&step.kernel, &inputs, step.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1))
+        let wanted = step.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let made = call(&step.kernel, &Args { inputs: &inputs, budget }, wanted)?;
+        for (place, tensor) in step.outputs.iter().zip(made) {
+            if let Some(place) = place {
+                budget.hold(tensor.elem_count())?;
+                values[*place] = Some(tensor);
+            }
+        }
+        for place in &step.last_used {
+            // The inputs are not of the budget.
+            let left = values[*place].take().filter(|_| *place >= self.inputs);
+            budget.release(left.map_or(0, |tensor| tensor.elem_count()));
+        }
+        Ok(())
     }
 }
 
 /// Runs a kernel. Where candle lacks something it panics; it shares nothing with us that a panic could leave half done.
-fn call(kernel: &Kernel, inputs: &[Option<&Tensor>], outputs: usize) -> Result<Vec<Tensor>> {
-    let made = catch_unwind(AssertUnwindSafe(|| kernel(&Args(inputs))));
-    let made = made.map_err(|panic| anyhow!("panicked: {}", panics::message(&*panic)))??;
+fn call(kernel: &Kernel, args: &Args, outputs: usize) -> Result<Vec<Tensor>> {
+    let guarded = || catch_unwind(AssertUnwindSafe(|| kernel(args)));
+    let made =
+        args.budget.meanwhile(|| guarded().map_err(|panic| anyhow!("panicked: {}", panics::message(&*panic)))?)?;
+    args.budget.spend_step(made.iter().map(Tensor::elem_count).sum())?;
     ensure!(made.len() >= outputs, "it has {outputs} outputs, and {} are computed", made.len());
     Ok(made)
 }
 
-fn lowered(node: &NodeProto, opset: i64) -> Result<Kernel> {
+fn lowered(node: &NodeProto, opset: i64, budget: &Budget) -> Result<Kernel> {
     if !matches!(node.domain.as_str(), "" | "ai.onnx") {
         bail!(UNKNOWN);
     }
-    lower(&Node::new(node, opset))
+    lower(&Node::new(node, opset, budget))
 }
 
 /// `Elu` or `com.microsoft.Gelu`.
@@ -146,15 +164,16 @@ fn operator(node: &NodeProto) -> String {
     }
 }
 
-/// What cannot run, with the nodes that it is in, in the order in which it was found.
+/// What cannot run: weights, and what nodes ask for, with the nodes that do, in the order in which it was found.
 #[derive(Default)]
 struct Refused {
+    weights: Vec<String>,
     found: Vec<(String, Vec<String>)>,
     places: HashMap<String, usize>,
 }
 
 impl Refused {
-    fn add(&mut self, node: &NodeProto, reason: &anyhow::Error) {
+    fn add_node(&mut self, node: &NodeProto, reason: &anyhow::Error) {
         let complaint = format!("{}: {reason:#}", operator(node));
         let place = *self.places.entry(complaint.clone()).or_insert(self.found.len());
         if place == self.found.len() {
@@ -164,28 +183,34 @@ impl Refused {
     }
 
     fn check(&self) -> Result<()> {
-        let all = self.found.iter().map(|(complaint, nodes)| {
-            let listed = nodes[..nodes.len().min(SHOWN)].join(", ");
-            let more = nodes.len().saturating_sub(SHOWN);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("{complaint} (nodes: {listed}{more})")
-        });
-        let all: Vec<String> = all.collect();
-        ensure!(all.is_empty(), "uses what cannot run: {}", all.join("; "));
-        Ok(())
+        let found = self.found.iter().map(|(complaint, nodes)| format!("{complaint} (nodes: {})", few(nodes, ", ")));
+        let found: Vec<String> = found.collect();
+        let nodes = (!found.is_empty()).then(|| format!("uses what cannot run: {}", found.join("; ")));
+        let weights = (!self.weights.is_empty()).then(|| few(&self.weights, "; "));
+        match (weights, nodes) {
+            (None, None) => Ok(()),
+            (Some(one), None) | (None, Some(one)) => bail!(one),
+            (Some(weights), Some(nodes)) => bail!("{weights}; and it {nodes}"),
+        }
     }
 }
 
-/// A plan while its steps are added.
-struct Building {
-    plan: Plan,
-    places: HashMap<String, Source>,
-    /// How many elements were computed at load.
-    folded: usize,
+/// The first of these, and how many there are besides.
+fn few(all: &[String], between: &str) -> String {
+    let listed = all[..all.len().min(SHOWN)].join(between);
+    let more = all.len().saturating_sub(SHOWN);
+    if more > 0 { format!("{listed} and {more} more") } else { listed }
 }
 
-impl Building {
-    fn new(inputs: &[String]) -> Self {
+/// A plan while its steps are added.
+struct Building<'a> {
+    plan: Plan,
+    places: HashMap<String, Source>,
+    budget: &'a Budget,
+}
+
+impl<'a> Building<'a> {
+    fn new(inputs: &[String], budget: &'a Budget) -> Self {
         let places = inputs.iter().enumerate().map(|(at, name)| (name.clone(), Source::Value(at))).collect();
         let plan = Plan {
             constants: Vec::new(),
@@ -194,7 +219,7 @@ impl Building {
             inputs: inputs.len(),
             outputs: Vec::new(),
         };
-        Self { plan, places, folded: 0 }
+        Self { plan, places, budget }
     }
 
     fn constant(&mut self, name: &str, tensor: Tensor) {
@@ -209,7 +234,6 @@ impl Building {
             needs.iter().map(|name| if name.is_empty() { None } else { self.places.get(name).copied() }).collect();
         if let Some(made) = self.fold(&kernel, &inputs, node) {
             for (name, tensor) in node.output.iter().zip(made).filter(|(name, _)| !name.is_empty()) {
-                self.folded += tensor.elem_count();
                 self.constant(name, tensor);
             }
             return Ok(());
@@ -235,9 +259,9 @@ impl Building {
             Some(Source::Value(_)) => None,
         });
         let constants: Vec<Option<&Tensor>> = constants.collect::<Option<_>>()?;
-        let made = call(kernel, &constants, node.output.len()).ok()?;
-        let size: usize = made.iter().map(Tensor::elem_count).sum();
-        (self.folded + size <= MAX_FOLDED).then_some(made)
+        let args = Args { inputs: &constants, budget: self.budget };
+        let made = call(kernel, &args, node.output.len()).ok()?;
+        self.budget.may_fold(made.iter().map(Tensor::elem_count).sum()).then_some(made)
     }
 
     fn finish(mut self, graph: &GraphProto) -> Result<Plan> {

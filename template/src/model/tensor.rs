@@ -12,8 +12,6 @@ use candle_onnx::onnx::tensor_proto::DataType;
 pub const MAX_ELEMENTS: usize = 1 << 24;
 /// The most axes.
 pub const MAX_RANK: usize = 32;
-/// The most multiplications, or what takes as long, of one step: some seconds.
-const MAX_WORK: usize = 1 << 32;
 
 /// The types of elements that models may use, as ONNX names them.
 const TYPES: [(DataType, DType, &str); 5] = [
@@ -82,12 +80,18 @@ macro_rules! each_float {
                 type $T = f64;
                 $body
             }
-            other => anyhow::bail!("takes float or double, and is given {}", $crate::model::tensor::type_name(other)),
+            other => return Err($crate::model::tensor::require_float(other).unwrap_err()),
         }
     };
 }
 
 pub(crate) use {each_float, each_type};
+
+/// That an operator is given floating-point numbers.
+pub fn require_float(dtype: DType) -> Result<()> {
+    ensure!(dtype.is_float(), "takes float or double, and is given {}", type_name(dtype));
+    Ok(())
+}
 
 /// How many elements a shape has, if that is no more than a tensor may have.
 pub fn bounded(dims: &[usize]) -> Result<usize> {
@@ -98,14 +102,6 @@ pub fn bounded(dims: &[usize]) -> Result<usize> {
         Some(elements) if elements <= MAX_ELEMENTS => Ok(if dims.contains(&0) { 0 } else { elements }),
         _ => bail!("a tensor of shape {dims:?} is too large: {MAX_ELEMENTS} elements are the most"),
     }
-}
-
-/// That a loop of these many rounds inside each other ends in time.
-pub fn feasible(rounds: &[usize]) -> Result<()> {
-    let work = rounds.iter().try_fold(1usize, |product, rounds| product.checked_mul(*rounds));
-    let ends = rounds.contains(&0) || work.is_some_and(|work| work <= MAX_WORK);
-    ensure!(ends, "it would take too long: {rounds:?} rounds inside each other");
-    Ok(())
 }
 
 /// A dimension that the model computes or states.

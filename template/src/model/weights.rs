@@ -8,7 +8,7 @@ use candle_onnx::onnx::tensor_proto::DataLocation;
 use super::tensor::{bounded, dims, dtype, tensor, type_name};
 
 /// The tensor, if its bytes are there and no more of them than its shape has.
-pub fn tensor_of(proto: &TensorProto) -> Result<Tensor> {
+pub fn decoded(proto: &TensorProto) -> Result<Tensor> {
     if proto.data_location() == DataLocation::External || !proto.external_data.is_empty() {
         let location = proto.external_data.iter().find(|entry| entry.key == "location");
         let location = location.map_or("another file", |entry| entry.value.as_str());
@@ -73,5 +73,5 @@ impl Read<'_> {
 
 /// The tensor, and whose it is in the error.
 pub fn named(proto: &TensorProto) -> Result<Tensor> {
-    tensor_of(proto).with_context(|| format!("the weight {:?}", proto.name))
+    decoded(proto).with_context(|| format!("the weight {:?}", proto.name))
 }

@@ -158,7 +158,7 @@ impl Inferrer {
     /// What the chain holds is proven with the witness that it came from: a ledger that is younger than the store does not
     /// get another.
     async fn keep_what_was_answered(&self, request: &Request) -> Result<()> {
-        if !self.store.has(&request.id).await? || !self.chain.has_answer(request).await? {
+        if !self.store.has(&request.id).await? || !self.chain.has_answer(&request.contract, &request.id).await? {
             return Ok(());
         }
         Err(Fault::Row(anyhow!(

@@ -115,13 +115,10 @@ impl Predictor {
     pub async fn predict(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<Prediction> {
         let mut times = Times::default();
         let input = times.stage("pre_process", self.model_input(request_id, raw_input, features)).await?;
-        let model = match self.model.refusal() {
-            None => Some(times.stage("candle", self.run_model(input.clone())).await?),
-            Some(refusal) if self.circuit.is_none() => {
-                return Err(Fault::Row(anyhow!("there is no circuit, and candle cannot run the model: {refusal}")));
-            }
-            Some(_) => None,
-        };
+        if let (Some(refusal), None) = (self.model.refusal(), &self.circuit) {
+            return Err(Fault::Row(anyhow!("there is no circuit, and candle cannot run the model: {refusal}")));
+        }
+        let model = times.stage("candle", self.candle(input.clone())).await?;
         let circuit = match &self.circuit {
             None => None,
             Some(circuit) => {
@@ -148,18 +145,14 @@ impl Predictor {
         Ok(Prediction { input, model, circuit, submitted, times })
     }
 
-    /// What candle says.
     /// What candle says, unless the circuit answers alone.
     pub async fn candle(&self, input: ModelInput) -> Result<Option<ModelOutput>> {
-        match self.model.refusal() {
-            None => self.run_model(input).await.map(Some),
-            Some(_) => Ok(None),
+        if self.model.refusal().is_some() {
+            return Ok(None);
         }
-    }
-
-    async fn run_model(&self, input: ModelInput) -> Result<ModelOutput> {
         let model = self.model.clone();
-        tokio::task::spawn_blocking(move || model.run(&input)).await.context("candle's thread was ended").retry()?
+        let run = tokio::task::spawn_blocking(move || model.run(&input)).await;
+        run.context("candle's thread was ended").retry()?.map(Some)
     }
 
     async fn post_process(&self, request_id: &str, raw_input: &str, output: ModelOutput) -> Result<f64> {

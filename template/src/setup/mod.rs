@@ -5,7 +5,6 @@
 
 pub mod choice;
 pub mod fidelity;
-mod folder;
 mod keep;
 mod progress;
 mod reference;
@@ -14,7 +13,7 @@ mod tune;
 pub mod visibility;
 mod workshop;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,8 +21,9 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{Config, ModelFiles};
 use crate::digest;
-use crate::ezkl::Ezkl;
 use crate::ezkl::files::Making;
+use crate::ezkl::{Ezkl, srs};
+use crate::locked_folder::LockedFolder;
 use crate::pipeline::predict::Predictor;
 use choice::Choice;
 use fidelity::Fidelity;
@@ -81,7 +81,7 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     config.ezkl.memory_mb = allowed.into_iter().chain(config.ezkl.memory_mb).min();
     let ezkl = Ezkl::in_foreground(&config.ezkl)?;
     ezkl.version().await?;
-    let folder = folder::Folder::make(&target.folder)?;
+    let folder = working_folder(&target.folder)?;
     let onnx = folder.path().join("model.onnx");
     std::fs::copy(&target.onnx, &onnx).with_context(|| format!("cannot copy {}", target.onnx.display()))?;
     config.model_files.onnx = onnx.clone();
@@ -109,7 +109,7 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     };
     let verifier = workshop.write_verifier(&finished.made);
     workshop.progress.step("writing the Solidity verifier", "moving all into place", verifier).await?;
-    let is_public = workshop.srs(&finished.made).await?;
+    let is_public = srs::is_public(&finished.made.files.srs)?;
     workshop.ezkl.shut_down().await;
     let making = making(&finished, &workshop.sample, sample_sha256);
     keep::keep(&workshop, &finished.made, !is_public, making)?;
@@ -118,6 +118,18 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
         reference::warn_insecure();
     }
     Ok(())
+}
+
+/// Where it works: in the model folder, so that what was made is moved and not copied.
+fn working_folder(above: &Path) -> Result<LockedFolder> {
+    let make = || {
+        let folder = LockedFolder::make(above, ".setup-")?;
+        for left in folder.remove_stale()? {
+            eprintln!("  removed {}, which an unfinished setup had left", left.display());
+        }
+        std::io::Result::Ok(folder)
+    };
+    make().with_context(|| format!("cannot write to {}", above.display()))
 }
 
 /// Without a search: EZKL's scale, tables as wide as asked for, in columns that need not be split.

@@ -10,8 +10,7 @@ use serde_json::json;
 use super::progress::Progress;
 use crate::ezkl::{Ezkl, srs};
 
-/// Puts an SRS of 2^`logrows` rows at `wanted`, under that name once it is whole and checked. True if it is of the public
-/// ceremony.
+/// Puts an SRS of 2^`logrows` rows at `wanted`, under that name once it is whole and checked.
 ///
 /// # Errors
 /// Where there is none: how to bring one.
@@ -23,18 +22,18 @@ pub async fn find(
     logrows: u32,
     settings: &Path,
     insecure: bool,
-) -> Result<bool> {
+) -> Result<()> {
     let cached = cache().map(|cache| cache.join(format!("kzg{logrows}.srs")));
     // What is in the model files may be larger: EZKL takes what it needs of it.
-    for (path, exact) in [(Some(held), false), (cached.as_deref(), true)] {
+    for (path, is_ours) in [(Some(held), true), (cached.as_deref(), false)] {
         let Some(path) = path.filter(|path| path.is_file()) else { continue };
-        let public = srs::is_public(path)?;
+        let is_public = srs::is_public(path)?;
         match rows_of(path) {
-            Ok(rows) if (rows == logrows || (rows > logrows && !exact)) && (public || (insecure && !exact)) => {
+            Ok(rows) if is_public && rows == logrows || is_ours && (is_public || insecure) && rows >= logrows => {
                 fs::copy(path, wanted).with_context(|| format!("cannot copy {}", path.display()))?;
-                return Ok(public);
+                return Ok(());
             }
-            Ok(_) if public || insecure => {}
+            Ok(_) if is_public || insecure => {}
             _ => eprintln!("  {} is no whole SRS of the public ceremony: another is looked for", path.display()),
         }
     }
@@ -42,8 +41,7 @@ pub async fn find(
     if insecure {
         let args = json!({ "srs_path": part, "logrows": logrows });
         progress.step("making an INSECURE local SRS", "the keys", ezkl.call("gen_srs", args)).await?;
-        fs::rename(&part, wanted).context("cannot keep the SRS")?;
-        return Ok(false);
+        return fs::rename(&part, wanted).context("cannot keep the SRS");
     }
     let args = json!({ "settings_path": settings, "srs_path": part });
     let downloaded = progress.step("downloading the public SRS", "the keys", ezkl.call("get_srs", args)).await;
@@ -65,7 +63,7 @@ pub async fn find(
     if let Some(cached) = cached {
         remember(wanted, &cached);
     }
-    Ok(true)
+    Ok(())
 }
 
 /// For the next circuit of this size. It is only a cache: where it cannot be written, the next one downloads again.

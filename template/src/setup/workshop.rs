@@ -14,9 +14,9 @@ use super::progress::Progress;
 use super::reference;
 use super::sample::Sample;
 use crate::config::ModelFiles;
+use crate::ezkl::Ezkl;
 use crate::ezkl::files::ModelVersion;
 use crate::ezkl::settings::Settings;
-use crate::ezkl::{Ezkl, srs};
 use crate::pipeline::predict::{Circuit, Predictor};
 
 /// Everything that circuits are made with.
@@ -103,11 +103,11 @@ impl Workshop {
         Fidelity::measure(&made.predictor, &self.sample, self.witness_workers).await
     }
 
-    /// The SRS for circuits of this size, made or found once. True if it is of the public ceremony.
-    pub async fn srs(&self, made: &Made) -> Result<bool> {
+    /// The SRS for circuits of this size, made or found once.
+    pub async fn srs(&self, made: &Made) -> Result<()> {
         let (wanted, logrows) = (self.srs_of(made), made.choice.logrows);
         if wanted.is_file() {
-            return Ok(srs::is_public(&wanted)?);
+            return Ok(());
         }
         let (held, settings) = (&self.target.srs, &made.files.settings);
         reference::find(&self.ezkl, &self.progress, held, &wanted, logrows, settings, self.insecure_srs).await

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use super::nova::Nova;
-use super::{SOON, secrets, wait_until};
+use super::{A_WHILE, SOON, secrets, wait_until};
 
 /// How long the daemon may take to stop.
 pub const STOPS_WITHIN: Duration = Duration::from_secs(30);
@@ -132,12 +132,11 @@ impl Daemon {
         gone(&workers).await;
     }
 
-    /// Waits until it has ended as by SIGKILL, whoever sent it. Where it dies of a proof, that gets what others leave.
+    /// Waits until it has ended as by SIGKILL, whoever sent it: it may die of a proof.
     pub async fn dies(mut self) {
-        const LONG: Duration = Duration::from_secs(3 * SOON.as_secs());
         let workers = self.workers();
-        let status = tokio::time::timeout(LONG, self.child.wait()).await;
-        let status = status.unwrap_or_else(|_| panic!("it still runs after {LONG:?}:\n{}", self.log())).unwrap();
+        let status = tokio::time::timeout(A_WHILE, self.child.wait()).await;
+        let status = status.unwrap_or_else(|_| panic!("it still runs after {A_WHILE:?}:\n{}", self.log())).unwrap();
         assert_eq!(status.signal(), Some(9), "it ended with {status}:\n{}", self.log());
         gone(&workers).await;
     }

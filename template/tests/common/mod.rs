@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take that usually takes seconds: long enough for a busy machine.
 pub const SOON: Duration = Duration::from_secs(120);
+/// How long anything with a proof in it may take. A prover has what others leave of the processor: seconds by itself, many
+/// minutes beside seven other tests on two cores.
+pub const A_WHILE: Duration = Duration::from_secs(900);
 /// How often what is awaited is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 

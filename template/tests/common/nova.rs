@@ -3,16 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::process::Command;
 
 use super::daemon::Daemon;
-use super::{model_files, secrets};
-
-/// No command but `run` and `setup` takes longer.
-const TIMEOUT: Duration = Duration::from_secs(180);
+use super::{A_WHILE, model_files, secrets};
 
 /// `nova` with arguments, folder and environment. Of this process's own settings it sees none.
 #[derive(Clone)]
@@ -51,7 +47,7 @@ impl Nova {
 
     /// Runs it to its end.
     pub async fn run(self) -> Ended {
-        let ended = tokio::time::timeout(TIMEOUT, self.command().output()).await;
+        let ended = tokio::time::timeout(A_WHILE, self.command().output()).await;
         let output = ended.unwrap_or_else(|_| panic!("nova {:?} did not end", self.arguments)).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let ended = Ended { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) };

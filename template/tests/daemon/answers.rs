@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::common::net::Net;
 use crate::common::project::Project;
-use crate::common::{SOON, assert_says, python};
+use crate::common::{A_WHILE, assert_says, python};
 
 /// The documented contract (`uint256` answers, requests read back flat), through a MultiSig; proofs by every way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,13 +24,13 @@ async fn answers_through_a_multisig_are_the_circuits_and_all_ways_to_a_proof_wor
 
     // One request: the response is its proof. Several: a ZIP of them.
     let challenge = net.challenge(&[first]).await.unwrap();
-    let response = net.wait_response(&challenge, SOON).await.unwrap();
+    let response = net.wait_response(&challenge, A_WHILE).await.unwrap();
     let proof = net.download(&response.cid).await.unwrap();
     assert_eq!(check_proof(&project, &proof), values[&first]);
     project.challenge_in(challenge.transaction, "final").await;
 
     let challenge = net.challenge(&[second, first]).await.unwrap();
-    let response = net.wait_response(&challenge, SOON).await.unwrap();
+    let response = net.wait_response(&challenge, A_WHILE).await.unwrap();
     let proofs = unpack(&net.download(&response.cid).await.unwrap());
     assert_eq!(proofs.len(), 2, "{:?}", proofs.keys());
     for id in [first, second] {
@@ -39,7 +39,7 @@ async fn answers_through_a_multisig_are_the_circuits_and_all_ways_to_a_proof_wor
     assert_eq!(proofs[&format!("{first:?}.json")], proof, "a proof is computed once");
 
     let asked = net.request_proof(second).await.unwrap();
-    let proven = net.wait_proof(second, SOON).await.unwrap();
+    let proven = net.wait_proof(second, A_WHILE).await.unwrap();
     assert_eq!(proven.value, values[&second]);
     project.challenge_in(asked.transaction, "final").await;
 
@@ -60,9 +60,9 @@ async fn answers_straight_from_the_wallet_and_as_strings_can_be_proven_too() {
 
     let id = requests[1].id;
     net.request_proof(id).await.unwrap();
-    assert_eq!(net.wait_proof(id, SOON).await.unwrap().value, values[&id]);
+    assert_eq!(net.wait_proof(id, A_WHILE).await.unwrap().value, values[&id]);
     let challenge = net.challenge(&[id]).await.unwrap();
-    let response = net.wait_response(&challenge, SOON).await.unwrap();
+    let response = net.wait_response(&challenge, A_WHILE).await.unwrap();
     let proof = net.download(&response.cid).await.unwrap();
     assert_eq!(check_proof(&project, &proof), values[&id]);
     daemon.stop().await;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::common::net::Net;
 use crate::common::project::Project;
-use crate::common::{SOON, assert_says};
+use crate::common::{A_WHILE, assert_says};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proof_requests_that_cannot_be_served_say_why_and_hold_up_no_other() {
@@ -52,7 +52,7 @@ async fn proof_requests_that_cannot_be_served_say_why_and_hold_up_no_other() {
     assert_says(&row.reason.unwrap(), &["has no document", &cid]);
     assert_eq!(net.sent().await, before, "nothing was sent so far");
     net.devnet.services.add_file(document);
-    net.wait_response(&challenge, SOON).await.unwrap();
+    net.wait_response(&challenge, A_WHILE).await.unwrap();
     project.challenge_in(challenge.transaction, "final").await;
 
     a_corrupt_witness_is_never_proven(&project, &net, second).await;
@@ -76,6 +76,6 @@ async fn a_corrupt_witness_is_never_proven(project: &Project, net: &Net, id: H25
 
     fs::write(&file, kept).unwrap();
     project.nova(&["retry", &format!("{:?}", challenge.transaction)]).succeed().await;
-    net.wait_response(&challenge, SOON).await.unwrap();
+    net.wait_response(&challenge, A_WHILE).await.unwrap();
     project.challenge_in(challenge.transaction, "final").await;
 }

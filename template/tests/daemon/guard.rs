@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::common::net::Net;
 use crate::common::project::Project;
-use crate::common::{SOON, assert_says, onnx, wait_until};
+use crate::common::{A_WHILE, SOON, assert_says, onnx, wait_until};
 
 /// Every file and folder below.
 fn everything_in(folder: &Path) -> Vec<PathBuf> {
@@ -46,7 +46,7 @@ async fn what_it_writes_is_private_and_its_workers_are_bounded() {
         }
     }
     let challenge = net.challenge(&[requests[0].id]).await.unwrap();
-    net.wait_response(&challenge, SOON).await.unwrap();
+    net.wait_response(&challenge, A_WHILE).await.unwrap();
 
     let written = everything_in(&project.artifacts());
     for path in &written {
@@ -79,7 +79,7 @@ async fn model_files_swapped_under_a_running_daemon_change_nothing() {
     let says: Value = untouched.nova(&["predict", "--wallet", &request.input, "--json"]).envs(net.env()).json().await;
     assert_eq!(says["submitted"].as_f64(), Some(answers[&request.id].value), "{says}");
     let challenge = net.challenge(&[request.id]).await.unwrap();
-    net.wait_response(&challenge, SOON).await.unwrap();
+    net.wait_response(&challenge, A_WHILE).await.unwrap();
     daemon.stop().await;
 
     // The next start does notice.

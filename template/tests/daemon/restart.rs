@@ -7,7 +7,7 @@ use nova_devnet::{Fault, Terms};
 use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
-use crate::common::{SOON, assert_says};
+use crate::common::{A_WHILE, assert_says};
 
 /// The SLA on the devnet.
 const SLA: u64 = 600;
@@ -81,7 +81,7 @@ async fn stopped_while_it_proves_it_goes_in_time_and_catches_up_when_it_comes_ba
     let fresh = net.ask(2).await;
     let before = net.sent().await;
     let daemon = run.start().ready().await;
-    net.wait_response(&challenge, SOON).await.unwrap();
+    net.wait_response(&challenge, A_WHILE).await.unwrap();
     net.answered_once(&fresh).await;
     project.challenge_in(challenge.transaction, "final").await;
     for request in &late {
@@ -111,7 +111,7 @@ async fn workers_that_are_killed_are_replaced_and_their_work_is_done_again() {
     assert_eq!(row.state, "asked");
     assert_says(&row.reason.unwrap(), &["the EZKL worker died", "signal: 9"]);
     net.answered_once(&net.ask(1).await).await;
-    net.wait_response(&challenge, SOON).await.unwrap();
+    net.wait_response(&challenge, A_WHILE).await.unwrap();
     project.challenge_in(challenge.transaction, "final").await;
     daemon.stop().await;
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
-use crate::common::{SOON, assert_says, wait_until};
+use crate::common::{A_WHILE, SOON, assert_says, wait_until};
 
 /// One answer that meets all obstacles, one after the other: sending is off; the modeler is not among the top N; the
 /// wallet is empty. Then it goes out on the fixed terms.
@@ -89,7 +89,7 @@ async fn proofs_leave_enough_for_answers(project: &Project, net: &Net, answered:
     assert_eq!(net.sent().await, 4);
 
     net.fund(U256::exp10(18)).await;
-    net.wait_response(&challenge, SOON).await.unwrap();
+    net.wait_response(&challenge, A_WHILE).await.unwrap();
     project.challenge_in(challenge.transaction, "final").await;
     assert_eq!(net.sent().await, 5);
 }

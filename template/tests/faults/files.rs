@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ethers::types::H256;
 
-use crate::common::{SOON, assert_says, model_files, onnx, python};
+use crate::common::{A_WHILE, assert_says, model_files, onnx, python};
 use crate::scene::Scene;
 
 /// Killed in the middle of saving, on a file system that keeps half of what was not synced.
@@ -107,7 +107,7 @@ async fn after_a_new_model_the_old_ones_answers_can_be_proven() {
 
     let challenge = scene.challenge(&[old[1].id, new[0].id, meanwhile[0].id]).await;
     scene.challenge_row(&challenge, |row| row.state == "final").await;
-    let response = scene.net.wait_response(&challenge, SOON).await.unwrap();
+    let response = scene.net.wait_response(&challenge, A_WHILE).await.unwrap();
     let mut archive = zip::ZipArchive::new(Cursor::new(scene.net.download(&response.cid).await.unwrap())).unwrap();
     let mut holds_with = |id: H256, model: &Path| {
         let mut proof = Vec::new();

@@ -2,7 +2,6 @@
 //! from the log.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 use std::{fmt, fs};
 
 use ethers::providers::Middleware as _;
@@ -12,14 +11,12 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::common::ledger::{RequestRow, Rows};
-use crate::common::{python, wait_until};
+use crate::common::{A_WHILE, python, wait_until};
 use crate::scene::Scene;
 
 /// Ends of a request, and of a proof request.
 const REQUEST_ENDS: [&str; 5] = ["final", "failed", "expired", "answered", "orphaned"];
 const CHALLENGE_ENDS: [&str; 3] = ["final", "failed", "orphaned"];
-/// How long that may take: after a fault the daemon waits up to half a minute between its tries.
-pub const SETTLES: Duration = Duration::from_secs(240);
 /// How many answers of a scenario are proven from outside.
 const SAMPLE: usize = 2;
 
@@ -49,7 +46,7 @@ impl fmt::Display for Tally {
 impl Scene {
     /// Waits until nothing is under way any more.
     pub async fn settled(&self) {
-        wait_until("the end of all work", SETTLES, async || {
+        wait_until("the end of all work", A_WHILE, async || {
             let rows = self.project.rows().await.ok_or("there is no ledger")?;
             self.unsettled(&rows).map_or(Ok(()), Err)
         })

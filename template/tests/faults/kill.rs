@@ -25,7 +25,7 @@ const ANSWERS: &[Step] = &[
     Step::TxFinal,
 ];
 /// From a validator's challenge to the CID of the proof.
-const PROVES: &[Step] = &[
+const A_WHILE: &[Step] = &[
     Step::ChallengeSeen,
     Step::ChallengeNamed,
     Step::ProofSaved,
@@ -39,7 +39,7 @@ const PROVES_ON_CHAIN: &[Step] = &[Step::ChallengeProved, Step::DeliveryQueued];
 
 #[test]
 fn every_step_there_is_belongs_to_a_scenario() {
-    let reached = [ANSWERS, PROVES, PROVES_ON_CHAIN, TROUBLED, EXPIRES, FORGOTTEN, POOL, WATCHING].concat();
+    let reached = [ANSWERS, A_WHILE, PROVES_ON_CHAIN, TROUBLED, EXPIRES, FORGOTTEN, POOL, WATCHING].concat();
     let missing: Vec<_> = Step::ALL.iter().filter(|step| !reached.contains(step)).collect();
     assert!(missing.is_empty(), "no scenario kills the daemon at {missing:?}");
 }
@@ -73,7 +73,7 @@ async fn a_proof_survives_a_kill_at_each_of_its_steps() {
     scene.answered(&unproven).await;
     daemon.kill().await;
     let proven = unproven.remove(0);
-    for step in PROVES {
+    for step in A_WHILE {
         for when in WHEN {
             let computed = matches!(step, Step::ProofSaved | Step::ProofMade);
             let request = if computed { unproven.pop().unwrap() } else { proven.clone() };

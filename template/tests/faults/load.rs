@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::common::{SOON, wait_until};
+use crate::common::{A_WHILE, SOON, wait_until};
 use crate::scene::Scene;
 
 const REQUESTS: u64 = 1000;
@@ -77,7 +77,7 @@ async fn a_hundred_proofs_are_delivered() {
         let ids = if at == 0 { &all[..] } else { std::slice::from_ref(&all[at % all.len()]) };
         let challenge = scene.challenge(ids).await;
         // The contract has one place for a challenge: the next comes once this is answered.
-        scene.net.wait_response(&challenge, SOON * 5).await.unwrap();
+        scene.net.wait_response(&challenge, A_WHILE).await.unwrap();
         if at == 0 {
             println!("{PROVEN} proofs in one challenge: {:.0} s", started.elapsed().as_secs_f64());
         }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
-use crate::common::{SOON, wait_until};
+use crate::common::{A_WHILE, SOON, wait_until};
 use crate::fork::{Asked, orphaned, serve};
 
 /// Before the inference. The request's block goes, as deep as is said, and with it the request. Its consumer's wallet
@@ -98,7 +98,7 @@ async fn what_is_inferred_when_its_request_goes_is_sent_when_it_comes_back() {
     let _daemon = run.start().ready().await;
     net.answered_once(std::slice::from_ref(&request)).await;
     project.request_in(request.id, "final").await;
-    net.wait_response(&challenge, SOON).await.unwrap();
+    net.wait_response(&challenge, A_WHILE).await.unwrap();
     project.challenge_in(challenge.transaction, "final").await;
     assert_eq!(net.sent().await, 3, "two answers and the proof");
 }

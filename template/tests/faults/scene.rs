@@ -14,8 +14,7 @@ use crate::common::ledger::{ChallengeRow, RequestRow, TransactionRow};
 use crate::common::net::Net;
 use crate::common::nova::Nova;
 use crate::common::project::Project;
-use crate::common::{SOON, wait_until};
-use crate::invariants::SETTLES;
+use crate::common::{A_WHILE, SOON, wait_until};
 
 /// Seconds to answer in: as long as any scenario takes on a slow machine.
 pub const SLA: u64 = 3600;
@@ -137,7 +136,7 @@ impl Scene {
     /// Waits until a proof request's row is as wanted.
     pub async fn challenge_row(&self, challenge: &Challenge, wanted: impl Fn(&ChallengeRow) -> bool) -> ChallengeRow {
         let hash = format!("{:?}", challenge.transaction);
-        wait_until(format!("the proof request {}", challenge.payload), SETTLES, async || {
+        wait_until(format!("the proof request {}", challenge.payload), A_WHILE, async || {
             let rows = self.project.rows().await.ok_or("there is no ledger")?;
             let row = rows.challenges.into_iter().find(|row| row.transaction_hash == hash);
             row.clone().filter(|row| wanted(row)).ok_or_else(|| format!("{row:?}"))
@@ -148,7 +147,7 @@ impl Scene {
     /// Waits until a request's row is as wanted.
     pub async fn request_row(&self, request: &Request, wanted: impl Fn(&RequestRow) -> bool) -> RequestRow {
         let id = format!("{:?}", request.id);
-        wait_until(format!("the request {id}"), SETTLES, async || {
+        wait_until(format!("the request {id}"), A_WHILE, async || {
             let rows = self.project.rows().await.ok_or("there is no ledger")?;
             let row = rows.requests.into_iter().find(|row| row.id == id);
             row.clone().filter(|row| wanted(row)).ok_or_else(|| format!("{row:?}"))
@@ -159,7 +158,7 @@ impl Scene {
     /// Waits until the row of a request's answer is as wanted.
     pub async fn transaction_row(&self, request: &Request, wanted: impl Fn(&TransactionRow) -> bool) -> TransactionRow {
         let id = format!("{:?}", request.id);
-        wait_until(format!("the answer to {id}"), SETTLES, async || {
+        wait_until(format!("the answer to {id}"), A_WHILE, async || {
             let rows = self.project.rows().await.ok_or("there is no ledger")?;
             let row = rows.transactions.into_iter().find(|row| row.purpose == "answer" && row.key.ends_with(&id));
             row.clone().filter(|row| wanted(row)).ok_or_else(|| format!("{row:?}"))

@@ -13,7 +13,7 @@ use crate::common::nova::Nova;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
 use crate::common::secrets::RPC_KEY;
-use crate::common::{SOON, assert_says, wait_until};
+use crate::common::{A_WHILE, SOON, assert_says, wait_until};
 use crate::wire::Wire;
 
 const NO_LOGS: Act = Act::Say(200, r#"{"jsonrpc":"2.0","id":1,"result":[]}"#);
@@ -153,7 +153,7 @@ async fn a_websocket_wakes_the_watchers_and_when_it_is_cut_it_is_made_again() {
     net.answered_once(&first).await;
     project.request_in(first[0].id, "final").await;
     let challenge = net.challenge(&[first[0].id]).await.unwrap();
-    net.wait_response(&challenge, SOON).await.unwrap();
+    net.wait_response(&challenge, A_WHILE).await.unwrap();
 
     wire.cut();
     let meanwhile = net.ask(2).await;

@@ -6,7 +6,7 @@ use ethers::types::BlockNumber;
 
 use super::Sender;
 use crate::chain::contracts::CommitCall;
-use crate::chain::{Head, address, call_fault, is_refusal, request_id, unreachable};
+use crate::chain::{Head, call_fault, is_refusal, unreachable};
 use crate::config::Finality;
 use crate::fault::Result;
 use crate::ledger::Tx;
@@ -15,8 +15,7 @@ impl Sender {
     /// True if the transaction is for a request that the chain holds our answer to.
     pub(super) async fn is_answered(&self, tx: &Tx) -> Result<bool> {
         let (Some(contract), Some(request)) = (&tx.contract, &tx.request) else { return Ok(false) };
-        let contract = address("the ledger's contract", contract)?;
-        self.chain.has_responded(contract, request_id(request)?).await
+        self.chain.has_answer(contract, request).await
     }
 
     /// Why a challenge needs no answer any more: the contract has one place for it, and a newer challenge or our answer is

@@ -36,6 +36,11 @@ impl Fees {
         Self { max: price, priority: price, legacy: true }
     }
 
+    /// What this much gas costs at most, in wei.
+    pub fn cost(self, gas: u64) -> U256 {
+        self.max.saturating_mul(gas.into())
+    }
+
     /// What was offered before, over all of `attempts`: the most of each.
     pub fn offered<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Result<Self> {
         let mut most = Self { max: U256::zero(), priority: U256::zero(), legacy: false };

@@ -49,7 +49,7 @@ impl Sender {
             false => self.call(tx, newest.sequence_id.map(|id| id as u64), terms.head)?,
         };
         let Some(gas) = self.gas_again(tx, &call).await? else { return Ok(false) };
-        let cost = fees.max.saturating_mul(gas.into());
+        let cost = fees.cost(gas);
         if terms.balance < cost {
             self.cannot_replace(tx, &self.unfunded(terms.balance, cost)).await?;
             return Ok(false);

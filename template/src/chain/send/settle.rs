@@ -43,14 +43,16 @@ impl Sender {
             && tx.mined_hash.as_ref() == Some(&hash)
             && tx.mined_block_hash.as_ref() == Some(&block_hash);
         if !known {
-            return self.mined(tx, is_cancel, receipt, block, block_hash).await;
+            self.mined(tx, is_cancel, receipt, block, block_hash).await?;
         }
-        // It was written down as mined, and the daemon may have died then.
+        // Asked in each look: the daemon may have died after it was written down as mined.
         if !is_cancel && let Some(missing) = self.missing_event(tx, &receipt.logs)? {
-            return self.did_nothing(tx, &hash, &missing).await;
+            let reason = format!("mined, but the contract {} logged no {missing}", tx.target);
+            tracing::error!(tx = tx.key, hash, reason, "a transaction did nothing");
+            return self.ledger.fatal(tx, "failed", &reason).await;
         }
-        // The receipt that was just asked for is of the very block that was written down before.
-        if final_block.is_none_or(|last| block > last) {
+        // Final is what was written down before, with the very block of the receipt that was just asked for.
+        if !known || final_block.is_none_or(|last| block > last) {
             return Ok(());
         }
         if is_cancel { self.end_given_up(tx, head).await } else { self.ledger.finalized(tx).await }
@@ -84,16 +86,7 @@ impl Sender {
             url = self.chain.explorer(&mined.hash),
             "mined"
         );
-        if !is_cancel && let Some(missing) = self.missing_event(tx, &receipt.logs)? {
-            return self.did_nothing(tx, &mined.hash, &missing).await;
-        }
         Ok(())
-    }
-
-    async fn did_nothing(&self, tx: &Tx, hash: &str, missing: &str) -> Result<()> {
-        let reason = format!("mined, but the contract {} logged no {missing}", tx.target);
-        tracing::error!(tx = tx.key, hash, reason, "a transaction did nothing");
-        self.ledger.fatal(tx, "failed", &reason).await
     }
 
     /// The event that says that the work was done, if it is not among the logs.

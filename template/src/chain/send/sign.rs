@@ -69,7 +69,7 @@ impl Sender {
         self.ledger.signed(&tx.key, &attempt).await?;
         terms.nonces.take(nonce);
         terms.sequence_id = terms.sequence_id.map(|id| if call.sequence_id.is_some() { id + 1 } else { id });
-        terms.balance = terms.balance.saturating_sub(terms.fees.max.saturating_mul(gas.into()));
+        terms.balance = terms.balance.saturating_sub(terms.fees.cost(gas));
         tracing::info!(tx = tx.key, hash = attempt.hash, nonce, "sending");
         self.broadcast(tx, &attempt.hash, &attempt.raw, nonce).await
     }
@@ -217,7 +217,7 @@ impl Sender {
     /// False, and the row put off, if the wallet cannot pay for it. What is no answer leaves `NOVA_MIN_BALANCE_ETH` for
     /// answers.
     async fn is_paid_for(&mut self, tx: &Tx, terms: &Terms, gas: u64) -> Result<bool> {
-        let cost = terms.fees.max.saturating_mul(gas.into());
+        let cost = terms.fees.cost(gas);
         let floor = match tx.purpose() {
             Purpose::Commit | Purpose::Answer | Purpose::Fill => U256::zero(),
             Purpose::Respond | Purpose::Prove | Purpose::Claim => {

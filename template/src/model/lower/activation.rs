@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 
 use super::arithmetic::whole as whole_pairs;
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{broadcast, each_float, each_type, floats, map, map_float, zip};
+use crate::model::tensor::{broadcast, each_float, each_type, floats, map, map_float, require_float, zip};
 
 pub(super) const OPS: Family = &[
     ("Celu", celu),
@@ -117,7 +117,8 @@ fn gelu(node: &Node) -> Result<Kernel> {
     let exact = node.choice("approximate", &[("none", true), ("tanh", false)])?;
     one(move |args| {
         let x = args.get(0)?;
-        each_float!(x.dtype(), _T => Ok(if exact { x.gelu_erf()? } else { x.gelu()? }))
+        require_float(x.dtype())?;
+        Ok(if exact { x.gelu_erf()? } else { x.gelu()? })
     })
 }
 

@@ -2,11 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_onnx::onnx::attribute_proto::AttributeType;
-use candle_onnx::onnx::{AttributeProto, NodeProto};
+use candle_onnx::onnx::{AttributeProto, GraphProto, NodeProto, ValueInfoProto};
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use super::{lower, operators};
+use crate::model::budget::Budget;
 use crate::model::node::{Args, Node};
 use crate::model::tensor::bounded;
 use crate::panics::message;
@@ -45,6 +46,7 @@ const NAMES: &[&str] = &[
     "reverse",
     "epsilon",
     "antialias",
+    "num_scan_inputs",
 ];
 const TEXTS: &[&str] = &[
     "SAME_UPPER",
@@ -94,7 +96,11 @@ impl Random {
 
     fn attribute(&mut self) -> AttributeProto {
         let mut attribute = AttributeProto { name: (*self.pick(NAMES)).to_owned(), ..Default::default() };
-        match self.below(5) {
+        match self.below(6) {
+            5 => {
+                attribute.name = (*self.pick(&["then_branch", "else_branch", "body"])).to_owned();
+                attribute.g = Some(self.graph());
+            }
             0 => attribute.f = self.number() as f32,
             1 => attribute.s = self.pick(TEXTS).as_bytes().to_vec(),
             2 => attribute.i = self.number(),
@@ -102,6 +108,23 @@ impl Random {
         }
         attribute.r#type = AttributeType::Undefined as i32;
         attribute
+    }
+
+    /// A graph that may or may not fit the node that it is in.
+    fn graph(&mut self) -> GraphProto {
+        let value = |name: &&str| ValueInfoProto { name: (*name).to_owned(), ..Default::default() };
+        let names = ["i", "c", "v", "w"];
+        let mut graph = GraphProto {
+            input: names[..self.below(4)].iter().map(value).collect(),
+            output: (0..self.below(4)).map(|_| value(self.pick(&names))).collect(),
+            ..Default::default()
+        };
+        for at in 0..self.below(3) {
+            let op_type = (*self.pick(&["Identity", "Add", "Not", "Concat", "Reshape"])).to_owned();
+            let input = (0..=self.below(2)).map(|_| (*self.pick(&["i", "c", "v", "0", "1"])).to_owned()).collect();
+            graph.node.push(NodeProto { op_type, input, output: vec![names[3 - at].to_owned()], ..Default::default() });
+        }
+        graph
     }
 }
 
@@ -125,7 +148,10 @@ fn no_operator_panics_whatever_it_is_given() {
             };
             let opset = *random.pick(&[7, 9, 10, 11, 12, 13, 18, 21]);
             let inputs: Vec<Option<&Tensor>> = tensors.iter().map(Some).collect();
-            let run = std::panic::AssertUnwindSafe(|| lower(&Node::new(&node, opset))?(&Args(&inputs)));
+            let run = std::panic::AssertUnwindSafe(|| {
+                let budget = Budget::new();
+                lower(&Node::new(&node, opset, &budget))?(&Args { inputs: &inputs, budget: &budget })
+            });
             match std::panic::catch_unwind(run) {
                 Ok(done) => ran += usize::from(done.is_ok()),
                 Err(panic) => {

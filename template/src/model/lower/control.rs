@@ -9,9 +9,10 @@ use candle_onnx::onnx::tensor_shape_proto::dimension::Value::DimValue;
 use candle_onnx::onnx::{ValueInfoProto, type_proto};
 
 use super::{Family, Kernel, Node, several};
+use crate::model::budget::Budget;
 use crate::model::graph::captured;
 use crate::model::node::Args;
-use crate::model::plan::{MAX_HELD, Plan};
+use crate::model::plan::Plan;
 use crate::model::tensor::{axis, bounded, dim, dtype, each_type, elements, tensor};
 
 pub(super) const OPS: Family = &[("If", branch), ("Loop", repeat), ("Scan", scan)];
@@ -24,12 +25,12 @@ fn inner(node: &Node, name: &str) -> Result<Plan> {
     let graph = node.graph(name)?;
     let own = graph.input.iter().map(|input| input.name.clone());
     let names: Vec<String> = own.chain(captured(node.proto())).collect();
-    Plan::build(graph, &names, node.opset).with_context(|| format!("its graph {name:?}"))
+    Plan::build_within(graph, &names, node.opset, node.budget).with_context(|| format!("its graph {name:?}"))
 }
 
 /// What the node captures, after its own inputs.
 fn surroundings(args: &Args, own: usize) -> Result<Vec<Tensor>> {
-    (own..args.0.len()).map(|at| args.get(at).cloned()).collect()
+    (own..args.inputs.len()).map(|at| args.get(at).cloned()).collect()
 }
 
 fn truth(x: &Tensor) -> Result<bool> {
@@ -46,7 +47,7 @@ fn branch(node: &Node) -> Result<Kernel> {
     let own = node.inputs();
     several(move |args| {
         let chosen = if truth(args.get(0)?)? { &yes } else { &no };
-        chosen.run(surroundings(args, own)?)
+        chosen.run_within(surroundings(args, own)?, args.budget)
     })
 }
 
@@ -62,16 +63,18 @@ fn repeat(node: &Node) -> Result<Kernel> {
         let mut going = args.optional(1).map_or(Ok(true), truth)?;
         let mut carried: Vec<Tensor> = (2..own).map(|at| args.get(at).cloned()).collect::<Result<_>>()?;
         let around = surroundings(args, own)?;
+        let mut held = 0;
         let mut left: Vec<Vec<Tensor>> = vec![Vec::new(); body.outputs().saturating_sub(1 + states)];
         let mut round = 0;
         while going && round < most {
             ensure!(round < MAX_ROUNDS, "its loop has more than {MAX_ROUNDS} rounds");
             let condition = tensor(vec![1u8], [])?;
             let inputs = [vec![tensor(vec![round], [])?, condition], carried, around.clone()].concat();
-            let mut outputs = body.run(inputs)?.into_iter();
+            let mut outputs = body.run_within(inputs, args.budget)?.into_iter();
             going = truth(&outputs.next().context("its body gives no condition")?)? || !conditional;
             carried = outputs.by_ref().take(states).collect();
-            keep(&mut left, outputs)?;
+            hold_instead(&mut held, &carried, args.budget)?;
+            keep(&mut left, outputs, args.budget)?;
             round += 1;
         }
         let left = left.iter().zip(&none).map(|(all, none)| match none {
@@ -95,15 +98,21 @@ fn empty(output: &ValueInfoProto) -> Option<(Vec<usize>, DType)> {
     Some((dims, dtype(tensor.elem_type).ok()?))
 }
 
-/// Keeps what a round leaves behind, as long as all rounds together are no more than may be held at once.
-fn keep(left: &mut [Vec<Tensor>], outputs: impl Iterator<Item = Tensor>) -> Result<()> {
+/// The states of a round take the place of those of the one before.
+fn hold_instead(held: &mut usize, states: &[Tensor], budget: &Budget) -> Result<()> {
+    budget.release(*held);
+    *held = states.iter().map(Tensor::elem_count).sum();
+    budget.hold(*held)
+}
+
+/// Keeps what a round leaves behind, until all rounds' are joined.
+fn keep(left: &mut [Vec<Tensor>], outputs: impl Iterator<Item = Tensor>, budget: &Budget) -> Result<()> {
     for (all, one) in left.iter_mut().zip(outputs) {
         let alike = all.first().is_none_or(|first| first.dims() == one.dims());
         ensure!(alike, "its rounds give outputs of different shapes");
+        budget.hold(one.elem_count())?;
         all.push(one);
     }
-    let held: usize = left.iter().flat_map(|all| Some(all.first()?.elem_count().saturating_mul(all.len()))).sum();
-    ensure!(held <= MAX_HELD, "its rounds leave {held} elements behind, which is too large: {MAX_HELD} are the most");
     Ok(())
 }
 
@@ -156,6 +165,7 @@ impl Scan {
         ensure!(walked.iter().all(|(x, along, _)| x.dims()[*along] == rounds), "it scans axes of different lengths");
         ensure!(rounds as i64 <= MAX_ROUNDS, "its loop has more than {MAX_ROUNDS} rounds");
         let around = surroundings(args, self.inputs)?;
+        let mut held = 0;
         let mut left: Vec<Vec<Tensor>> = vec![Vec::new(); self.leaves.len()];
         for round in 0..rounds {
             let slices = walked.iter().map(|(x, along, backwards)| {
@@ -163,9 +173,10 @@ impl Scan {
                 Ok(x.narrow(*along, at, 1)?.squeeze(*along)?)
             });
             let inputs = [carried, slices.collect::<Result<_>>()?, around.clone()].concat();
-            let mut outputs = self.body.run(inputs)?.into_iter();
+            let mut outputs = self.body.run_within(inputs, args.budget)?.into_iter();
             carried = outputs.by_ref().take(states).collect();
-            keep(&mut left, outputs)?;
+            hold_instead(&mut held, &carried, args.budget)?;
+            keep(&mut left, outputs, args.budget)?;
         }
         let left = left.iter_mut().zip(&self.leaves).map(|(all, (along, backwards))| {
             if *backwards {

@@ -6,13 +6,13 @@
 
 use std::ops::{AddAssign, Range};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use candle_core::{Tensor, WithDType};
 
 use super::arithmetic::same_type;
 use super::window::{Axis, Window, outputs};
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{bounded, dim, each_float, feasible, tensor, with_elements};
+use crate::model::tensor::{bounded, dim, each_float, tensor, with_elements};
 
 pub(super) const OPS: Family = &[("Conv", conv), ("ConvTranspose", conv_transpose)];
 
@@ -44,7 +44,7 @@ fn conv(node: &Node) -> Result<Kernel> {
         let taps: usize = w.dims()[2..].iter().product();
         let places = bounded(&outputs(&axes))?;
         let maps = w.dims()[0];
-        feasible(&[x.dims()[0], maps, places, per_group * taps])?;
+        args.budget.spend(&[x.dims()[0], maps, places, per_group * taps])?;
         let w = w.reshape((groups, maps / groups, per_group * taps))?;
         let images = (0..x.dims()[0]).map(|image| {
             let image = x.get(image)?;
@@ -83,7 +83,7 @@ fn unfolded(image: &Tensor, axes: &[Axis]) -> Result<Tensor> {
     let taps: Vec<usize> = axes.iter().map(|axis| axis.kernel).collect();
     let (channels, rows, places) = (image.dims()[0], bounded(&taps)?, bounded(&outputs(axes))?);
     let plane: usize = axes.iter().map(|axis| axis.input).product();
-    let total = bounded(&[channels, rows, places])?;
+    let total = bounded(&[channels, rows, places]).context("what its windows see together")?;
     let axes = Taps::of(axes);
     each_float!(image.dtype(), T => {
         let columns = with_elements(image, |all: &[T]| {
@@ -189,7 +189,7 @@ fn conv_transpose(node: &Node) -> Result<Kernel> {
         let axes = window.transposed_axes(&x.dims()[2..], &w.dims()[2..], &extra, stated)?;
         let taps: usize = w.dims()[2..].iter().product();
         let (channels, per_group) = (w.dims()[0] / groups, w.dims()[1]);
-        feasible(&[x.dims()[0], channels, per_group * taps * groups, outputs(&axes).iter().product()])?;
+        args.budget.spend(&[x.dims()[0], channels, per_group * taps * groups, outputs(&axes).iter().product()])?;
         let w = w.reshape((groups, channels, per_group * taps))?.transpose(1, 2)?.contiguous()?;
         bounded(&[groups, per_group * taps, outputs(&axes).iter().product()])?;
         let images = (0..x.dims()[0]).map(|image| {

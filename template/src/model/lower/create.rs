@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use super::compare::choose;
 use super::{Family, Kernel, Node, one};
 use crate::model::tensor::{bounded, dim, dims, dtype, each_float, each_type, elements, floats, tensor, whole_numbers};
-use crate::model::weights::tensor_of;
+use crate::model::weights::decoded;
 
 pub(super) const OPS: Family = &[
     ("Constant", |node| {
@@ -23,7 +23,7 @@ pub(super) const OPS: Family = &[
 /// `https://onnx.ai/onnx/operators/onnx__Constant.html`: a tensor, a number, or a list of them.
 fn constant(node: &Node) -> Result<Tensor> {
     if let Some(value) = node.tensor("value")? {
-        return tensor_of(value);
+        return decoded(value);
     }
     if let Some(number) = node.float("value_float")? {
         return tensor(vec![number as f32], []);
@@ -45,7 +45,7 @@ fn constant(node: &Node) -> Result<Tensor> {
 /// `https://onnx.ai/onnx/operators/onnx__ConstantOfShape.html`
 fn constant_of_shape(node: &Node) -> Result<Kernel> {
     let value = match node.tensor("value")? {
-        Some(value) => tensor_of(value)?,
+        Some(value) => decoded(value)?,
         None => tensor(vec![0f32], [1])?,
     };
     ensure!(value.elem_count() == 1, "its value must be one number, and has {}", value.elem_count());

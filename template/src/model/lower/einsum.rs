@@ -9,6 +9,7 @@ use candle_core::{DType, Tensor};
 use super::matmul::matmul;
 use super::reduce::rows;
 use super::{Family, Kernel, Node, one};
+use crate::model::budget::Budget;
 use crate::model::tensor::{bounded, lines, pick, strides};
 
 pub(super) const OPS: Family = &[("Einsum", einsum)];
@@ -49,7 +50,7 @@ fn einsum(node: &Node) -> Result<Kernel> {
         equation.operands.len(),
         node.inputs()
     );
-    one(move |args| equation.evaluate(&args.all()?))
+    one(move |args| equation.evaluate(&args.all()?, args.budget))
 }
 
 impl Term {
@@ -87,7 +88,7 @@ impl Equation {
         Ok(Self { operands, result: right.map(Term::read).transpose()? })
     }
 
-    fn evaluate(&self, tensors: &[&Tensor]) -> Result<Tensor> {
+    fn evaluate(&self, tensors: &[&Tensor], budget: &Budget) -> Result<Tensor> {
         let terms = self.operands.iter().zip(tensors);
         let mut operands = terms
             .map(|(term, tensor)| Operand::new((*tensor).clone(), term.labels(tensor.rank())?))
@@ -97,7 +98,7 @@ impl Equation {
         let mut joined = operands.pop().context("it has no operand")?;
         while let Some(next) = operands.pop() {
             let later: Vec<Label> = operands.iter().flat_map(|one| &one.labels).chain(&wanted).copied().collect();
-            joined = joined.join(&next, &later)?;
+            joined = joined.join(&next, &later, budget)?;
         }
         joined.arranged(&wanted)
     }
@@ -148,7 +149,7 @@ impl Operand {
             return Ok(Self { tensor: self.tensor.clone(), labels: self.labels.clone() });
         }
         let (rows, dims) = rows(&self.tensor, &over, false)?;
-        let (dtype, count) = (self.tensor.dtype(), rows.dims()[0]);
+        let dtype = self.tensor.dtype();
         let sums = if dtype.is_float() {
             lines(&rows.to_dtype(DType::F64)?, 1, 1, |line: &[f64], out: &mut Vec<f64>| out.push(line.iter().sum()))?
         } else {
@@ -156,13 +157,12 @@ impl Operand {
                 out.push(line.iter().fold(0, |sum: i64, one| sum.wrapping_add(*one)));
             })?
         };
-        debug_assert_eq!(sums.dims()[0], count);
         let labels = self.labels.iter().filter(|one| named.contains(one)).copied().collect();
         Ok(Self { tensor: sums.to_dtype(dtype)?.reshape(dims)?, labels })
     }
 
     /// The product with another; what is in `later` stays.
-    fn join(&self, other: &Self, later: &[Label]) -> Result<Self> {
+    fn join(&self, other: &Self, later: &[Label], budget: &Budget) -> Result<Self> {
         let with = |labels: &[Label]| [later, labels].concat();
         let (left, right) = (self.summed(&with(&other.labels))?, other.summed(&with(&self.labels))?);
         let shared = |one: &&Label| right.labels.contains(one);
@@ -175,7 +175,7 @@ impl Operand {
         let labels = [batch.as_slice(), &rows, &columns].concat();
         let sizes =
             |labels: &[Label]| labels.iter().map(|one| left.size(*one).max(right.size(*one))).collect::<Vec<_>>();
-        let product = matmul(&left.matrices(&batch, &rows, &sum)?, &right.matrices(&batch, &sum, &columns)?)?;
+        let product = matmul(&left.matrices(&batch, &rows, &sum)?, &right.matrices(&batch, &sum, &columns)?, budget)?;
         let dims = sizes(&labels);
         bounded(&dims)?;
         let joined = Self { tensor: product.reshape(dims)?, labels };

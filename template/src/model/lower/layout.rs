@@ -166,10 +166,14 @@ fn places(start: i64, end: i64, step: i64, length: usize) -> Result<Places> {
     Ok(Places::List(list.map(|at| at as usize).collect()))
 }
 
+/// How long a block is on each side, and whether channels come before a block's places.
+fn blocks(node: &Node) -> Result<(usize, bool)> {
+    Ok((size(node, "blocksize")?, node.choice("mode", &[("DCR", true), ("CRD", false)])?))
+}
+
 /// `https://onnx.ai/onnx/operators/onnx__DepthToSpace.html`
 fn depth_to_space(node: &Node) -> Result<Kernel> {
-    let block = size(node, "blocksize")?;
-    let depth_first = node.choice("mode", &[("DCR", true), ("CRD", false)])?;
+    let (block, depth_first) = blocks(node)?;
     one(move |args| {
         let x = args.get(0)?;
         let (n, c, h, w) = x.dims4()?;
@@ -187,8 +191,7 @@ fn depth_to_space(node: &Node) -> Result<Kernel> {
 
 /// `https://onnx.ai/onnx/operators/onnx__SpaceToDepth.html`
 fn space_to_depth(node: &Node) -> Result<Kernel> {
-    let block = size(node, "blocksize")?;
-    let depth_first = node.choice("mode", &[("DCR", true), ("CRD", false)])?;
+    let (block, depth_first) = blocks(node)?;
     one(move |args| {
         let x = args.get(0)?;
         let (n, c, h, w) = x.dims4()?;

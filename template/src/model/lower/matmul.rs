@@ -6,18 +6,20 @@ use candle_core::Tensor;
 use super::arithmetic::same_type;
 use super::layout::transposed;
 use super::{Family, Kernel, Node, one};
-use crate::model::tensor::{bounded, broadcast, each_float, elements, feasible, strides, tensor};
+use crate::model::budget::Budget;
+use crate::model::tensor::{bounded, broadcast, elements, strides, tensor};
 
-pub(super) const OPS: Family = &[("Gemm", gemm), ("MatMul", |_| one(|args| matmul(args.get(0)?, args.get(1)?)))];
+pub(super) const OPS: Family =
+    &[("Gemm", gemm), ("MatMul", |_| one(|args| matmul(args.get(0)?, args.get(1)?, args.budget)))];
 
 /// numpy's matmul: vectors are rows or columns, what lies before the last two axes is broadcast.
-pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+pub(super) fn matmul(a: &Tensor, b: &Tensor, budget: &Budget) -> Result<Tensor> {
     same_type(a, b)?;
     ensure!(a.rank() > 0 && b.rank() > 0, "multiplies a number without axes");
     let (row, column) = (a.rank() == 1, b.rank() == 1);
     let a = if row { a.unsqueeze(0)? } else { a.clone() };
     let b = if column { b.unsqueeze(1)? } else { b.clone() };
-    let product = matrices(&a, &b)?;
+    let product = matrices(&a, &b, budget)?;
     let mut dims = product.dims().to_vec();
     if column {
         dims.pop();
@@ -28,14 +30,14 @@ pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(if row || column { product.reshape(dims)? } else { product })
 }
 
-fn matrices(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+fn matrices(a: &Tensor, b: &Tensor, budget: &Budget) -> Result<Tensor> {
     let ([batch_a @ .., m, k], [batch_b @ .., k_b, n]) = (a.dims(), b.dims()) else {
         bail!("multiplies what are no matrices");
     };
     ensure!(k == k_b, "the shapes {:?} and {:?} cannot be multiplied", a.dims(), b.dims());
     let batch = broadcast(&[batch_a, batch_b])?;
     let count = bounded(&[&batch, [*m, *n].as_slice()].concat())?;
-    feasible(&[count, *k])?;
+    budget.spend(&[count, *k])?;
     // What is broadcast to the batch is copied for each of it: a product may be small, and its factors not.
     bounded(&[&batch, [*m, *k].as_slice()].concat())?;
     bounded(&[&batch, [*k, *n].as_slice()].concat())?;
@@ -78,7 +80,7 @@ fn gemm(node: &Node) -> Result<Kernel> {
             ensure!(x.rank() == 2, "takes matrices, and is given the shape {:?}", x.dims());
             if turn { transposed(x) } else { Ok(x.clone()) }
         };
-        let product = matmul(&side(args.get(0)?, turn_a)?, &side(args.get(1)?, turn_b)?)?;
+        let product = matmul(&side(args.get(0)?, turn_a)?, &side(args.get(1)?, turn_b)?, args.budget)?;
         let product = scaled(&product, alpha)?;
         match args.optional(2) {
             None => Ok(product),
@@ -100,5 +102,5 @@ fn scaled(x: &Tensor, by: f64) -> Result<Tensor> {
         ensure!(by.fract() == 0.0, "multiplies whole numbers by {by}");
         return super::unary::whole(x, |one| one.wrapping_mul(by as i64));
     }
-    each_float!(x.dtype(), _T => Ok(x.affine(by, 0.0)?))
+    Ok(x.affine(by, 0.0)?)
 }

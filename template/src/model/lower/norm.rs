@@ -7,7 +7,7 @@ use super::reduce::rows;
 use super::shape::size;
 use super::{Family, Kernel, Node, one, several};
 use crate::model::node::Args;
-use crate::model::tensor::{axes, axis, bounded, broadcast, each_float, elements, feasible, floats, lines, tensor_of};
+use crate::model::tensor::{axes, axis, bounded, broadcast, each_float, elements, floats, lines, tensor_of};
 
 pub(super) const OPS: Family = &[
     ("BatchNormalization", batch),
@@ -229,7 +229,7 @@ fn local_response(node: &Node) -> Result<Kernel> {
     one(move |args| {
         let x = args.get(0)?;
         let channels = *x.dims().get(1).context("takes a batch of channels")?;
-        feasible(&[x.elem_count(), size.min(channels)])?;
+        args.budget.spend(&[x.elem_count(), size.min(channels)])?;
         each_float!(x.dtype(), T => lines(x, 1, channels, |line: &[T], out: &mut Vec<T>| {
             out.extend((0..channels).map(|at| {
                 let first = at.saturating_sub((size - 1) / 2);

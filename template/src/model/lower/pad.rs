@@ -9,11 +9,9 @@ use crate::model::tensor::{MAX_ELEMENTS, axes_in_order, dims, take, tensor_of};
 
 pub(super) const OPS: Family = &[("Pad", pad)];
 
-/// What the new elements are.
+/// What the new elements are, if not a given number.
 #[derive(Clone, Copy)]
 enum Mode {
-    /// A given number.
-    Constant,
     /// The tensor, mirrored at its edges.
     Reflect,
     /// The outermost elements.
@@ -23,7 +21,8 @@ enum Mode {
 }
 
 fn pad(node: &Node) -> Result<Kernel> {
-    let modes = [("constant", Mode::Constant), ("reflect", Mode::Reflect), ("edge", Mode::Edge), ("wrap", Mode::Wrap)];
+    let modes =
+        [("constant", None), ("reflect", Some(Mode::Reflect)), ("edge", Some(Mode::Edge)), ("wrap", Some(Mode::Wrap))];
     let mode = node.choice("mode", &modes)?;
     let (pads, fixed) = (node.ints_or_input("pads", 1)?, node.float_or("value", 0.0)?);
     one(move |args| {
@@ -52,13 +51,13 @@ fn pad(node: &Node) -> Result<Kernel> {
 }
 
 /// One axis; a negative pad cuts off.
-fn padded(x: &Tensor, at: usize, before: i64, after: i64, mode: Mode, value: &Tensor) -> Result<Tensor> {
+fn padded(x: &Tensor, at: usize, before: i64, after: i64, mode: Option<Mode>, value: &Tensor) -> Result<Tensor> {
     let length = x.dims()[at] as i64;
     let range = -before..length + after;
     if range.start == 0 && range.end == length {
         return Ok(x.clone());
     }
-    if let Mode::Constant = mode {
+    let Some(mode) = mode else {
         // Where the range leaves the tensor: it may lie on one side of it altogether.
         let (start, end) = (0.clamp(range.start, range.end), length.clamp(range.start, range.end));
         let inside = x.narrow(at, start.clamp(0, length) as usize, (end.min(length) - start.max(0)).max(0) as usize)?;
@@ -73,10 +72,10 @@ fn padded(x: &Tensor, at: usize, before: i64, after: i64, mode: Mode, value: &Te
             [] => x.narrow(at, 0, 0)?,
             parts => Tensor::cat(parts, at)?,
         });
-    }
+    };
     ensure!(length > 0, "pads an empty axis with its own elements");
     let place = |at: i64| match mode {
-        Mode::Edge | Mode::Constant => at.clamp(0, length - 1),
+        Mode::Edge => at.clamp(0, length - 1),
         Mode::Wrap => at.rem_euclid(length),
         Mode::Reflect => {
             let period = (2 * (length - 1)).max(1);

@@ -7,7 +7,7 @@ use super::reduce::{max as greatest, rows};
 use super::slide::slide;
 use super::window::{Axis, Window};
 use super::{Family, Kernel, Node, one, several};
-use crate::model::tensor::{each_float, elements, floats, lines, tensor, tensor_of};
+use crate::model::tensor::{each_float, elements, floats, lines, require_float, tensor, tensor_of};
 
 pub(super) const OPS: Family = &[
     ("AveragePool", average),
@@ -23,7 +23,7 @@ pub(super) const OPS: Family = &[
 
 /// The spatial axes of a batch of channels.
 fn spatial(x: &Tensor) -> Result<&[usize]> {
-    each_float!(x.dtype(), _T => {});
+    require_float(x.dtype())?;
     ensure!(x.rank() > 2, "takes a batch of channels with places, and is given the shape {:?}", x.dims());
     Ok(&x.dims()[2..])
 }
@@ -46,7 +46,7 @@ fn average(node: &Node) -> Result<Kernel> {
         let axes = window.axes(spatial(x)?, window.kernel()?)?;
         let mut dims = x.dims().to_vec();
         each_float!(x.dtype(), T => {
-            let mut sums = slide(elements::<T>(x)?, &mut dims, &axes, 0.0, |sum, x| sum + x)?;
+            let mut sums = slide(elements::<T>(x)?, &mut dims, &axes, 0.0, args.budget, |sum, x| sum + x)?;
             let counts: Vec<T> = counts(&axes, padding).into_iter().map(T::from_f64).collect();
             for plane in sums.chunks_mut(counts.len().max(1)) {
                 plane.iter_mut().zip(&counts).for_each(|(sum, count)| *sum /= count);
@@ -72,7 +72,7 @@ fn lp(node: &Node) -> Result<Kernel> {
         let axes = window.axes(spatial(x)?, window.kernel()?)?;
         let mut dims = x.dims().to_vec();
         let powers = floats(x)?.iter().map(|x| x.abs().powf(p)).collect();
-        let sums = slide(powers, &mut dims, &axes, 0.0, |sum, x| sum + x)?;
+        let sums = slide(powers, &mut dims, &axes, 0.0, args.budget, |sum, x| sum + x)?;
         tensor_of(sums.iter().map(|sum| sum.powf(p.recip())).collect(), dims, x.dtype())
     })
 }
@@ -88,13 +88,13 @@ fn max(node: &Node) -> Result<Kernel> {
         if !places {
             return each_float!(x.dtype(), T => {
                 let all = elements::<T>(x)?;
-                let found = slide(all, &mut dims, &axes, T::NEG_INFINITY, |best, x| if x > best || x.is_nan() { x } else { best })?;
+                let found = slide(all, &mut dims, &axes, T::NEG_INFINITY, args.budget, |best, x| if x > best || x.is_nan() { x } else { best })?;
                 Ok(vec![tensor(found, dims)?])
             });
         }
         let numbered = floats(x)?.into_iter().zip(0..).collect();
         // The first of equals is the one that counts, and what is no number wins, as without places.
-        let found = slide(numbered, &mut dims, &axes, (f64::NEG_INFINITY, i64::MAX), |best, x| {
+        let found = slide(numbered, &mut dims, &axes, (f64::NEG_INFINITY, i64::MAX), args.budget, |best, x| {
             let first = x.0 == best.0 && x.1 < best.1;
             if x.0 > best.0 || first || (x.0.is_nan() && !best.0.is_nan()) { x } else { best }
         })?;

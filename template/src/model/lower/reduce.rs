@@ -19,7 +19,7 @@ pub(super) const OPS: Family = &[
     ("ReduceMax", |node| {
         reduce(node, &Formula { floats: max, ints: |line| line.iter().copied().max().unwrap_or(i64::MIN) })
     }),
-    ("ReduceMean", |node| reduce(node, &Formula { floats: mean, ints: |line| through_floats(line, mean) })),
+    ("ReduceMean", |node| reduce(node, &Formula { floats: mean, ints: mean_of })),
     ("ReduceMin", |node| {
         reduce(node, &Formula { floats: min, ints: |line| line.iter().copied().min().unwrap_or(i64::MAX) })
     }),
@@ -48,6 +48,12 @@ struct Formula {
 
 fn sum_of(line: impl Iterator<Item = i64>) -> i64 {
     line.fold(0, i64::wrapping_add)
+}
+
+/// Rounded towards 0; of nothing, 0.
+fn mean_of(line: &[i64]) -> i64 {
+    let sum: i128 = line.iter().map(|one| i128::from(*one)).sum();
+    sum.checked_div(line.len() as i128).unwrap_or(0) as i64
 }
 
 fn through_floats(line: &[i64], f: fn(&[f64]) -> f64) -> i64 {

@@ -29,6 +29,8 @@ enum Nearest {
     RoundPreferCeil,
     Floor,
     Ceil,
+    /// What Resize of opset 10 does, whose page does not say: the higher one of a picture that shrinks, else the lower one.
+    Opset10,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,14 +62,15 @@ struct Resize {
     outside: f64,
 }
 
-/// One axis: its sizes, the scale between them, the part of it that is cropped.
+/// One axis: its sizes, the scale between them, the part of it that is cropped. In single precision, as exporters and other
+/// runtimes have it: half-way between two places is then where it is for them.
 #[derive(Debug, Clone, Copy)]
 struct Axis {
     at: usize,
     input: usize,
     output: usize,
-    scale: f64,
-    crop: (f64, f64),
+    scale: f32,
+    crop: (f32, f32),
 }
 
 /// Where an output place takes from: from this place on, with these weights. `None` is outside.
@@ -84,7 +87,7 @@ fn resize(node: &Node) -> Result<Kernel> {
             ("ceil", Nearest::Ceil),
         ],
     )?;
-    let nearest = if old { Nearest::Floor } else { nearest };
+    let nearest = if old { Nearest::Opset10 } else { nearest };
     let cubic = Mode::Cubic(node.float_or("cubic_coeff_a", -0.75)?);
     let modes = [("nearest", Mode::Nearest(nearest)), ("linear", Mode::Linear), ("cubic", cubic)];
     let coordinates = [
@@ -129,7 +132,7 @@ fn resize(node: &Node) -> Result<Kernel> {
 
 /// `https://onnx.ai/onnx/operators/onnx__Upsample.html`: what Resize was before opset 10.
 fn upsample(node: &Node) -> Result<Kernel> {
-    let mode = node.choice("mode", &[("nearest", Mode::Nearest(Nearest::Floor)), ("linear", Mode::Linear)])?;
+    let mode = node.choice("mode", &[("nearest", Mode::Nearest(Nearest::Opset10)), ("linear", Mode::Linear)])?;
     let fixed = node.floats("scales")?;
     let resize = Resize {
         mode,
@@ -182,14 +185,14 @@ impl Resize {
         }
         let axis = |nth: usize| {
             let at = along[nth];
-            let scale = scales[nth];
+            let scale = scales[nth] as f32;
             ensure!(
                 scale > 0.0 && scale.is_finite() && dims[at] > 0,
                 "scales axis {at} of length {} by {scale}",
                 dims[at]
             );
             let crop = region.as_ref().filter(|_| self.coordinates == Coordinates::CropAndResize);
-            let crop = crop.map_or((0.0, 1.0), |region| (region[nth], region[nth + along.len()]));
+            let crop = crop.map_or((0.0, 1.0), |region| (region[nth] as f32, region[nth + along.len()] as f32));
             Ok(Axis { at, input: dims[at], output: dim(sizes[nth] as i64)?, scale, crop })
         };
         (0..along.len()).map(axis).collect()
@@ -236,15 +239,15 @@ impl Resize {
     }
 
     /// Where on the input an output place lies.
-    fn point(&self, axis: &Axis, output: usize) -> f64 {
-        let (at, input) = (output as f64, axis.input as f64);
+    fn point(&self, axis: &Axis, output: usize) -> f32 {
+        let (at, input) = (output as f32, axis.input as f32);
         let length = axis.scale * input;
         match self.coordinates {
             Coordinates::HalfPixel => (at + 0.5) / axis.scale - 0.5,
-            Coordinates::PytorchHalfPixel if length == 1.0 => -0.5,
+            Coordinates::PytorchHalfPixel if axis.output == 1 => 0.0,
             Coordinates::PytorchHalfPixel => (at + 0.5) / axis.scale - 0.5,
             Coordinates::HalfPixelSymmetric => {
-                let adjustment = axis.output as f64 / length;
+                let adjustment = axis.output as f32 / length;
                 input / 2.0 * (1.0 - adjustment) + (at + 0.5) / axis.scale - 0.5
             }
             Coordinates::AlignCorners if length == 1.0 => 0.0,
@@ -260,14 +263,14 @@ impl Resize {
 
     fn taps(&self, axis: &Axis, output: usize) -> Taps {
         let point = self.point(axis, output);
-        let inside = 0.0..=axis.input as f64 - 1.0;
+        let inside = 0.0..=axis.input as f32 - 1.0;
         if self.coordinates == Coordinates::CropAndResize && !inside.contains(&point) {
             return None;
         }
         // A point on a place is that place's, seen from the one before.
         let base = point.ceil() - 1.0;
         let ratio = point - base;
-        let (first, mut weights) = self.weights(ratio, axis.scale);
+        let (first, mut weights) = self.weights(f64::from(ratio), f64::from(axis.scale));
         let first = base as i64 + first;
         if self.exclude_outside {
             for (at, weight) in (first..).zip(&mut weights) {
@@ -298,6 +301,7 @@ impl Resize {
                         Nearest::RoundPreferCeil => ratio < 0.5,
                         Nearest::Floor => true,
                         Nearest::Ceil => false,
+                        Nearest::Opset10 => scale >= 1.0,
                     };
                 (0, if floor { vec![1.0, 0.0] } else { vec![0.0, 1.0] })
             }

@@ -9,7 +9,7 @@ use candle_core::{DType, Tensor};
 use super::rnn_gates::{Activation, Cell, Gates};
 use super::{Family, Kernel, Node, several};
 use crate::model::node::Args;
-use crate::model::tensor::{bounded, dim, each_float, feasible, floats, tensor_of, whole_numbers};
+use crate::model::tensor::{bounded, dim, floats, require_float, tensor_of, whole_numbers};
 
 pub(super) const OPS: Family = &[
     ("GRU", |node| layer(node, Cell::Gru { linear_first: node.flag("linear_before_reset", false)? })),
@@ -67,7 +67,7 @@ impl Layer {
     fn run(&self, args: &Args) -> Result<Vec<Tensor>> {
         let x = args.get(0)?;
         let dtype = x.dtype();
-        each_float!(dtype, _T => ());
+        require_float(dtype)?;
         let x = if self.batch_first { x.transpose(0, 1)? } else { x.clone() };
         let (steps, batch, inputs) = x.dims3().context("its input has no three axes")?;
         let (w, r) = (args.get(1)?, args.get(2)?);
@@ -82,7 +82,7 @@ impl Layer {
         weights(w, inputs)?;
         weights(r, hidden)?;
         bounded(&[steps, batch, sizes.directions, rows])?;
-        feasible(&[steps, batch, sizes.directions, rows, hidden + inputs])?;
+        args.budget.spend(&[steps, batch, sizes.directions, rows, hidden + inputs])?;
         let lengths = self.lengths(args, sizes)?;
         let bias = optional(args, 3, 2 * sizes.directions * rows)?;
         let (states, memories) = (self.start(args, 5, sizes)?, self.start(args, 6, sizes)?);

@@ -4,7 +4,8 @@
 use anyhow::Result;
 
 use super::window::Axis;
-use crate::model::tensor::{bounded, feasible};
+use crate::model::budget::Budget;
+use crate::model::tensor::bounded;
 
 /// Folds what each window sees, axis by axis; `dims` are the data's, the axes are its last ones. The first comes first: its
 /// windows fold whole rows, and leave fewer of them to the last, which folds element by element.
@@ -13,6 +14,7 @@ pub(super) fn slide<E: Copy>(
     dims: &mut [usize],
     axes: &[Axis],
     start: E,
+    budget: &Budget,
     f: impl Fn(E, E) -> E,
 ) -> Result<Vec<E>> {
     let first = dims.len() - axes.len();
@@ -20,7 +22,7 @@ pub(super) fn slide<E: Copy>(
         let place = first + at;
         let (outer, inner) = (dims[..place].iter().product(), dims[place + 1..].iter().product());
         dims[place] = axis.output;
-        feasible(&[outer, axis.output, axis.kernel, inner])?;
+        budget.spend(&[outer, axis.output, axis.kernel, inner])?;
         let mut folded = vec![start; bounded(dims)?];
         // Each tap that sees an input, with the outputs that do.
         let taps = (0..axis.kernel).map(|tap| (tap, axis.inside(tap)));

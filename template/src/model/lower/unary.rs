@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Tensor, WithDType as _};
 
 use super::{Family, Kernel, one};
-use crate::model::tensor::{each_float, map, map_float, type_name};
+use crate::model::tensor::{each_float, map, map_float, require_float, type_name};
 
 pub(super) const OPS: Family = &[
     ("Abs", |_| number(f64::abs, i64::wrapping_abs)),
@@ -47,7 +47,8 @@ fn candle(f: fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Kernel> {
     one(move |args| {
         let x = args.get(0)?;
         // candle's are not written for whole numbers: some panic, some give 0.
-        each_float!(x.dtype(), _T => Ok(f(x)?))
+        require_float(x.dtype())?;
+        Ok(f(x)?)
     })
 }
 

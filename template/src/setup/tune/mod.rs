@@ -19,6 +19,7 @@ use super::fidelity::Fidelity;
 use super::workshop::{Calibration, Made, Workshop};
 use super::{Finished, Goal, LOOKUP_MARGIN, Request, at_scale};
 use crate::ezkl::files::{TUNING, TUNING_PICTURE};
+use crate::ezkl::settings::Settings;
 
 /// Choices that are proven, besides EZKL's.
 const FINALISTS: usize = 4;
@@ -263,18 +264,14 @@ async fn cheapest(shop: &Workshop, scales: &[Choice], margin: f64, limits: &Limi
             for (decomp_base, decomp_legs) in DECOMPOSITIONS {
                 let choice = Choice { num_inner_cols, decomp_base, decomp_legs, ..*scale };
                 let shape = shop.shape(&choice).await?;
-                for margin in [margin, margin.max(LOOKUP_MARGIN)] {
-                    for logrows in choice.logrows_to_try(&shape, margin) {
-                        let Some(choice) = (Choice { logrows, ..choice }).with_margin(margin) else { continue };
-                        let (cost, is_wide) = (choice.cost(&shape), margin >= LOOKUP_MARGIN);
-                        if limits.memory_exceeded(cost.memory_mb, "it would need").is_none() {
-                            found.push(Candidate { choice, cost, is_wide });
-                        }
-                    }
+                found.extend(sizes(choice, &shape, margin));
+                if margin < LOOKUP_MARGIN {
+                    found.extend(sizes(choice, &shape, LOOKUP_MARGIN));
                 }
             }
         }
     }
+    found.retain(|candidate| limits.memory_exceeded(candidate.cost.memory_mb, "it would need").is_none());
     found.sort_by(|a, b| a.cost.time.total_cmp(&b.cost.time));
     let mut few = distinct(found);
     if let Some(at) = few.iter().position(|candidate| candidate.is_wide)
@@ -283,6 +280,14 @@ async fn cheapest(shop: &Workshop, scales: &[Choice], margin: f64, limits: &Limi
         few[FINALISTS - 1..=at].rotate_right(1);
     }
     Ok(few.into_iter().take(MOST_MEASURED).map(|candidate| candidate.choice).collect())
+}
+
+/// The choice with tables of this margin, in each number of rows that they fit.
+fn sizes(choice: Choice, shape: &Settings, margin: f64) -> impl Iterator<Item = Candidate> {
+    choice.logrows_to_try(shape, margin).filter_map(move |logrows| {
+        let choice = Choice { logrows, ..choice }.with_margin(margin)?;
+        Some(Candidate { choice, cost: choice.cost(shape), is_wide: margin >= LOOKUP_MARGIN })
+    })
 }
 
 /// Those that differ in more than their digits, which hardly change the time.

@@ -241,6 +241,10 @@ def old(root: Path) -> None:
     case("upsample_input", 9, "Upsample", 1, 2, 3, 3, inputs=[([1, 1, 2, 2],)], mode="nearest")
     case("resize", 10, "Resize", 1, 2, 4, 4, inputs=[([1, 1, 2, 1.5],)], mode="nearest")
     case("resize_linear", 10, "Resize", 1, 2, 4, 4, inputs=[([1, 1, 2, 1.5],)], mode="linear")
+    for name, scales in (("half", [1, 1, 0.5, 0.5]), ("less", [1, 1, 0.6, 0.8]), ("mixed", [1, 1, 0.4, 1.7])):
+        for mode in ("nearest", "linear"):
+            case(f"resize_{name}_{mode}", 10, "Resize", 1, 2, 5, 7, inputs=[(scales,)], mode=mode)
+            case(f"upsample_{name}_{mode}", 9, "Upsample", 1, 2, 5, 7, inputs=[([max(1, one) for one in scales],)], mode=mode)
     case("dropout", 7, "Dropout", 3, 4, ratio=0.7)
     case("batchnorm", 7, "BatchNormalization", 2, 3, 4, 4,
          inputs=[([1, 2, 3],), ([0.1, 0.2, 0.3],), ([0.5, -0.5, 0],), ([1, 0.5, 2],)])
@@ -267,6 +271,41 @@ def old(root: Path) -> None:
     case("einsum_implicit", 12, "Einsum", 3, 4, inputs=[(weights((4, 2)),)], equation="ba,ac")
 
 
+def edges(root: Path) -> None:
+    """Where pages of ONNX can be read in two ways: as ONNX Runtime reads them."""
+
+    def case(name: str, op: str, shape: tuple, inputs=(), outputs=1, **attributes) -> None:
+        g = Graph(18)
+        x = g.input("x", g.normal(*shape))
+        made = g(op, x, *(g.constant(*one) for one in inputs), outputs=outputs, **attributes)
+        g.write(root / f"edge_{name}", *([made] if outputs == 1 else made))
+
+    nothing = ([],)
+    for coordinates in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"):
+        for name, sizes in (("one", [1, 2, 1, 1]), ("down", [1, 2, 3, 4]), ("up", [1, 2, 8, 9])):
+            for mode in ("nearest", "linear", "cubic"):
+                case(f"resize_{coordinates}_{name}_{mode}", "Resize", (1, 2, 5, 7), [nothing, nothing, (sizes, np.int64)],
+                     mode=mode, coordinate_transformation_mode=coordinates)
+            case(f"resize_{coordinates}_{name}_antialias", "Resize", (1, 2, 5, 7), [nothing, nothing, (sizes, np.int64)],
+                 mode="linear", antialias=1, coordinate_transformation_mode=coordinates)
+        if coordinates == "align_corners":
+            continue  # of a length that is no whole number ONNX's own cases say another thing
+        for mode in ("nearest", "linear"):
+            case(f"resize_{coordinates}_scales_{mode}", "Resize", (1, 2, 5, 7), [nothing, ([1, 1, 0.6, 1.3],)],
+                 mode=mode, coordinate_transformation_mode=coordinates)
+    region = ([0, 0, 0.2, -0.1, 1, 1, 0.9, 1.2],)
+    for mode in ("nearest", "linear"):
+        case(f"resize_crop_{mode}", "Resize", (1, 2, 5, 7), [region, nothing, ([1, 2, 3, 6], np.int64)], mode=mode,
+             coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=-9.0)
+    for op in ("MaxPool", "AveragePool"):
+        for auto_pad in ("VALID", "SAME_UPPER", "SAME_LOWER", "NOTSET"):
+            case(f"{op.lower()}_ceil_{auto_pad.lower()}", op, (1, 2, 7, 8), kernel_shape=[2, 3], strides=[2, 3], ceil_mode=1,
+                 auto_pad=auto_pad)
+        case(f"{op.lower()}_ceil_pads", op, (1, 2, 8, 8), kernel_shape=[3, 3], strides=[3, 2], ceil_mode=1, pads=[1, 0, 1, 1])
+    case("global_lp", "GlobalLpPool", (2, 3, 4, 5), p=3)
+    case("lp_pool", "LpPool", (1, 2, 7, 8), kernel_shape=[2, 3], strides=[2, 3], ceil_mode=1, p=2)
+
+
 def whole_numbers(root: Path) -> None:
     """Whole numbers of 32 and 64 bits, where they wrap around and where they are divided."""
     for dtype in (np.int32, np.int64):
@@ -277,11 +316,12 @@ def whole_numbers(root: Path) -> None:
         outputs += [g("Mod", a, b, fmod=1), g("Neg", a), g("Abs", a), g("Sign", a)]
         outputs += [g(op, a, keepdims=0) for op in ("ReduceSum", "ReduceMax", "ReduceMin")]
         outputs += [g("MatMul", a, g("Transpose", b)), g("Cast", a, to=FLOAT), g("Cast", a, to=DOUBLE)]
-        outputs += [g("Cast", a, to=BOOL), g("Cast", g("Mul", a, b), to=INT32), g("Clip", a, g.constant(-3, dtype))]
+        outputs += [g("Not", g("Less", a, b)), g("Cast", a, to=BOOL), g("Cast", g("Mul", a, b), to=INT32), g("Clip", a, g.constant(-3, dtype))]
         g.write(root / f"whole_numbers_{np.dtype(dtype).name}", *outputs)
 
 
 def main() -> None:
+    onnxruntime.set_default_logger_severity(3)  # of its own shape inference it warns where that is wrong
     root = Path(sys.argv[1])
     mlp(root)
     cnn(root)
@@ -293,6 +333,7 @@ def main() -> None:
     trees_gemm(root)
     trees_traversal(root)
     old(root)
+    edges(root)
     whole_numbers(root)
 
 
