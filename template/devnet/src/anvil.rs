@@ -156,7 +156,8 @@ fn find() -> Result<PathBuf> {
     let from_npm = contracts_folder().join(npm_binary());
     on_path.chain(named).chain([from_npm]).find(|file| file.is_file()).with_context(|| {
         format!(
-            "anvil is not on the PATH, NOVA_ANVIL does not name it, and npm has not installed it: run `npm ci` in {}",
+            "anvil is not on the PATH, NOVA_ANVIL does not name it, and npm has not installed it: run `npm ci` in {}, with Node 20 or \
+             later",
             contracts_folder().display()
         )
     })
