@@ -10,7 +10,7 @@ use candle_onnx::onnx::{
 use prost::Message;
 
 use super::budget::Budget;
-use super::tests::{ANY, floats, linear, node, proto, refused, value};
+use super::tests::{ANY, floats, linear, node, proto, refused, to_float, value};
 use super::*;
 
 /// What a test build takes for the largest of these, with room.
@@ -241,25 +241,20 @@ fn rounds(most: i64, outputs: [&str; 2]) -> Anyhow<Vec<f64>> {
 
 /// The Loop of `rounds`: from `most` and `x`, the outputs.
 fn counting(outputs: [&str; 2]) -> NodeProto {
-    let one = [Some(1), Some(1)];
-    let body = GraphProto {
-        input: vec![
-            value("i", DataType::Int64, &[]),
-            value("c", DataType::Bool, &[]),
-            value("v", DataType::Float, &one),
-        ],
-        node: vec![node("Not", &["c"], "over"), node("Add", &["v", "x"], "w"), node("Identity", &["w"], "left")],
-        output: vec![
-            value("over", DataType::Bool, &[]),
-            value("w", DataType::Float, &one),
-            value("left", DataType::Float, &one),
-        ],
-        ..Default::default()
-    };
-    looping(body, outputs)
+    let nodes = vec![node("Not", &["c"], "over"), node("Add", &["v", "x"], "w"), node("Identity", &["w"], "left")];
+    looping(nodes, "over", outputs)
 }
 
-fn looping(body: GraphProto, outputs: [&str; 2]) -> NodeProto {
+/// A Loop over these nodes, which make of the state `v` the next, `w`, and leave `left` behind.
+fn looping(nodes: Vec<NodeProto>, condition: &str, outputs: [&str; 2]) -> NodeProto {
+    let one = [Some(1), Some(1)];
+    let (truth, float) = (|name| value(name, DataType::Bool, &[]), |name| value(name, DataType::Float, &one));
+    let body = GraphProto {
+        input: vec![value("i", DataType::Int64, &[]), truth("c"), float("v")],
+        node: nodes,
+        output: vec![truth(condition), float("w"), float("left")],
+        ..Default::default()
+    };
     let mut repeat = node("Loop", &["most", "", "x"], outputs[0]);
     repeat.output.push(outputs[1].to_owned());
     repeat.attribute.push(AttributeProto {
@@ -273,23 +268,9 @@ fn looping(body: GraphProto, outputs: [&str; 2]) -> NodeProto {
 
 /// As many rounds inside each round.
 fn rounds_in_rounds(most: i64, budget: &Budget) -> Anyhow<Vec<Tensor>> {
-    let one = [Some(1), Some(1)];
-    let body = GraphProto {
-        input: vec![
-            value("i", DataType::Int64, &[]),
-            value("c", DataType::Bool, &[]),
-            value("v", DataType::Float, &one),
-        ],
-        node: vec![counting(["inner", "left"]), node("Identity", &["inner"], "w")],
-        output: vec![
-            value("c", DataType::Bool, &[]),
-            value("w", DataType::Float, &one),
-            value("left", DataType::Float, &one),
-        ],
-        ..Default::default()
-    };
+    let nodes = vec![counting(["inner", "left"]), node("Identity", &["inner"], "w")];
     let weights = vec![scalar(ints("most", &[most]))];
-    let graph = proto(input(), weights, vec![looping(body, ["y", "z"])]).graph.unwrap();
+    let graph = proto(input(), weights, vec![looping(nodes, "c", ["y", "z"])]).graph.unwrap();
     let x = Tensor::new(&[[1.0f32]], &candle_core::Device::Cpu)?;
     plan::Plan::build(&graph, &["x".to_owned()], 20)?.run_within(vec![x], budget)
 }
@@ -323,14 +304,7 @@ fn all_weights_and_nodes_that_cannot_be_used_are_named_at_once() {
 #[test]
 fn a_model_may_divide_by_a_whole_number_that_it_is_given() {
     let inputs = vec![value("x", DataType::Int64, &[ANY, Some(1)])];
-    let mut to_float = node("Cast", &["shares"], "y");
-    to_float.attribute.push(AttributeProto {
-        name: "to".to_string(),
-        r#type: AttributeType::Int as i32,
-        i: DataType::Float as i64,
-        ..Default::default()
-    });
-    let nodes = vec![node("Div", &["whole", "x"], "shares"), to_float];
+    let nodes = vec![node("Div", &["whole", "x"], "shares"), to_float("shares", "y")];
     let model = super::tests::model(&proto(inputs, vec![ints("whole", &[10])], nodes));
     let run = |x: i64| {
         let frame = polars::df!("a" => [x]).unwrap();

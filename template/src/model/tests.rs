@@ -85,19 +85,24 @@ pub(super) fn linear() -> ModelProto {
     )
 }
 
-/// z = a + b, of [1, 2] floats and two whole numbers.
-fn two_inputs() -> ModelProto {
-    let mut cast = node("Cast", &["b"], "bf");
+/// Casts to float.
+pub(super) fn to_float(from: &str, to: &str) -> NodeProto {
+    let mut cast = node("Cast", &[from], to);
     cast.attribute.push(AttributeProto {
         name: "to".to_string(),
         r#type: AttributeType::Int as i32,
         i: DataType::Float as i64,
         ..Default::default()
     });
+    cast
+}
+
+/// z = a + b, of [1, 2] floats and two whole numbers.
+fn two_inputs() -> ModelProto {
     proto(
         vec![value("a", DataType::Float, &[ANY, Some(2)]), value("b", DataType::Int64, &[Some(2)])],
         vec![],
-        vec![cast, node("Add", &["a", "bf"], "y")],
+        vec![to_float("b", "bf"), node("Add", &["a", "bf"], "y")],
     )
 }
 
