@@ -103,12 +103,10 @@ fn event() -> impl Strategy<Value = Event> {
         (prop::collection::vec(0..REQUESTS, 0..4), branch.clone(), prop::bool::weighted(0.1))
             .prop_map(|(requests, branch, unreadable)| Event::See { requests, branch, unreadable }),
         branch.clone().prop_map(Event::Reorg),
-        (0..12_u64).prop_map(Event::ChainTime),
         process.clone().prop_map(Event::LeasesEnd),
         process.clone().prop_map(Event::Renew),
         process.clone().prop_map(Event::Release),
         process.clone().prop_map(Event::Crash),
-        Just(Event::Expire),
         request.clone().prop_map(Event::RetryRequest),
         challenge.clone().prop_map(Event::RetryChallenge),
         (challenge.clone(), branch).prop_map(|(slot, branch)| Event::SeeChallenge(slot, branch)),
@@ -123,6 +121,8 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     let work = prop_oneof![
         2 => Just(Event::NextTries),
+        1 => (0..12_u64).prop_map(Event::ChainTime),
+        1 => Just(Event::Expire),
         2 => (process.clone(), 1..4_usize).prop_map(|(process, limit)| Event::Claim(process, limit)),
         4 => (process.clone(), claimed, any::<bool>())
             .prop_map(|(process, request, commitment)| Event::Infer { process, request, commitment }),
@@ -152,6 +152,6 @@ fn tx_event() -> impl Strategy<Value = TxEvent> {
         1 => any::<usize>().prop_map(TxEvent::Void),
         1 => Just(TxEvent::Done),
         1 => Just(TxEvent::Postpone),
-        1 => prop::sample::select(vec!["failed", "answered", "expired"]).prop_map(TxEvent::Fatal),
+        2 => prop::sample::select(vec!["failed", "answered", "expired"]).prop_map(TxEvent::Fatal),
     ]
 }

@@ -15,10 +15,13 @@ use std::cell::RefCell;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use events::plays;
-use play::play;
+use play::{Reached, play};
 
 /// Plays in a default run: about 20 s.
 const CASES: u32 = 100;
+
+/// The rarest states are in three plays of a hundred: one run may miss them by chance, and so many in a row do not.
+const RUNS: usize = 10;
 
 /// Every state that the schema has, but for those that the play cannot miss.
 const STATES: [&str; 22] = [
@@ -54,10 +57,18 @@ fn the_ledger_is_where_its_model_says_after_any_events_and_crashes() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reached = RefCell::default();
-    let outcome = TestRunner::new(config).run(&plays(), |events| {
-        runtime.block_on(play(&events, &mut reached.borrow_mut())).map_err(TestCaseError::fail)
-    });
-    outcome.unwrap_or_else(|failure| panic!("{failure}"));
-    let missed: Vec<_> = STATES.into_iter().filter(|state| !reached.borrow().contains(*state)).collect();
-    assert!(missed.is_empty(), "no play reached: {missed:?}");
+    for _ in 0..RUNS {
+        let outcome = TestRunner::new(config.clone()).run(&plays(), |events| {
+            runtime.block_on(play(&events, &mut reached.borrow_mut())).map_err(TestCaseError::fail)
+        });
+        outcome.unwrap_or_else(|failure| panic!("{failure}"));
+        if missed(&reached.borrow()).is_empty() {
+            return;
+        }
+    }
+    panic!("no play reached: {:?}", missed(&reached.borrow()));
+}
+
+fn missed(reached: &Reached) -> Vec<&'static str> {
+    STATES.into_iter().filter(|state| !reached.contains(*state)).collect()
 }

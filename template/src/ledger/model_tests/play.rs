@@ -83,7 +83,7 @@ pub type Reached = BTreeSet<String>;
 /// Plays all events. The error names the event after which something did not hold.
 pub async fn play(events: &[Event], reached: &mut Reached) -> Result<(), String> {
     let folder = folder().map_err(|error| error.to_string())?;
-    let mut stage = Stage { folder: folder.path(), processes: Vec::new(), reference: Reference::default(), signed: 0 };
+    let mut stage = Stage { folder: folder.path(), processes: Vec::new(), reference: Reference::new(), signed: 0 };
     for _ in 0..2 {
         let ledger = stage.open().await?;
         stage.processes.push(ledger);

@@ -84,6 +84,11 @@ impl Row {
 }
 
 impl Reference {
+    /// A few blocks before the first deadline: each request is in time in some plays and late in others.
+    pub fn new() -> Self {
+        Self { chain_time: deadline(0) - 20, ..Self::default() }
+    }
+
     /// How many are new, or come from another block.
     pub fn see(&mut self, requests: &[Slot], branch: Branch, unreadable: bool) -> usize {
         requests.iter().filter(|slot| self.see_one(**slot, branch, unreadable)).count()
