@@ -132,6 +132,8 @@ impl Network {
                 consumption_string::InferenceSubmittedFilter::signature(),
             ])
             .topic1(H256::from(self.deployment.modeler));
+        // One is asked for by its id: a busy contract's logs are many.
+        let filter = if let [request] = requests { filter.topic2(request.id) } else { filter };
         let asked: HashSet<_> = requests.iter().map(|request| request.id).collect();
         let mut logs = self.logs(&filter, first).await?;
         logs.retain(|log| log.topics.get(2).is_some_and(|id| asked.contains(id)));
