@@ -8,6 +8,7 @@
 extern crate self as nova;
 
 pub mod address;
+pub mod bundle;
 pub mod chain;
 pub mod cli;
 pub mod condition;

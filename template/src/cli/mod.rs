@@ -1,5 +1,6 @@
 //! The commands. Each reads the settings it needs, and says what is wrong with them before it does anything.
 
+mod bundle;
 mod claim;
 mod doctor;
 mod healthcheck;
@@ -80,6 +81,8 @@ enum Command {
     ClaimRewards(claim::Options),
     /// Show what the ledger holds
     Status(status::Options),
+    /// Write what Spectral's hosting needs into one file: hooks, dependencies, model files, and no key
+    Bundle(bundle::Options),
     /// Ask the daemon on this machine whether it is alive: exit code 0 if it is. For a container's health check
     Healthcheck,
     /// Bring back a failed request (its id) or proof request (its transaction), once the reason is mended
@@ -127,6 +130,7 @@ pub async fn main() -> ExitCode {
         Command::Verify(options) => prove::verify(config, options).await,
         Command::ClaimRewards(options) => claim::claim_rewards(config, options).await,
         Command::Status(options) => status::status(config, options).await,
+        Command::Bundle(options) => bundle::bundle(&config, &sources, &options),
         Command::Healthcheck => healthcheck::healthcheck(config).await,
         Command::Retry { id } => status::retry(config, &id).await,
     };

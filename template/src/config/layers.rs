@@ -271,7 +271,7 @@ fn is_endpoint(name: &str) -> bool {
 }
 
 /// What of `AWS_*` is secret.
-const OF_AWS: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+pub const OF_AWS: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// S3's credentials may be in `.env`, whose variables are not in this process's environment.
 fn aws(dotenv: &[(String, String)], env: &[(String, String)]) -> Vec<(String, SecretString)> {

@@ -26,7 +26,7 @@ pub enum Network {
 /// Which settings a command cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// No key and no chain: `setup`, `predict --features`, `verify`, `prove`, `status`.
+    /// No key and no chain: `setup`, `predict --features`, `verify`, `prove`, `status`, `bundle`.
     Offline,
     /// Plumber's key: `predict --wallet`.
     Features,

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::WalletKey;
+use super::layers::{Layers, OF_AWS};
 use super::mistakes::Mistake;
 use super::reader::{self, Reader, hidden, variable};
+use super::variables::VARIABLES;
+use super::{Sources, WalletKey};
 use crate::private;
 
 const KEY: &str = "NOVA_CLI_WALLET_PRIVATE_KEY";
@@ -18,6 +20,28 @@ pub fn too_open(path: &Path) -> Option<String> {
     let mode = private::open_to_others(path).ok()??;
     let path = path.display();
     Some(format!("others than its owner may read {path} (its mode is {mode:04o}): run `chmod 600 {path}`"))
+}
+
+impl Sources {
+    /// Every secret that is set, whatever it is for, in a variable or in the file that one names: what is looked for where none
+    /// may be. What cannot be read is none.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let layers = Layers::read(self);
+        let of_aws = layers.aws.iter().map(|(name, text)| (name.as_str(), text.expose_secret()));
+        let of_aws = of_aws.chain(self.env.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+        let mut secrets: Vec<SecretString> =
+            of_aws.filter(|(name, _)| OF_AWS.contains(name)).map(|(_, text)| SecretString::from(text)).collect();
+        let reader = Reader::new(layers.given, Vec::new());
+        for variable in VARIABLES {
+            let Some(text) = reader.text(variable.name) else { continue };
+            if variable.secret {
+                secrets.extend(text.split(',').map(|part| SecretString::from(part.trim())));
+            } else if variable.name.ends_with("_FILE") {
+                secrets.extend(std::fs::read_to_string(text).map(|text| SecretString::from(text.trim())));
+            }
+        }
+        secrets
+    }
 }
 
 impl Reader {

@@ -5,6 +5,7 @@ mod answers;
 mod bad_challenges;
 mod bad_requests;
 mod bad_start;
+mod bundle;
 #[path = "../common/mod.rs"]
 mod common;
 mod doctor;
