@@ -119,6 +119,13 @@ def is_yours(path: str) -> bool:
     return any(path == own or own.endswith("/") and path.startswith(own) for own in YOURS)
 
 
+def ended_as(ours: File | None, file: File | None) -> File | None:
+    """With the line endings of ours: git or an editor on Windows may have changed them all, which is no edit."""
+    if not ours or not file or b"\r\n" not in ours.content or b"\r\n" in file.content or b"\0" in file.content:
+        return file
+    return file._replace(content=file.content.replace(b"\n", b"\r\n"))
+
+
 def merge(path: str, ours: File, old: File, new: File, labels: list[str]) -> Change:
     """Both have changed: as much of both as goes together."""
     runs = new.runs if ours.runs == old.runs else ours.runs
@@ -143,7 +150,8 @@ def plan(old: dict[str, File], new: dict[str, File], labels: list[str]) -> list[
     """What has to be done, file by file, for what differs between two stamps."""
     changes = []
     for path in sorted(old.keys() | new.keys()):
-        before, after, ours = old.get(path), new.get(path), read(Path(path))
+        ours = read(Path(path))
+        before, after = (ended_as(ours, stamp.get(path)) for stamp in (old, new))
         if is_yours(path) or before == after or ours == after:
             continue
         if path == RECORD or ours == before:
