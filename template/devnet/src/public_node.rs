@@ -25,8 +25,9 @@ use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
 use crate::rpc;
 
-/// What nodes of one's own answer, and public ones do not.
-const PRIVATE: [&str; 6] = ["anvil_", "debug_", "evm_", "hardhat_", "miner_", "txpool_"];
+/// What nodes of one's own answer, and public ones do not: what changes them, and what signs with keys that they have.
+const PRIVATE: [&str; 9] =
+    ["anvil_", "debug_", "eth_accounts", "eth_sendTransaction", "eth_sign", "evm_", "hardhat_", "miner_", "txpool_"];
 
 /// Where a method says which block's state it means, among its parameters.
 const STATE_OF: [(&str, usize); 6] = [

@@ -40,7 +40,7 @@ async fn it_is_what_public_nodes_are() {
     let (_chain, public) = public(Limits::default()).await;
     let node = rpc::connect(&public.url()).unwrap();
     assert_eq!(ask(&node, "eth_chainId", ()).await.unwrap(), json!("0x66eee"));
-    for method in ["anvil_mine", "evm_increaseTime", "hardhat_setBalance"] {
+    for method in ["anvil_mine", "evm_increaseTime", "hardhat_setBalance", "eth_sendTransaction"] {
         let error = error_of(ask(&node, method, [1]).await);
         assert!(error.contains("does not exist/is not available"), "{method}: {error}");
     }

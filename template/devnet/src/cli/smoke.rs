@@ -98,8 +98,9 @@ impl SmokeArgs {
 /// The name in the manifest of the project that we are called in.
 fn project_name() -> Result<String> {
     let manifest = fs::read_to_string("Cargo.toml").unwrap_or_default();
-    let package = manifest.split("\n[package]\n").nth(1).unwrap_or_default();
-    let name = package.lines().find_map(|line| line.strip_prefix("name = ")).map(|name| name.trim_matches('"'));
+    let mut package =
+        manifest.lines().skip_while(|line| *line != "[package]").skip(1).take_while(|line| !line.starts_with('['));
+    let name = package.find_map(|line| line.strip_prefix("name = ")).map(|name| name.trim_matches('"'));
     name.map(str::to_owned).context("which image? name it with --image, or run the program with --native")
 }
 
