@@ -81,8 +81,13 @@ impl Net {
         self.anvil("evm_mine", [(); 0]).await;
     }
 
+    /// Drops a transaction, once it has come: what was signed is not yet sent.
     pub async fn drop_from_pool(&self, hash: &str) {
-        self.anvil("anvil_dropTransaction", [hash]).await;
+        wait_until(format!("{hash} in the pool"), SOON, async || {
+            let dropped = self.anvil("anvil_dropTransaction", [hash]).await;
+            if dropped.is_null() { Err(dropped.to_string()) } else { Ok(()) }
+        })
+        .await;
     }
 
     pub async fn code(&self, of: ethers::types::Address) -> Bytes {

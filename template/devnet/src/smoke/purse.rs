@@ -106,8 +106,17 @@ async fn give_back(sender: &Sender, node: &Node, contracts: Option<&Deployment>,
     }
 }
 
+/// Whether an account has nothing. A node that is late may not know yet what was sent to it: so it is asked once more.
+async fn is_empty(node: &Node, address: Address) -> Result<bool> {
+    if !node.get_balance(address, None).await?.is_zero() {
+        return Ok(false);
+    }
+    tokio::time::sleep(PAUSE).await;
+    Ok(node.get_balance(address, None).await?.is_zero())
+}
+
 async fn give_back_once(sender: &Sender, node: &Node, contracts: Option<&Deployment>, home: Address) -> Result<()> {
-    if node.get_balance(sender.address(), None).await?.is_zero() {
+    if is_empty(node, sender.address()).await? {
         return Ok(());
     }
     if let Some(contracts) = contracts {
