@@ -84,11 +84,7 @@ impl Ledger {
             .await
             .with_context(|| format!("cannot open the ledger {}", path.display()))
             .stop()?;
-        sqlx::migrate!()
-            .run(&pool)
-            .await
-            .with_context(|| format!("the ledger {} was written by another version", path.display()))
-            .stop()?;
+        migrate(&pool, &path).await.stop()?;
         let owner = Owner::register(artifacts)?;
         let ledger = Self { pool, owner: std::sync::Arc::new(owner) };
         ledger.free_dead_claims().await?;
@@ -134,6 +130,16 @@ impl Ledger {
     fn owner(&self) -> &str {
         self.owner.name()
     }
+}
+
+/// Brings the tables to this version. Who opens a new ledger at the same moment waits, and finds that all is done: sqlx itself
+/// would only look first, and then make what another has just made.
+async fn migrate(pool: &SqlitePool, path: &Path) -> anyhow::Result<()> {
+    let locked = || format!("cannot write to the ledger {}", path.display());
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.with_context(locked)?;
+    let done = sqlx::migrate!().run(&mut *transaction).await;
+    done.with_context(|| format!("the ledger {} was written by another version", path.display()))?;
+    transaction.commit().await.with_context(locked)
 }
 
 /// A ledger that is busy or on a full disk may come back; anything else needs a person.

@@ -288,3 +288,13 @@ async fn a_ledger_is_of_one_chain_and_one_modeler() {
     let refused = ledger.identify(&other).await.unwrap_err().to_string();
     assert!(refused.contains("modeler") && refused.contains("NOVA_ARTIFACTS_PATH"), "{refused}");
 }
+
+/// The daemon and `nova status`, at the first start.
+#[tokio::test]
+async fn a_new_ledger_may_be_opened_by_several_at_once() {
+    for _ in 0..5 {
+        let artifacts = tempfile::tempdir().unwrap();
+        // Each connection has a thread of its own.
+        futures::future::try_join_all((0..6).map(|_| Ledger::open(artifacts.path()))).await.unwrap();
+    }
+}
