@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::config::Config;
+use crate::ezkl::settings::{SERVED_INPUTS, SERVED_OUTPUTS, SERVED_PARAMETERS};
 use crate::setup::{self, Request};
 
 #[derive(Args)]
@@ -23,15 +24,15 @@ pub struct Options {
     /// The largest share of the held-out rows that the daemon may have to refuse
     #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
     max_refused: f64,
-    /// Who sees the inputs: public, private, hashed/public, hashed/private/<outputs>, polycommit. If not given, it stays as
-    /// settings.json says, or is public
-    #[arg(long, value_name = "VISIBILITY")]
+    /// Who sees the inputs. If not given, it stays as settings.json says, or is public
+    #[arg(long, value_name = "VISIBILITY", value_parser = SERVED_INPUTS)]
     input_visibility: Option<String>,
-    /// Who sees the outputs, likewise
-    #[arg(long, value_name = "VISIBILITY")]
+    /// Who sees the outputs, likewise: a proof of an output that nobody sees would bind nothing
+    #[arg(long, value_name = "VISIBILITY", value_parser = SERVED_OUTPUTS)]
     output_visibility: Option<String>,
-    /// Who sees the parameters, likewise; fixed (part of the circuit) if nothing is said
-    #[arg(long, value_name = "VISIBILITY")]
+    /// Who sees the parameters, likewise; fixed (part of the circuit) if nothing is said. With private ones a proof shows that
+    /// some parameters give the output, not that yours do
+    #[arg(long, value_name = "VISIBILITY", value_parser = SERVED_PARAMETERS)]
     param_visibility: Option<String>,
     /// Search the settings for the fastest proof. Visibilities are never changed
     #[arg(long)]

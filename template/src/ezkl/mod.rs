@@ -11,7 +11,7 @@ pub mod scratch;
 pub mod settings;
 pub mod srs;
 pub mod witness;
-mod worker;
+pub(crate) mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +27,9 @@ use crate::config::{self, ModelFiles};
 use crate::fault::{Classify as _, Fault, Result};
 use files::SETUP_PROOF;
 use memory::Memory;
+use proof::ProofFile;
 use scratch::Scratch;
+use settings::Settings;
 use witness::Witness;
 use worker::{Failure, Kind, Worker};
 
@@ -136,24 +138,35 @@ impl Ezkl {
         proved.map(drop).map_err(Failure::of_this_row)
     }
 
-    /// Proves and verifies one input, and leaves the proof in `folder` as `setup_proof.json`. How long the proof took.
+    /// Proves and verifies one input, and leaves the proof in `folder` as `setup_proof.json`. How long the proof took. The proof
+    /// must be of the instances that an answer would be committed to with this witness.
     ///
     /// # Errors
-    /// If circuit, keys and SRS do not belong together.
+    /// If circuit, keys and SRS do not belong together, or the proof shows something else than what would be promised.
     pub async fn prove_input(&self, files: &ModelFiles, input_data: &[Vec<f64>], folder: &Path) -> Result<Duration> {
         let (witness, proof) = (folder.join("witness.json"), folder.join(SETUP_PROOF));
         let computed = self.witness(files, input_data).await?;
-        std::fs::write(&witness, computed.json).context("cannot write the witness").retry()?;
+        std::fs::write(&witness, &computed.json).context("cannot write the witness").retry()?;
         let start = Instant::now();
         self.prove(files, &witness, &proof).await?;
         let took = start.elapsed();
-        if self.verify(files, &proof).await? {
-            return Ok(took);
+        if !self.verify(files, &proof).await? {
+            let folder = files.folder.display();
+            return Err(Fault::Row(anyhow!(
+                "EZKL's own proof does not verify: circuit, keys and SRS in {folder} do not belong together"
+            )));
         }
-        let folder = files.folder.display();
-        Err(Fault::Row(anyhow!(
-            "EZKL's own proof does not verify: circuit, keys and SRS in {folder} do not belong together"
-        )))
+        let promised = computed.instances(&Settings::read(&files.settings)?).fail_row()?;
+        let proven = ProofFile::open(&proof).and_then(|proof| proof.instances()).fail_row()?;
+        if promised != proven {
+            return Err(Fault::Row(anyhow!(
+                "EZKL's own proof is of {} instances that are not, one by one, the {} that an answer would be committed to: no answer \
+                 of this circuit could be proven. Choose other visibilities (`nova setup --help`)",
+                proven.len(),
+                promised.len()
+            )));
+        }
+        Ok(took)
     }
 
     /// True if the proof is valid for the verification key.

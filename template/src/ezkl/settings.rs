@@ -44,7 +44,37 @@ pub enum Visibility {
     Detailed(serde_json::Map<String, serde_json::Value>),
 }
 
+/// Who may see what, in EZKL's words, of circuits whose answers the daemon can commit to and prove. EZKL takes more: `polycommit` has
+/// no instances that a witness tells; an output that nobody sees binds a proof to no answer; with public parameters, fixed inputs
+/// or outputs, and private hashes of inputs EZKL 23.0.5 makes no circuit.
+pub const SERVED: [(&str, &[&str]); 3] = [
+    ("input_visibility", &SERVED_INPUTS),
+    ("output_visibility", &SERVED_OUTPUTS),
+    ("param_visibility", &SERVED_PARAMETERS),
+];
+pub const SERVED_INPUTS: [&str; 3] = ["public", "private", "hashed/public"];
+pub const SERVED_OUTPUTS: [&str; 2] = ["public", "hashed/public"];
+pub const SERVED_PARAMETERS: [&str; 3] = ["fixed", "hashed/public", "private"];
+
 impl Visibility {
+    /// In the words that EZKL takes, which are other ones than it writes: `{"Hashed": {"hash_is_public": false, "outlets": [0]}}` is
+    /// `hashed/private/0`.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Plain(_) if self.name() == "kzgcommit" => "polycommit".to_owned(),
+            Self::Plain(_) => self.name(),
+            Self::Detailed(details) => {
+                let hashed = details.get("Hashed").unwrap_or(&serde_json::Value::Null);
+                if hashed["hash_is_public"] == true {
+                    return "hashed/public".to_owned();
+                }
+                let outlets = hashed["outlets"].as_array().into_iter().flatten();
+                let outlets: Vec<String> = outlets.map(ToString::to_string).collect();
+                format!("{}/private/{}", self.name(), outlets.join(","))
+            }
+        }
+    }
+
     /// `public`, `private`, `fixed`, `hashed`, `polycommit` …, in lower case.
     pub fn name(&self) -> String {
         match self {
@@ -69,6 +99,27 @@ impl Settings {
     /// The largest range that a range check of the circuit covers.
     pub fn largest_range(&self) -> i128 {
         self.required_range_checks.iter().map(|(low, high)| high - low).max().unwrap_or(0)
+    }
+
+    /// # Errors
+    /// Visibilities with which no answer can be proven, or a proof would bind nothing; with what to run.
+    pub fn check_visibilities(&self, path: &Path) -> Result<()> {
+        let args = &self.run_args;
+        for ((field, served), held) in
+            SERVED.into_iter().zip([&args.input_visibility, &args.output_visibility, &args.param_visibility])
+        {
+            let held = held.in_words();
+            if !served.contains(&held.as_str()) {
+                let option = field.replace('_', "-");
+                return Err(Fault::Stop(anyhow!(
+                    "{}: {field} is {held}, and answers of such a circuit cannot be proven. Run `nova setup --{option} {}`; {} can be served",
+                    path.display(),
+                    served[0],
+                    served.join(", "),
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The version of the wheel must be the one that made the files: another reads them wrongly or not at all.

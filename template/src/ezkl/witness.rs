@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::felt::Felt;
-use super::settings::Settings;
+use super::settings::{Settings, Visibility};
 
 /// EZKL's witness, kept whole as EZKL wrote it.
 #[derive(Debug, Clone)]
@@ -58,27 +58,31 @@ impl Witness {
             .collect()
     }
 
-    /// What is public of it, in the order in which a verifier wants it: inputs, parameters, outputs.
+    /// What is public of it, in EZKL's order: hashes of the inputs, hashes of the parameters, then public inputs, then outputs or
+    /// their hashes (`prepare_public_inputs` in EZKL's src/graph/mod.rs). Each proof is of these, in this order.
     ///
     /// # Errors
     /// If a visibility is one whose instances cannot be read off a witness.
     pub fn instances(&self, settings: &Settings) -> Result<Vec<Felt>> {
-        let run_args = &settings.run_args;
+        let (args, fields) = (&settings.run_args, &self.fields);
         let mut instances = Vec::new();
-        instances.extend(public(
-            &run_args.input_visibility.name(),
-            "inputs",
-            &self.fields.inputs,
-            &self.fields.processed_inputs,
-        )?);
-        instances.extend(public(&run_args.param_visibility.name(), "parameters", &[], &self.fields.processed_params)?);
-        instances.extend(public(
-            &run_args.output_visibility.name(),
-            "outputs",
-            &self.fields.outputs,
-            &self.fields.processed_outputs,
-        )?);
-        Ok(instances)
+        for (visibility, what, processed) in [
+            (&args.input_visibility, "inputs", &fields.processed_inputs),
+            (&args.param_visibility, "parameters", &fields.processed_params),
+        ] {
+            if is_hashed(visibility, what)? {
+                instances.extend(hashes(what, processed.as_ref())?);
+            }
+        }
+        if args.input_visibility.name() == "public" {
+            instances.extend(fields.inputs.iter().flatten());
+        }
+        if is_hashed(&args.output_visibility, "outputs")? {
+            instances.extend(hashes("outputs", fields.processed_outputs.as_ref())?);
+        } else if args.output_visibility.name() == "public" {
+            instances.extend(fields.outputs.iter().flatten());
+        }
+        instances.into_iter().map(|felt| Felt::from_hex_le(felt)).collect()
     }
 
     /// True if every lookup and range check of the circuit covers the values of this witness. Where it does not, the
@@ -103,17 +107,59 @@ impl Witness {
     }
 }
 
-fn public(visibility: &str, what: &str, values: &[Vec<String>], processed: &Option<Processed>) -> Result<Vec<Felt>> {
-    let felts: Vec<&String> = match visibility {
-        "private" | "fixed" => return Ok(Vec::new()),
-        "public" => values.iter().flatten().collect(),
-        name if name.starts_with("hashed") => processed
-            .as_ref()
-            .and_then(|processed| processed.poseidon_hash.as_ref())
-            .with_context(|| format!("the witness lacks the hash of the {what}"))?
-            .iter()
-            .collect(),
+fn is_hashed(visibility: &Visibility, what: &str) -> Result<bool> {
+    match visibility.name().as_str() {
+        "public" | "private" | "fixed" => Ok(false),
+        "hashed" => Ok(true),
         other => bail!("the {what} of the circuit are {other}: use public, private, fixed or hashed"),
-    };
-    felts.into_iter().map(|felt| Felt::from_hex_le(felt)).collect()
+    }
+}
+
+fn hashes<'a>(what: &str, processed: Option<&'a Processed>) -> Result<&'a [String]> {
+    let hash = processed.and_then(|processed| processed.poseidon_hash.as_deref());
+    hash.with_context(|| format!("the witness lacks the hash of the {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn felt(n: u8) -> String {
+        format!("{n:02x}{}", "0".repeat(62))
+    }
+
+    /// The instances of a witness whose values are 1 (input), 2 (output), 10, 20 and 30 (hashes of inputs, outputs, parameters).
+    fn instances(input: &str, output: &str, parameters: &str) -> Vec<Felt> {
+        let visibility = |words: &str| match words {
+            "hashed" => json!({"Hashed": {"hash_is_public": true, "outlets": []}}),
+            plain => json!(plain),
+        };
+        let settings = serde_json::from_value(json!({
+            "run_args": {
+                "logrows": 10, "lookup_range": [0, 0], "input_visibility": visibility(input),
+                "output_visibility": visibility(output), "param_visibility": visibility(parameters),
+            },
+            "model_output_scales": [0], "version": "23.0.5",
+        }));
+        let hash = |n: u8| json!({"poseidon_hash": [felt(n)]});
+        let witness = json!({
+            "inputs": [[felt(1)]], "outputs": [[felt(2)]], "processed_inputs": hash(10), "processed_outputs": hash(20),
+            "processed_params": hash(30), "max_lookup_inputs": 0, "min_lookup_inputs": 0, "max_range_size": 0,
+        });
+        Witness::read(witness.to_string().into_bytes()).unwrap().instances(&settings.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn regression_instances_are_in_the_order_of_ezkls_proofs() {
+        let felts = |all: &[u8]| all.iter().map(|n| Felt::from_hex_le(&felt(*n)).unwrap()).collect::<Vec<_>>();
+        assert_eq!(instances("Public", "Public", "Fixed"), felts(&[1, 2]));
+        assert_eq!(instances("Private", "Public", "Fixed"), felts(&[2]));
+        // The hash of the parameters is before the public inputs, and not after them.
+        assert_eq!(instances("Public", "Public", "hashed"), felts(&[30, 1, 2]));
+        assert_eq!(instances("hashed", "Public", "hashed"), felts(&[10, 30, 2]));
+        assert_eq!(instances("hashed", "hashed", "hashed"), felts(&[10, 30, 20]));
+        assert_eq!(instances("Public", "hashed", "Private"), felts(&[1, 20]));
+    }
 }

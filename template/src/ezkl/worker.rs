@@ -20,7 +20,7 @@ use crate::plain;
 /// The worker's script travels inside the binary, so that both are always of one version.
 const SCRIPT: &str = include_str!("../../ezkl/worker.py");
 /// The longest answer that is read: what is large comes in files.
-const MAX_ANSWER: u64 = 1 << 20;
+pub(crate) const MAX_ANSWER: u64 = 1 << 20;
 /// How much of a line on stderr is kept in one piece.
 const MAX_WORDS: u64 = 16 << 10;
 /// How long a worker that has closed its output may take to end.

@@ -157,7 +157,9 @@ async fn calibrated(shop: &Workshop, margin: f64) -> Result<Choice> {
     );
     let few = Calibration { run_args: run_args.clone(), most_rows: Some(ROWS_FOR_SCALE), ..Calibration::default() };
     let few = shop.calibrate(few).await?;
-    let choice = shop.calibrate(at_scale(run_args, few.input_scale, few.scale_rebase_multiplier)).await?;
+    // Where all inputs are whole numbers EZKL gives them scale 0, and all its precision to the parameters.
+    let scale = few.input_scale.max(few.param_scale);
+    let choice = shop.calibrate(at_scale(run_args, scale, few.scale_rebase_multiplier)).await?;
     let shape = shop.shape(&choice).await?;
     let roomy = Choice { logrows: choice.roomy(&shape, margin), ..choice };
     roomy.with_margin(margin).with_context(|| {

@@ -2,31 +2,38 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value};
 
-/// Fields of EZKL's run arguments, and what they are where nobody has chosen.
-const FIELDS: [(&str, &str); 3] =
-    [("input_visibility", "public"), ("output_visibility", "public"), ("param_visibility", "fixed")];
+use crate::ezkl::settings::{SERVED, Visibility};
 
-/// What is asked for: of inputs, outputs and parameters, in EZKL's words (`public`, `private`, `fixed`, `hashed/public`,
-/// `hashed/private/<outputs>`, `polycommit`).
+/// What is asked for: of inputs, outputs and parameters, in EZKL's words.
 pub type Asked = [Option<String>; 3];
 
-/// Fields of the run arguments: what is asked for, else what the settings say that are there, else the usual.
+/// Fields of the run arguments: what is asked for, else what the settings say that are there, else the usual, which is the first of
+/// those that can be served.
 ///
 /// # Errors
-/// Settings that are there and cannot be read: what was private must not become public by accident.
+/// Settings that are there and cannot be read: what was private must not become public by accident. A visibility with which no
+/// answer could be proven.
 pub fn choose(settings: &Path, asked: &Asked) -> Result<Map<String, Value>> {
     let all_asked = asked.iter().all(Option::is_some);
     let there = if settings.is_file() && !all_asked { read(settings)? } else { Map::new() };
     let mut fields = Map::new();
-    for ((field, usual), asked) in FIELDS.into_iter().zip(asked) {
+    for ((field, served), asked) in SERVED.into_iter().zip(asked) {
         let value = match (asked, there.get(field)) {
             (Some(asked), _) => asked.clone(),
-            (None, Some(held)) => in_ezkls_words(held).with_context(|| format!("{field} in {}", settings.display()))?,
-            (None, None) => usual.to_owned(),
+            (None, Some(held)) => serde_json::from_value::<Visibility>(held.clone())
+                .with_context(|| format!("{field} in {} is {held}", settings.display()))?
+                .in_words(),
+            (None, None) => served[0].to_owned(),
         };
+        ensure!(
+            served.contains(&value.as_str()),
+            "{field} {value}: answers of such a circuit cannot be proven, or their proofs bind nothing. Say one of {} with --{}",
+            served.join(", "),
+            field.replace('_', "-")
+        );
         fields.insert(field.to_owned(), value.into());
     }
     Ok(fields)
@@ -36,7 +43,7 @@ fn read(settings: &Path) -> Result<Map<String, Value>> {
     let read = || {
         let settings: Value = serde_json::from_slice(&std::fs::read(settings)?)?;
         let args = settings["run_args"].as_object().cloned().context("it has no run_args")?;
-        ensure!(FIELDS.iter().all(|(field, _)| args.contains_key(*field)), "it names no visibilities");
+        ensure!(SERVED.iter().all(|(field, _)| args.contains_key(*field)), "it names no visibilities");
         anyhow::Ok(args)
     };
     read().with_context(|| {
@@ -46,27 +53,6 @@ fn read(settings: &Path) -> Result<Map<String, Value>> {
             settings.display()
         )
     })
-}
-
-/// EZKL writes another form than it reads: `{"Hashed": {"hash_is_public": false, "outlets": [0]}}` is `hashed/private/0`.
-fn in_ezkls_words(written: &Value) -> Result<String> {
-    match written {
-        Value::String(name) => match name.to_lowercase().as_str() {
-            "kzgcommit" => Ok("polycommit".to_owned()),
-            known @ ("public" | "private" | "fixed" | "polycommit") => Ok(known.to_owned()),
-            _ => bail!("{name:?} is no visibility that is known here"),
-        },
-        Value::Object(detailed) => {
-            let hashed = detailed.get("Hashed").with_context(|| format!("{written} is unknown here"))?;
-            if hashed["hash_is_public"] == true {
-                return Ok("hashed/public".to_owned());
-            }
-            let outlets = hashed["outlets"].as_array().context("a private hash without outlets")?;
-            let outlets: Vec<String> = outlets.iter().map(Value::to_string).collect();
-            Ok(format!("hashed/private/{}", outlets.join(",")))
-        }
-        _ => bail!("{written} is no visibility"),
-    }
 }
 
 #[cfg(test)]
@@ -85,21 +71,44 @@ mod tests {
 
     #[test]
     fn what_was_chosen_stays_in_the_words_that_ezkl_takes() {
-        let hashed = json!({ "Hashed": { "hash_is_public": false, "outlets": [0, 2] } });
-        let public = json!({ "Hashed": { "hash_is_public": true, "outlets": [] } });
-        for (written, taken) in [
-            (json!("Private"), "private"),
-            (json!("Public"), "public"),
-            (json!("Fixed"), "fixed"),
-            (json!("KZGCommit"), "polycommit"),
-            (hashed, "hashed/private/0,2"),
-            (public, "hashed/public"),
-        ] {
+        let hashed = json!({ "Hashed": { "hash_is_public": true, "outlets": [] } });
+        for (written, taken) in [(json!("Private"), "private"), (json!("Public"), "public"), (hashed, "hashed/public")]
+        {
             let held = settings(json!({
                 "input_visibility": written, "output_visibility": "Public", "param_visibility": "Fixed",
             }));
             let chosen = choose(held.path(), &NOTHING).unwrap();
             assert_eq!((&chosen["input_visibility"], &chosen["param_visibility"]), (&json!(taken), &json!("fixed")));
+        }
+    }
+
+    /// What was made before such were refused, and what is asked for in EZKL's own words.
+    #[test]
+    fn regression_a_visibility_that_cannot_be_served_is_refused() {
+        let refused = |held: Option<Value>, asked: &Asked| {
+            let held = held.map(settings);
+            let path = held.as_ref().map_or(Path::new("/nowhere"), |held| held.path());
+            choose(path, asked).unwrap_err().to_string()
+        };
+        let hashed = json!({ "Hashed": { "hash_is_public": false, "outlets": [0, 2] } });
+        for (written, words) in
+            [(json!("KZGCommit"), "polycommit"), (json!("Fixed"), "fixed"), (hashed, "hashed/private/0,2")]
+        {
+            let error = refused(
+                Some(json!({"input_visibility": written, "output_visibility": "Public", "param_visibility": "Fixed"})),
+                &NOTHING,
+            );
+            assert!(
+                error.contains(&format!("input_visibility {words}:")) && error.contains("--input-visibility"),
+                "{error}"
+            );
+        }
+        for asked in ["private", "fixed", "polycommit", "hashed/private/0"] {
+            let error = refused(None, &[None, Some(asked.to_owned()), None]);
+            assert!(error.contains("bind nothing") && error.contains("public, hashed/public"), "{error}");
+        }
+        for asked in ["public", "polycommit"] {
+            assert!(refused(None, &[None, None, Some(asked.to_owned())]).contains("fixed, hashed/public, private"));
         }
     }
 
