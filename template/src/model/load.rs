@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result as Anyhow, anyhow, bail, ensure};
 use candle_core::Tensor;
+use candle_onnx::onnx::tensor_proto::DataType;
 use candle_onnx::onnx::tensor_shape_proto::Dimension;
 use candle_onnx::onnx::tensor_shape_proto::dimension::Value::DimValue;
 use candle_onnx::onnx::type_proto;
@@ -124,13 +125,19 @@ fn spec(input: &ValueInfoProto) -> Anyhow<InputSpec> {
 /// What the model says of an output.
 fn output(output: &ValueInfoProto) -> OutputSpec {
     let r#type = output.r#type.as_ref().and_then(|r#type| r#type.value.as_ref());
-    let shape = match r#type {
-        Some(type_proto::Value::TensorType(tensor)) => tensor.shape.as_ref(),
+    let tensor = match r#type {
+        Some(type_proto::Value::TensorType(tensor)) => Some(tensor),
         _ => None,
     };
+    let shape = tensor.and_then(|tensor| tensor.shape.as_ref());
     let sizes = shape
         .and_then(|shape| shape.dim.iter().enumerate().map(|(at, dim)| size(dim).or((at == 0).then_some(1))).collect());
-    OutputSpec { name: output.name.clone(), shape: sizes }
+    let element = tensor.and_then(|tensor| DataType::try_from(tensor.elem_type).ok());
+    let is_integer = element.is_some_and(|element| {
+        use DataType::{Bool, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64};
+        matches!(element, Bool | Int8 | Int16 | Int32 | Int64 | Uint8 | Uint16 | Uint32 | Uint64)
+    });
+    OutputSpec { name: output.name.clone(), shape: sizes, is_integer }
 }
 
 /// A dimension's size, if it has one; some exporters write 0 or −1 for "any".

@@ -39,12 +39,19 @@ struct OutputSpec {
     name: String,
     /// With a batch of one, where the model states all sizes.
     shape: Option<Vec<usize>>,
+    /// A type of whole numbers, or of truth values.
+    is_integer: bool,
 }
 
 impl Model {
     /// What the model takes, in its order.
     pub fn inputs(&self) -> &[InputSpec] {
         &self.inputs
+    }
+
+    /// True if the output at this place is of a type of whole numbers, or of truth values: a class, a label, a count.
+    pub fn is_integer_output(&self, at: usize) -> bool {
+        self.outputs.get(at).is_some_and(|output| output.is_integer)
     }
 
     /// The frame that `pre_process` gave, as the model takes it.

@@ -352,12 +352,12 @@ fn the_model_of_the_project_answers_its_sample() {
         return;
     }
     let model = Model::load(&files.join("model.onnx")).unwrap();
-    let frame = crate::features::load(&sample).unwrap();
+    let rows = crate::features::load(&sample).unwrap();
     let context_files = ContextFiles::new(&files);
-    for at in 0..frame.height().min(50) {
+    for at in 0..rows.height().min(50) {
         let ctx = Context::new(Arc::clone(&context_files), "0x00", "");
-        let row = crate::features::row(&frame, at).unwrap();
-        let input = model.tensors(&crate::hooks::pre_process(&ctx, row).unwrap());
+        let row = rows.row(at).unwrap();
+        let input = model.tensors(&crate::hooks::pre_process(&ctx, row.frame().clone()).unwrap());
         let output = model.run(&input.unwrap()).unwrap();
         let answer = crate::hooks::post_process(&ctx, &output).unwrap();
         assert!(answer.is_finite(), "row {at}: {answer}");

@@ -1,6 +1,12 @@
 //! Other models than the one that the circuit was made of.
 
-use candle_onnx::onnx::{ModelProto, NodeProto};
+use candle_onnx::onnx::tensor_proto::DataType;
+use candle_onnx::onnx::tensor_shape_proto::Dimension;
+use candle_onnx::onnx::tensor_shape_proto::dimension::Value::DimValue;
+use candle_onnx::onnx::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, attribute_proto, type_proto,
+};
 use prost::Message as _;
 
 /// The same network with other weights: its answers differ, its shapes do not.
@@ -40,13 +46,6 @@ pub fn of_one_neuron(model: Vec<u8>) -> Vec<u8> {
     changed(&model, |model| {
         let graph = model.graph.as_mut().unwrap();
         let (input, output) = (graph.input[0].name.clone(), graph.output[0].name.clone());
-        let node = |op: &str, input: &[&str], output: &str| NodeProto {
-            op_type: op.to_owned(),
-            name: op.to_lowercase(),
-            input: input.iter().map(|name| (*name).to_owned()).collect(),
-            output: vec![output.to_owned()],
-            ..NodeProto::default()
-        };
         let weights = graph.initializer.iter_mut().max_by_key(|tensor| tensor.raw_data.len()).unwrap();
         let (inputs, neurons) = (weights.dims[0] as usize, weights.dims[1] as usize);
         weights.raw_data = (0..inputs).flat_map(|row| weights.raw_data[row * neurons * 4..][..4].to_vec()).collect();
@@ -56,6 +55,96 @@ pub fn of_one_neuron(model: Vec<u8>) -> Vec<u8> {
         graph.initializer = vec![weights];
         graph.value_info.clear();
     })
+}
+
+/// `sigmoid(x · w)` of four whole numbers, as categories and counts come: `x` is int64, and all weights are small.
+pub fn of_whole_numbers() -> Vec<u8> {
+    let mut cast = node("Cast", &["x"], "floats");
+    cast.attribute.push(integer("to", DataType::Float as i64));
+    let nodes = vec![cast, node("MatMul", &["floats", "w"], "margin"), node("Sigmoid", &["margin"], "y")];
+    let weights = floats("w", &[4, 1], &[0.31, -0.27, 0.123, 0.045]);
+    model(nodes, ("x", DataType::Int64, &[1, 4]), ("y", DataType::Float, &[1, 1]), vec![weights])
+}
+
+/// The class of four numbers, out of three, two of which are nearly the same: an int64, as ArgMax gives it.
+pub fn of_classes() -> Vec<u8> {
+    let mut class = node("ArgMax", &["scores"], "class");
+    class.attribute.extend([integer("axis", 1), integer("keepdims", 0)]);
+    let mut nodes = scores();
+    nodes.push(class);
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("class", DataType::Int64, &[1]), class_weights())
+}
+
+/// The same as a float, as exporters write it that know no other type.
+pub fn of_classes_as_floats() -> Vec<u8> {
+    let mut class = node("ArgMax", &["scores"], "class");
+    class.attribute.extend([integer("axis", 1), integer("keepdims", 1)]);
+    let mut cast = node("Cast", &["class"], "y");
+    cast.attribute.push(integer("to", DataType::Float as i64));
+    let mut nodes = scores();
+    nodes.extend([class, cast]);
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), class_weights())
+}
+
+fn scores() -> Vec<NodeProto> {
+    vec![node("MatMul", &["x", "w"], "products"), node("Add", &["products", "b"], "scores")]
+}
+
+fn class_weights() -> Vec<TensorProto> {
+    let weights = [1.0, 0.999, 0.5, 0.5, 0.501, 0.25, 0.25, 0.2499, 0.1, 0.125, 0.1251, 0.05];
+    vec![floats("w", &[4, 3], &weights), floats("b", &[1, 3], &[0.0, 0.0001, 0.0])]
+}
+
+fn node(op: &str, input: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        op_type: op.to_owned(),
+        name: op.to_lowercase(),
+        input: input.iter().map(|name| (*name).to_owned()).collect(),
+        output: vec![output.to_owned()],
+        ..NodeProto::default()
+    }
+}
+
+fn integer(name: &str, value: i64) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: attribute_proto::AttributeType::Int as i32,
+        i: value,
+        ..AttributeProto::default()
+    }
+}
+
+fn floats(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
+    TensorProto {
+        name: name.to_owned(),
+        data_type: DataType::Float as i32,
+        dims: dims.to_vec(),
+        raw_data: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        ..TensorProto::default()
+    }
+}
+
+/// A value of the graph: its name, type and shape.
+type Port<'a> = (&'a str, DataType, &'a [i64]);
+
+fn model(node: Vec<NodeProto>, input: Port, output: Port, initializer: Vec<TensorProto>) -> Vec<u8> {
+    let graph = GraphProto {
+        name: "graph".to_owned(),
+        node,
+        input: vec![value_info(input)],
+        output: vec![value_info(output)],
+        initializer,
+        ..GraphProto::default()
+    };
+    let opset = OperatorSetIdProto { version: 17, ..OperatorSetIdProto::default() };
+    ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(graph), ..ModelProto::default() }.encode_to_vec()
+}
+
+fn value_info((name, element, shape): Port) -> ValueInfoProto {
+    let dim = shape.iter().map(|size| Dimension { value: Some(DimValue(*size)), ..Dimension::default() }).collect();
+    let tensor = type_proto::Tensor { elem_type: element as i32, shape: Some(TensorShapeProto { dim }) };
+    let r#type = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
+    ValueInfoProto { name: name.to_owned(), r#type: Some(r#type), ..ValueInfoProto::default() }
 }
 
 pub fn truncated(mut model: Vec<u8>) -> Vec<u8> {
