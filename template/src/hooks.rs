@@ -1,6 +1,6 @@
 //! Your side of the daemon: what happens before the model, and after it. Edit this file, and nothing else.
 //!
-//! Both functions run once a request. An error (`bail!("…")`) or a panic fails that one request and is written down with
+//! Both functions depend on nothing but what they are given: the daemon may run them more than once a request. An error (`bail!("…")`) or a panic fails that one request and is written down with
 //! it; nothing is sent. Look at the result without any chain: `nova predict --features assets/sample.parquet`.
 
 use crate::prelude::*;

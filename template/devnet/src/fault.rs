@@ -27,7 +27,7 @@ pub enum Fault {
     String,
     /// One feature is missing.
     Missing,
-    /// There is a feature more than documented.
+    /// There are features more than documented, some of which hold no number.
     Extra,
     /// Amounts and counts are far outside of what a model was calibrated on.
     OutOfRange,
@@ -79,7 +79,12 @@ impl Fault {
             Self::Nan => drop(row.insert(SPOILED.to_owned(), json!(NAN))),
             Self::String => drop(row.insert(SPOILED.to_owned(), json!("a lot"))),
             Self::Missing => drop(row.shift_remove(SPOILED)),
-            Self::Extra => drop(row.insert("favourite_token_count".to_owned(), json!(3))),
+            Self::Extra => row.extend([
+                ("favourite_token_count".to_owned(), json!(3)),
+                ("new_score".to_owned(), Value::Null),
+                ("ens_name".to_owned(), json!("someone.eth")),
+                ("chains".to_owned(), json!([1, 42161])),
+            ]),
             Self::OutOfRange => exaggerate(row),
             Self::Unknown | Self::Error | Self::Html | Self::HalfJson => {}
         }

@@ -106,7 +106,7 @@ async fn check_prover(config: &Config, options: &Options) -> Result<String> {
     let sample = options.sample.clone().unwrap_or_else(super::sample);
     let predictor = super::predict::with_circuit(config).await?;
     let Circuit { ezkl, version } = predictor.circuit().context("EZKL's model files are missing")?;
-    let input = predictor.model_input("sample", "", features::row(&features::load(&sample)?, 0)?).await?;
+    let input = predictor.model_input("sample", "", features::load(&sample)?.row(0)?).await?;
     let folder = ezkl.scratch().folder()?;
     let start = Instant::now();
     ezkl.prove_input(&version.files, &input.flat(), folder.path()).await?;
@@ -132,13 +132,13 @@ async fn check_ezkl(config: &Config, version: &ModelVersion) -> Result<String> {
 /// Sends rows of the sample through hooks, candle and circuit.
 async fn check_path(config: &Config, options: &Options) -> Result<String> {
     let sample = options.sample.clone().unwrap_or_else(super::sample);
-    let frame = features::load(&sample)?;
+    let table = features::load(&sample)?;
     let predictor = super::predict::with_circuit(config).await?;
-    let rows = frame.height().min(SAMPLE_ROWS);
+    let rows = table.height().min(SAMPLE_ROWS);
     let mut last = 0.0;
     for row in 0..rows {
         let prediction = predictor
-            .predict(&format!("0x{row:064x}"), "", features::row(&frame, row)?)
+            .predict(&format!("0x{row:064x}"), "", table.row(row)?)
             .await
             .map_err(|fault| anyhow::Error::from(fault).context(format!("{} row {row}", sample.display())))?;
         last = prediction.submitted;

@@ -4,13 +4,11 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context as _, Result as Anyhow, bail, ensure};
-use polars::prelude::{Column, CsvReadOptions, DataFrame, IntoColumn, ParquetReader, SerReader};
+use polars::prelude::{CsvReadOptions, DataFrame, ParquetReader, SerReader};
 use serde_json::{Map, Value};
 
-use super::WALLET;
-use super::frame::{numbers, rows};
+use super::table::FeatureTable;
 use crate::fault::{Classify, Result};
-use crate::plain;
 
 /// Far more than a sample has, and less than memory.
 const LARGEST_FILE: u64 = 1 << 30;
@@ -19,34 +17,21 @@ const MOST_CELLS: usize = 100_000_000;
 const LARGEST_TEXT: u64 = 256 << 20;
 
 /// Every row of a `.parquet`, `.csv` or `.json` file (JSON: one object, a list of objects, or one object a line).
-pub fn load(path: &Path) -> Result<DataFrame> {
+pub fn load(path: &Path) -> Result<FeatureTable> {
     read(path).with_context(|| format!("cannot read features from {}", path.display())).fail_row()
 }
 
-/// Row `at` as a frame of its own.
-pub fn row(frame: &DataFrame, at: usize) -> Result<DataFrame> {
-    let one = || {
-        ensure!(at < frame.height(), "there is no row {at}: the frame has {} rows, counted from 0", frame.height());
-        let start = i64::try_from(at)?;
-        Ok(frame.slice(start, 1))
-    };
-    one().fail_row()
-}
-
-fn read(path: &Path) -> Anyhow<DataFrame> {
+fn read(path: &Path) -> Anyhow<FeatureTable> {
     let bytes = std::fs::metadata(path)?.len();
     let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
     let largest = if extension.as_deref() == Some("parquet") { LARGEST_FILE } else { LARGEST_TEXT };
     ensure!(bytes <= largest, "it has {bytes} bytes, more than {largest}");
-    let frame = match extension.as_deref() {
-        Some("parquet") => parquet(path)?,
-        Some("csv") => csv(path)?,
-        Some("json" | "jsonl" | "ndjson") => json(&std::fs::read_to_string(path)?)?,
+    match extension.as_deref() {
+        Some("parquet") => FeatureTable::of_frame(&parquet(path)?),
+        Some("csv") => FeatureTable::of_texts(csv(path)?),
+        Some("json" | "jsonl" | "ndjson") => FeatureTable::of_objects(json(&std::fs::read_to_string(path)?)?),
         _ => bail!("expected a .parquet, .csv or .json file"),
-    };
-    ensure!(frame.height() > 0, "the file holds no row");
-    let columns: Anyhow<Vec<Column>> = frame.columns().iter().map(checked).collect();
-    Ok(DataFrame::new(frame.height(), columns?)?)
+    }
 }
 
 fn parquet(path: &Path) -> Anyhow<DataFrame> {
@@ -60,13 +45,13 @@ fn parquet(path: &Path) -> Anyhow<DataFrame> {
 }
 
 fn csv(path: &Path) -> Anyhow<DataFrame> {
-    // All rows decide on a column's type: the first decimal point may come late.
-    let options = CsvReadOptions::default().with_infer_schema_length(None);
+    // As strings: polars would choose a type for each column by its first rows, or refuse a whole number beyond 64 bits.
+    let options = CsvReadOptions::default().with_infer_schema_length(Some(0));
     Ok(options.into_reader_with_file_handle(File::open(path)?).finish()?)
 }
 
-fn json(text: &str) -> Anyhow<DataFrame> {
-    let mut objects: Vec<Map<String, Value>> = Vec::new();
+fn json(text: &str) -> Anyhow<Vec<Map<String, Value>>> {
+    let mut objects = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter() {
         match value? {
             Value::Array(values) => {
@@ -77,7 +62,7 @@ fn json(text: &str) -> Anyhow<DataFrame> {
             value => objects.push(object(value)?),
         }
     }
-    rows(&objects)
+    Ok(objects)
 }
 
 fn object(value: Value) -> Anyhow<Map<String, Value>> {
@@ -85,26 +70,6 @@ fn object(value: Value) -> Anyhow<Map<String, Value>> {
         Value::Object(object) => Ok(object),
         _ => bail!("expected objects of features: {{\"name\": number, …}}"),
     }
-}
-
-/// The column as a frame of features has it; a row without a number is named.
-fn checked(column: &Column) -> Anyhow<Column> {
-    if column.name() == WALLET {
-        ensure!(column.dtype().is_string(), "column {WALLET:?} holds {}, expected strings", column.dtype());
-        return Ok(column.clone());
-    }
-    if let Ok(texts) = column.str() {
-        let first =
-            texts.iter().position(|text| text.is_some_and(|text| text.trim().parse::<f64>().is_err())).unwrap_or(0);
-        let text = plain::at_most(texts.get(first).unwrap_or_default(), 40);
-        bail!("column {:?} holds strings, expected numbers: row {first} (counted from 0) says {text:?}", column.name());
-    }
-    let numbers = numbers(column)?;
-    if let Some((at, bad)) = numbers.iter().enumerate().find(|(_, number)| !number.is_some_and(f64::is_finite)) {
-        let found = bad.map_or_else(|| "empty".to_owned(), |number| number.to_string());
-        bail!("column {:?} has no number in row {at} (counted from 0), it is {found}", column.name());
-    }
-    Ok(numbers.into_column())
 }
 
 #[cfg(test)]
@@ -121,8 +86,16 @@ mod tests {
         (folder, path)
     }
 
-    fn loaded(name: &str, bytes: &[u8]) -> DataFrame {
+    fn loaded(name: &str, bytes: &[u8]) -> FeatureTable {
         load(&file(name, bytes).1).unwrap()
+    }
+
+    /// What a row of a file says of a feature that is used, and holds no number.
+    fn unusable(name: &str, bytes: &[u8], at: usize, feature: &str) -> String {
+        let row = loaded(name, bytes).row(at).unwrap();
+        let error =
+            crate::features::Selection::new("cols.json", vec![feature.to_owned()]).select(row.frame()).unwrap_err();
+        row.explain(Fault::Row(error)).to_string()
     }
 
     fn refused(name: &str, bytes: &[u8]) -> String {
@@ -149,23 +122,45 @@ mod tests {
         let whole = df!("wallet_address" => ["0x1", "0x2"], "a" => [1.0, 2.5], "b" => [3i64, 4]).unwrap();
         let json = r#"[{"wallet_address": "0x1", "a": 1, "b": 3}, {"wallet_address": "0x2", "a": 2.5, "b": 4}]"#;
         let lines = json.trim_matches(['[', ']']).replace("}, {", "}\n{");
-        for frame in [
+        for table in [
             loaded("f.parquet", &parquet(whole)),
             loaded("f.csv", b"wallet_address,a,b\n0x1,1,3\n0x2,2.5,4\n"),
             loaded("f.json", json.as_bytes()),
             loaded("f.jsonl", lines.as_bytes()),
         ] {
-            assert!(frame.equals(&expected), "{frame}");
+            assert_eq!(table.height(), 2);
+            for at in 0..2 {
+                let row = table.row(at).unwrap();
+                assert!(row.frame().equals(&expected.slice(at as i64, 1)), "{row:?}");
+            }
         }
         assert_eq!(loaded("one.json", br#"{"a": 1}"#).height(), 1);
     }
 
     #[test]
-    fn a_row_is_taken_out() {
-        let frame = df!("a" => [1.0, 2.0]).unwrap();
-        assert!(row(&frame, 1).unwrap().equals(&df!("a" => [2.0]).unwrap()));
-        let error = row(&frame, 2).unwrap_err().to_string();
-        assert!(error.contains("no row 2: the frame has 2 rows"), "{error}");
+    fn a_row_that_is_not_there_is_refused() {
+        let error = loaded("f.csv", b"a\n1\n2\n").row(2).unwrap_err().to_string();
+        assert!(error.contains("no row 2: the file has 2 rows"), "{error}");
+    }
+
+    /// What a request with such a value would say.
+    #[test]
+    fn a_value_that_is_no_number_is_told_where_it_is_used() {
+        let csv = b"a,b\n1,2\n1,3\n1,twelve\n3,\n";
+        assert_eq!(loaded("f.csv", csv).row(2).unwrap().frame().width(), 1);
+        assert!(unusable("f.csv", csv, 2, "b").starts_with(r#"feature "b" is "twelve", expected a number"#));
+        assert!(unusable("f.csv", csv, 3, "b").starts_with(r#"feature "b" is empty, expected a number"#));
+        assert!(unusable("f.json", br#"[{"b": 1}, {"b": null}]"#, 1, "b").starts_with(r#"feature "b" is null"#));
+        assert!(unusable("f.csv", b"b\nNaN\n", 0, "b").starts_with(r#"feature "b" is "NaN", expected a number"#));
+        for (value, shown) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
+            let text = unusable("f.parquet", &parquet(df!("a" => [1.0, value]).unwrap()), 1, "a");
+            assert!(text.starts_with(&format!(r#"feature "a" is {shown}, expected a number"#)), "{text}");
+        }
+        let truth = loaded("f.csv", b"a,b\nTrue,false\n").row(0).unwrap();
+        assert!(truth.frame().equals(&df!("a" => [1.0], "b" => [0.0]).unwrap()), "{truth:?}");
+        // 20 ether in wei are beyond 64 bits.
+        let wei = loaded("f.csv", b"a,b\n1,2\n20000000000000000000, 3\n").row(1).unwrap();
+        assert!(wei.frame().equals(&df!("a" => [2e19], "b" => [3.0]).unwrap()), "{wei:?}");
     }
 
     #[test]
@@ -173,29 +168,12 @@ mod tests {
         let error = format!("{}", load(Path::new("/nowhere/x.csv")).unwrap_err());
         assert!(error.contains("/nowhere/x.csv"), "{error}");
         assert!(refused("f.txt", b"").contains("expected a .parquet, .csv or .json file"));
-        assert!(refused("f.json", b"").contains("there is no row"));
+        assert!(refused("f.json", b"").contains("holds no row"));
         assert!(refused("f.json", b"{\"a\": 1").contains("EOF"));
         assert!(refused("f.json", b"5").contains("expected objects of features"));
         refused("f.csv", b"a\n");
         assert!(refused("f.parquet", b"PAR1 and no more").contains("it is no parquet file"));
         assert!(refused("f.parquet", b"").contains("it is no parquet file"));
-        let text = refused("f.csv", b"a,b\n1,x\n");
-        assert!(
-            text.contains(r#"column "b" holds strings, expected numbers: row 0 (counted from 0) says "x""#),
-            "{text}"
-        );
-        let text = refused("f.csv", b"a,b\n1,2\n1,3\n1,twelve\n");
-        assert!(text.contains(r#"column "b""#) && text.contains(r#"row 2 (counted from 0) says "twelve""#), "{text}");
-        let gap = refused("f.csv", b"a,b\n1,2\n3,\n");
-        assert!(gap.contains(r#"column "b" has no number in row 1"#), "{gap}");
-        assert!(gap.contains("it is empty"), "{gap}");
-        for (value, shown) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
-            let text = refused("f.parquet", &parquet(df!("a" => [1.0, value]).unwrap()));
-            assert!(
-                text.contains(&format!(r#"column "a" has no number in row 1 (counted from 0), it is {shown}"#)),
-                "{text}"
-            );
-        }
         assert!(refused("f.parquet", &parquet(df!("a" => [1.0; 0]).unwrap())).contains("holds no row"));
     }
 }

@@ -9,7 +9,7 @@ use crate::config::FeatureSource;
 use crate::fault::{Classify, Result};
 
 /// More than any request needs: consumers write what they like.
-const MAX_INPUT_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_INPUT_BYTES: usize = 64 * 1024;
 
 /// A request's input, understood.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,6 +8,14 @@ use polars::prelude::DataFrame;
 
 use super::WALLET;
 
+/// Features that a file names, and the frame does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("features are missing that {file} names: {names:?}")]
+pub struct MissingFeatures {
+    file: String,
+    pub names: Vec<String>,
+}
+
 /// The columns that a file names.
 #[derive(Debug)]
 pub struct Selection {
@@ -30,8 +38,9 @@ impl Selection {
 
     /// The columns in the file's order. What else the frame has is left out, and said once.
     pub fn select(&self, frame: &DataFrame) -> Result<DataFrame> {
-        let missing: Vec<_> = self.columns.iter().filter(|name| frame.get_column_index(name).is_none()).collect();
-        ensure!(missing.is_empty(), "features are missing that {} names: {missing:?}", self.file);
+        let missing = self.columns.iter().filter(|name| frame.get_column_index(name).is_none());
+        let names: Vec<String> = missing.cloned().collect();
+        ensure!(names.is_empty(), MissingFeatures { file: self.file.clone(), names });
         let extras = self.new_extras(frame);
         if !extras.is_empty() {
             tracing::warn!(?extras, "ignoring features that {} does not name", self.file);

@@ -12,6 +12,7 @@ use crate::ezkl::Ezkl;
 use crate::ezkl::files::ModelVersion;
 use crate::ezkl::witness::Witness;
 use crate::fault::{Classify as _, Fault, Result};
+use crate::features::FeatureRow;
 use crate::hook_runner::run_hook;
 use crate::hooks;
 use crate::model::{Model, ModelInput, ModelOutput};
@@ -19,6 +20,9 @@ use crate::times::Times;
 
 /// The default of `NOVA_MAX_DIVERGENCE_ABS`, in steps of the circuit's output: what rounding at both ends explains.
 const STEPS_OF_DIVERGENCE: f64 = 2.0;
+/// A float output that is a whole number up to here is a class, a label or a count, as exporters write them that know no other
+/// type: that candle and the circuit both give a whole number, and not the same, is no rounding of a real one.
+const LARGEST_LABEL: f64 = 65_536.0;
 /// How far single precision in another order of additions may be off, as a share: seven digits, and room for a deep model.
 const OF_ROUNDING: f64 = 1e-5;
 
@@ -98,7 +102,15 @@ impl Predictor {
     }
 
     /// Runs the owner's `pre_process` and checks its frame against the model's inputs.
-    pub async fn model_input(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<ModelInput> {
+    ///
+    /// # Errors
+    /// `Row`, with an [`IncompleteFeatures`](crate::features::IncompleteFeatures) where the model's input would depend on features
+    /// that hold no number.
+    pub async fn model_input(&self, request_id: &str, raw_input: &str, features: FeatureRow) -> Result<ModelInput> {
+        features.apply(|frame| self.pre_processed(request_id, raw_input, frame), ModelInput::flat).await
+    }
+
+    async fn pre_processed(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<ModelInput> {
         let context = self.context(request_id, raw_input);
         let _core = self.cores.acquire().await.context("the hooks have ended").stop()?;
         let frame =
@@ -112,7 +124,7 @@ impl Predictor {
     ///
     /// # Errors
     /// `Row` where the answer would be wrong or unprovable: nothing may be sent then.
-    pub async fn predict(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<Prediction> {
+    pub async fn predict(&self, request_id: &str, raw_input: &str, features: FeatureRow) -> Result<Prediction> {
         let mut times = Times::default();
         let input = times.stage("pre_process", self.model_input(request_id, raw_input, features)).await?;
         if let (Some(refusal), None) = (self.model.refusal(), &self.circuit) {
@@ -168,8 +180,12 @@ impl Predictor {
     }
 
     /// How far from `value` another may be: `NOVA_MAX_DIVERGENCE_ABS` + `NOVA_MAX_DIVERGENCE` × |value|. The first is by
-    /// default a few steps of that output of the circuit. Candle alone differs from others by their rounding only.
+    /// default a few steps of that output of the circuit. Candle alone differs from others by their rounding only. Whole
+    /// numbers are equal or wrong.
     pub fn allowed_divergence(&self, output: usize, value: f64) -> f64 {
+        if self.model.is_integer_output(output) {
+            return 0.0;
+        }
         let Some(circuit) = &self.circuit else { return OF_ROUNDING * value.abs().max(1.0) };
         let scale = circuit.version.settings.model_output_scales.get(output);
         let step = scale.map_or(0.0, |scale| (-f64::from(*scale)).exp2());
@@ -189,6 +205,13 @@ impl Predictor {
         for (i, (model, circuit)) in model.values.iter().zip(circuit).enumerate() {
             for (model, circuit) in model.iter().zip(circuit) {
                 let allowed = self.allowed_divergence(i, *model);
+                let is_integer = self.model.is_integer_output(i) || (is_label(*model) && is_label(*circuit));
+                if circuit != model && is_integer {
+                    return Err(Fault::Row(anyhow!(
+                        "candle says {model}, the circuit {circuit}: whole numbers must be equal; the input lies so near a boundary \
+                         between them that the circuit's rounding crosses it, or the circuit is of another model"
+                    )));
+                }
                 if (circuit - model).abs() > allowed {
                     return Err(Fault::Row(anyhow!(
                         "candle says {model}, the circuit {circuit}: they differ by {:.3e}, {allowed:.3e} is allowed \
@@ -207,13 +230,19 @@ impl Predictor {
     }
 }
 
+fn is_label(value: f64) -> bool {
+    value.fract() == 0.0 && value.abs() <= LARGEST_LABEL
+}
+
 impl Circuit {
     /// The circuit of the model files, with an EZKL of their version.
     ///
     /// # Errors
-    /// `Stop`: files that are missing or do not belong together, another version of EZKL.
+    /// `Stop`: files that are missing or do not belong together, another version of EZKL, visibilities that no answer can be
+    /// proven with.
     pub async fn load(config: &Config) -> Result<Self> {
         let version = ModelVersion::read(&config.model_files)?;
+        version.settings.check_visibilities(&version.files.settings)?;
         let ezkl = Ezkl::new(&config.ezkl)?;
         version.settings.check_version(&ezkl.version().await?, &version.files.settings)?;
         Ok(Self { ezkl, version })

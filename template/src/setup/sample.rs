@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::features;
+use crate::features::{self, FeatureRow};
 use crate::model::{ModelInput, ModelOutput};
 use crate::pipeline::predict::Predictor;
 
@@ -35,16 +35,16 @@ impl Sample {
     /// # Errors
     /// A file that cannot be read, has too few rows, or has a row that the hooks or the model do not take.
     pub async fn read(file: &Path, predictor: &Predictor) -> Result<Self> {
-        let frame = features::load(file)?;
+        let table = features::load(file)?;
         ensure!(
-            frame.height() >= MIN_ROWS,
+            table.height() >= MIN_ROWS,
             "{} has {} rows, calibration needs at least {MIN_ROWS}: choose another with --sample",
             file.display(),
-            frame.height()
+            table.height()
         );
         let mut sample = Self { file: file.to_owned(), calibration: Vec::new(), held_out: Vec::new() };
-        for at in 0..frame.height() {
-            let row = read_row(predictor, at, features::row(&frame, at)?).await;
+        for at in 0..table.height() {
+            let row = read_row(predictor, at, table.row(at)?).await;
             let row = row.map_err(|error| error.context(format!("{} row {at}", file.display())))?;
             let part = if at % HELD_OUT == 0 { &mut sample.held_out } else { &mut sample.calibration };
             part.push(row);
@@ -68,7 +68,7 @@ impl Sample {
     }
 }
 
-async fn read_row(predictor: &Predictor, at: usize, features: polars::prelude::DataFrame) -> Result<Row> {
+async fn read_row(predictor: &Predictor, at: usize, features: FeatureRow) -> Result<Row> {
     let input = predictor.model_input(&format!("sample row {at}"), "", features).await?;
     let model = predictor.candle(input.clone()).await?;
     Ok(Row { at, input, model })

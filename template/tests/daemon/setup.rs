@@ -2,20 +2,134 @@
 
 use std::fs::{self, File};
 
-use nova::features;
-use polars::prelude::{CsvWriter, SerWriter as _};
+use polars::prelude::{CsvWriter, ParquetReader, SerReader as _, SerWriter as _};
 use serde_json::Value;
 
 use crate::common::project::Project;
+use crate::common::secrets::PRIVATE_KEY;
 use crate::common::{assert_says, onnx};
 
 /// A project with the small model, and `rows.csv` of 200 rows.
 fn small() -> Project {
     let project = Project::without_setup();
     project.change_model_file("model.onnx", onnx::of_one_neuron);
-    let mut rows = features::load(&project.path().join("assets/sample.parquet")).unwrap().head(Some(200));
+    let sample = File::open(project.path().join("assets/sample.parquet")).unwrap();
+    let mut rows = ParquetReader::new(sample).finish().unwrap().head(Some(200));
     CsvWriter::new(File::create(project.path().join("rows.csv")).unwrap()).finish(&mut rows).unwrap();
     project
+}
+
+/// A project with this model of four columns, which takes them as they are, and a sample of `rows`.
+fn of_four_columns(model: Vec<u8>, rows: impl Iterator<Item = [f64; 4]>) -> Project {
+    let project = Project::without_setup();
+    project.change_model_file("model.onnx", |_| model);
+    project.change_json("preprocessing.json", |file| {
+        file["columns"] = serde_json::json!(["a", "b", "c", "d"]);
+        file["steps"] = serde_json::json!([]);
+    });
+    let rows = rows.map(|row| row.map(|number| number.to_string()).join(",") + "\n").collect::<String>();
+    fs::write(project.path().join("rows.csv"), format!("a,b,c,d\n{rows}")).unwrap();
+    project
+}
+
+/// Numbers from 0 to 1 that look drawn at random, and are the same in each run.
+fn scattered(seed: u64) -> impl Iterator<Item = f64> {
+    let next =
+        |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
+    std::iter::successors(Some(seed), next).map(|state| (state >> 40) as f64 / f64::from(1 << 24)).skip(1)
+}
+
+fn rows_of_four(count: usize) -> impl Iterator<Item = [f64; 4]> {
+    let mut numbers = scattered(5);
+    std::iter::repeat_with(move || std::array::from_fn(|_| numbers.next().unwrap())).take(count)
+}
+
+/// Where all inputs are whole numbers EZKL gives them scale 0. The weights and the output keep theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_model_of_whole_numbers_keeps_its_precision() {
+    let counts = rows_of_four(240).map(|row| row.map(|number| (number * 12.0).floor()));
+    let project = of_four_columns(onnx::of_whole_numbers(), counts);
+    project.nova(&["setup", "--insecure-srs", "--sample", "rows.csv"]).succeed().await;
+    let settings = json(&project, "settings.json");
+    assert!(settings["run_args"]["param_scale"].as_i64().unwrap() >= 7, "{settings:#}");
+    let fidelity = json(&project, "setup.json")["making"]["fidelity"].clone();
+    assert!(fidelity["max"].as_f64().unwrap() < 0.01 && fidelity["rows"] == 60, "{fidelity:#}");
+    let predicted: Value = project.nova(&["predict", "--features", "rows.csv", "--row", "7", "--json"]).json().await;
+    assert!(predicted["divergence"].as_f64().unwrap() < 0.01, "{predicted}");
+}
+
+/// Case 02 of the public reports: near the boundary between two classes rounding makes another one of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_class_that_is_off_by_one_is_never_submitted() {
+    for model in [onnx::of_classes(), onnx::of_classes_as_floats()] {
+        let project = of_four_columns(model, rows_of_four(400));
+        let setup = ["setup", "--insecure-srs", "--sample", "rows.csv"];
+        project.nova(&[&setup[..], &["--max-refused", "1"]].concat()).succeed().await;
+        let fidelity = json(&project, "setup.json")["making"]["fidelity"].clone();
+        let refused = fidelity["refused"].as_array().unwrap();
+        assert!(fidelity["over_limit"].as_f64().unwrap() > 0.0 && !refused.is_empty(), "{fidelity:#}");
+        for refused in refused {
+            let row = refused["row"].to_string();
+            let predict = ["predict", "--features", "rows.csv", "--row", &row];
+            project.nova(&predict).fail(&["candle says", "the circuit", "whole numbers must be equal"]).await;
+        }
+        let row = (0..400).step_by(4).find(|row| refused.iter().all(|refused| refused["row"] != *row)).unwrap();
+        project.nova(&["predict", "--features", "rows.csv", "--row", &row.to_string()]).succeed().await;
+    }
+}
+
+/// Each combination that is offered is proven: `setup` and `doctor` compare the proof's instances with what would be committed to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_every_visibility_that_is_offered_can_be_proven() {
+    let project = of_four_columns(onnx::of_whole_numbers(), rows_of_four(200).map(|row| row.map(f64::round)));
+    for [input, output, parameters] in [
+        ["public", "public", "hashed/public"],
+        ["private", "hashed/public", "fixed"],
+        ["hashed/public", "public", "private"],
+        ["hashed/public", "hashed/public", "hashed/public"],
+    ] {
+        let asked = ["--input-visibility", input, "--output-visibility", output, "--param-visibility", parameters];
+        project.nova(&[&["setup", "--insecure-srs", "--sample", "rows.csv"], &asked[..]].concat()).succeed().await;
+        let doctor = project.nova(&["doctor", "--sample", "rows.csv"]).run().await.all();
+        assert_says(&doctor, &["✓ hooks and circuit", "✓ prover: a row of the sample was proved and verified"]);
+    }
+}
+
+#[tokio::test]
+async fn regression_a_visibility_that_cannot_be_served_is_not_offered() {
+    let project = Project::new();
+    for (option, refused) in [
+        ("--input-visibility", ["fixed", "polycommit", "hashed/private/0"]),
+        ("--output-visibility", ["private", "fixed", "polycommit"]),
+        ("--param-visibility", ["public", "polycommit", "hashed/private/0"]),
+    ] {
+        for refused in refused {
+            let ended = project.nova(&["setup", option, refused]).run().await;
+            assert_eq!(ended.status.code(), Some(2), "{option} {refused}: {}", ended.all());
+            assert_says(&ended.stderr, &["possible values", option]);
+        }
+    }
+    // What was made before they were refused is served no more.
+    for (field, held) in [("output_visibility", "Private"), ("input_visibility", "KZGCommit")] {
+        let project = Project::new();
+        project.remove_model_file("setup.json");
+        project.change_json("settings.json", |settings| settings["run_args"][field] = held.into());
+        let option = format!("nova setup --{}", field.replace('_', "-"));
+        let says = ["settings.json", field, "cannot be proven", &option];
+        project.nova(&["predict", "--row", "3"]).fail(&says).await;
+        // Whatever the chain is: it stops before it asks.
+        let away = "http://127.0.0.1:1";
+        let settings = [
+            ("NOVA_NETWORK", "devnet"),
+            ("NOVA_SPECTRAL_API_KEY", "k"),
+            ("NOVA_CLI_WALLET_PRIVATE_KEY", PRIVATE_KEY),
+            ("NOVA_RPC_URLS", away),
+            ("NOVA_PLUMBER_HOST", away),
+            ("NOVA_PULSE_HOST", away),
+        ];
+        let run = settings.into_iter().fold(project.nova(&["run"]), |run, (name, value)| run.env(name, value));
+        run.env("NOVA_CHALLENGE_ADDRESS", format!("0x{}", "5".repeat(40))).fail(&says).await;
+    }
 }
 
 fn json(project: &Project, file: &str) -> Value {
