@@ -28,6 +28,7 @@ steps! {
     ReorgRewound = "reorg.rewound",
     ReorgOrphaned = "reorg.orphaned",
     RequestSeen = "request.seen",
+    RequestRead = "request.read",
     RequestInferred = "request.inferred",
     RequestFault = "request.fault",
     RequestExpired = "request.expired",

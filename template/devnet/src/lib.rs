@@ -17,6 +17,7 @@ pub mod deploy;
 mod devnet;
 pub mod fault;
 pub mod features;
+pub mod json_rpc;
 pub mod keys;
 pub mod network;
 pub mod public_node;

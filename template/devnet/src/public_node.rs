@@ -1,5 +1,5 @@
 //! A chain of ours behind what public providers put before theirs, so that whoever works on it works on a public one too:
-//! nothing but the usual methods, so many requests a second, so many blocks a question for logs, and behind one URL two
+//! nothing but the usual methods, in calls that keep to JSON-RPC's rules, so many requests a second, so many blocks a question for logs, and behind one URL two
 //! machines, one of which is some blocks late.
 
 use std::{
@@ -23,7 +23,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
-use crate::rpc;
+use crate::{json_rpc, rpc};
 
 /// What nodes of one's own answer, and public ones do not: what changes them, and what signs with keys that they have.
 const PRIVATE: [&str; 9] =
@@ -143,6 +143,10 @@ impl Provider {
             return None;
         }
         let id = call["id"].clone();
+        if let Err(rule) = json_rpc::check_call(&call) {
+            let error = refusal(json_rpc::INVALID_REQUEST, &format!("Invalid Request: {rule}"));
+            return Some(json!({ "jsonrpc": "2.0", "id": id, "error": error }));
+        }
         let method = call["method"].as_str().unwrap_or_default().to_owned();
         // Every other call goes to the machine that is late.
         let late = self.served.fetch_add(1, Ordering::Relaxed) % 2 == 1;
@@ -185,6 +189,13 @@ impl Provider {
     /// As a machine answers that knows no block after `head`.
     async fn serve_late(&self, method: &str, mut params: Value, head: u64) -> Result<Value, Refusal> {
         if let Some((_, at)) = STATE_OF.iter().find(|(name, _)| *name == method) {
+            if let Some(hash) = params[*at]["blockHash"].as_str() {
+                let block = self.pass_on("eth_getBlockByHash", json!([hash, false])).await?;
+                if unless_after(head, block, "number").is_null() {
+                    return Err(refusal(-32000, "header for hash not found"));
+                }
+                return self.pass_on(method, params).await;
+            }
             let block = block_of(&params[*at], head).min(head);
             if let Some(params) = params.as_array_mut() {
                 params.resize(params.len().max(at + 1), Value::Null);

@@ -20,6 +20,7 @@ use anyhow::{Context as _, anyhow};
 use ethers::providers::{Middleware as _, Provider};
 use ethers::types::{Address, BlockNumber, H256, U256};
 
+use crate::condition::Condition;
 use crate::config;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Identity, Targets};
@@ -33,6 +34,9 @@ use walk::Looks;
 const DEFAULT_SLA: Duration = Duration::from_secs(600);
 /// No contract means a longer one, so that times can be added without overflow.
 const MAX_SLA: u64 = 365 * 24 * 60 * 60;
+
+/// Requests in a row that cannot be read, after which it is no longer one node that lags.
+const ENOUGH_FAILED_READS: u32 = 3;
 
 /// No chain is higher, so that block numbers can be added to without overflow, and the ledger can hold them.
 const MAX_HEIGHT: u64 = 1 << 50;
@@ -58,6 +62,8 @@ pub struct Chain {
     /// The same for blocks of long ago, which it may serve otherwise.
     old_log_range: Arc<AtomicU64>,
     looks: Arc<Looks>,
+    /// How reading requests has gone lately.
+    reads: Arc<Condition>,
     /// Held by the watcher that looks for a reorg.
     following: Arc<tokio::sync::Mutex<()>>,
 }
@@ -124,6 +130,7 @@ impl Chain {
             log_range: Arc::new(AtomicU64::new(settings.log_range)),
             old_log_range: Arc::new(AtomicU64::new(settings.log_range)),
             looks: Arc::default(),
+            reads: Arc::new(Condition::new(ENOUGH_FAILED_READS)),
             following: Arc::default(),
             genesis,
             consumption: Consumption::new(consumption, client.clone()),

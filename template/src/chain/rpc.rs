@@ -1,7 +1,7 @@
 //! JSON-RPC over HTTP for ethers, on a current reqwest: several endpoints in order, each failure told apart.
 //!
-//! A refusal by the node (a JSON-RPC error) is an answer and is handed on. A time-out, a 429, a 5xx or a broken body is
-//! not: the next endpoint is asked, and after the last one the round starts again, with backoff and jitter, or when they said
+//! A refusal by the node (a JSON-RPC error) is an answer and is handed on. A time-out, a 429, a 5xx, a broken body, or one
+//! with neither result nor error is not: the next endpoint is asked, and after the last one the round starts again, with backoff and jitter, or when they said
 //! that they would answer again (`Retry-After`).
 //! No error shows a URL, because URLs carry API keys.
 
@@ -16,20 +16,21 @@ use ethers::providers::{JsonRpcClient, JsonRpcError, ProviderError, RpcError};
 use reqwest::{Client, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::http_client;
 
 /// How long one request to one endpoint may take.
-const TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// How long after a failover the first endpoint is tried again.
 const HOME_AGAIN: Duration = Duration::from_secs(60);
 /// Who asks to be left alone for longer is not asked again by this call: the next look at the chain does.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// The largest answer that is read: the logs of a full range of blocks fit many times over. Several calls are under way at
 /// once, and each may be answered so long.
-const MAX_BODY: usize = 16 << 20;
+pub(crate) const MAX_BODY: usize = 16 << 20;
 
 /// ethers' way to the chain.
 #[derive(Debug)]
@@ -94,18 +95,36 @@ impl From<Error> for ProviderError {
 }
 
 #[derive(Serialize)]
-struct Call<'a, T> {
+struct Call<'a> {
     jsonrpc: &'static str,
     id: u64,
     method: &'a str,
-    params: T,
+    params: Value,
 }
 
+/// A call as JSON-RPC 2.0 has it. Its parameters are always a list: ethers gives `null` for a method that takes none, which the
+/// specification does not allow (section 4.2) and strict nodes refuse.
+fn call_body<T: Serialize>(id: u64, method: &str, params: T) -> serde_json::Result<Vec<u8>> {
+    let params = match serde_json::to_value(params)? {
+        Value::Null => Value::Array(Vec::new()),
+        list @ Value::Array(_) => list,
+        one => Value::Array(vec![one]),
+    };
+    serde_json::to_vec(&Call { jsonrpc: "2.0", id, method, params })
+}
+
+/// Either member is there, or it is no answer (section 5).
 #[derive(Deserialize)]
 struct Answer<'a> {
-    #[serde(borrow)]
+    /// `null` is a result: there is no such block, no such receipt.
+    #[serde(borrow, default, deserialize_with = "present")]
     result: Option<&'a RawValue>,
+    #[serde(default)]
     error: Option<JsonRpcError>,
+}
+
+fn present<'de, D: Deserializer<'de>>(member: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(member).map(Some)
 }
 
 /// What one endpoint made of one request, when it did not answer it.
@@ -206,14 +225,15 @@ impl Transport {
         }
         let parsed: Answer = serde_json::from_slice(&answer)
             .map_err(|_| passing(format!("HTTP {status}, and the body is no JSON-RPC")))?;
-        match parsed.error {
-            Some(error) if is_passing(&error) => Err(passing(error.to_string())),
-            Some(error) => Err(Failure::Final(Error::Refused {
+        match (parsed.error, parsed.result) {
+            (Some(error), _) if is_passing(&error) => Err(passing(error.to_string())),
+            (Some(error), _) => Err(Failure::Final(Error::Refused {
                 endpoint: endpoint.name.clone(),
                 method: method.to_owned(),
                 error,
             })),
-            None => Ok(parsed.result.map_or_else(|| b"null".to_vec(), |result| result.get().as_bytes().to_vec())),
+            (None, Some(result)) => Ok(result.get().as_bytes().to_vec()),
+            (None, None) => Err(passing(format!("HTTP {status}, and the body has neither result nor error"))),
         }
     }
 }
@@ -234,6 +254,12 @@ fn unanswered(error: reqwest::Error) -> Failure {
     Failure::Passing(format!("{:#}", anyhow::Error::new(error.without_url())), None)
 }
 
+/// A node that lags says so where a block is asked for that it does not have: by number, by hash (geth, and with it Nitro), and as other
+/// nodes have it.
+fn lacks_block(message: &str) -> bool {
+    ["header not found", "header for hash not found", "unknown block"].iter().any(|words| message.contains(words))
+}
+
 /// Rate limits and internal errors come as JSON-RPC errors too: -32005 (EIP-1474 limit exceeded), 429 (Alchemy),
 /// -32603 (internal error), unless the node explains that the call reverted. -32005 also says that too many blocks or
 /// results were asked for, which asking again does not change.
@@ -241,7 +267,7 @@ fn is_passing(error: &JsonRpcError) -> bool {
     let too_much = ["block", "result", "range"].iter().any(|word| error.message.contains(word));
     let limit = matches!(error.code, -32005 | 429) && !too_much;
     let internal = error.code == -32603 && error.data.is_none() && !error.message.contains("revert");
-    limit || internal || error.message.contains("header not found")
+    limit || internal || lacks_block(&error.message)
 }
 
 #[async_trait]
@@ -253,8 +279,8 @@ impl JsonRpcClient for Transport {
         T: fmt::Debug + Serialize + Send + Sync,
         R: DeserializeOwned + Send,
     {
-        let call = Call { jsonrpc: "2.0", id: self.next_id.fetch_add(1, Ordering::Relaxed), method, params };
-        let body = serde_json::to_vec(&call).map_err(|error| Error::Decode {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let body = call_body(id, method, params).map_err(|error| Error::Decode {
             endpoint: "the request".to_owned(),
             method: method.to_owned(),
             error,
@@ -285,8 +311,6 @@ impl JsonRpcClient for Transport {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
     use crate::spectral::test_server::{Reply, Server};
 
@@ -297,6 +321,45 @@ mod tests {
         let started = Instant::now();
         let answer = transport.request("eth_chainId", [(); 0]).await;
         (answer, started.elapsed())
+    }
+
+    /// Case 07 of the public reports: plans, limits and gateways that answer JSON, and no JSON-RPC.
+    #[tokio::test]
+    async fn regression_neither_result_nor_error_is_no_answer() {
+        for (status, body) in [
+            (200, r#"{"jsonrpc": "2.0", "id": 1}"#),
+            (200, r#"{"jsonrpc": "2.0", "id": 1, "error": null}"#),
+            (200, r#"{"message": "Too many requests", "statusCode": 429}"#),
+            (200, r#"{"code": -32005, "message": "daily limit"}"#),
+            (200, "{}"),
+            (400, r#"{"message": "this method is not in your plan"}"#),
+        ] {
+            let first = Server::answering(vec![Reply::status(status).body(body)]).await;
+            let second = Server::answering(vec![Reply::ok(CHAIN_ID)]).await;
+            let transport = Transport::new(&[&first, &second].map(|server| SecretString::from(server.url()))).unwrap();
+            let answer: Value = transport.request("eth_chainId", [(); 0]).await.unwrap();
+            assert_eq!((answer, first.requests().len()), (Value::from("0x7a69"), 1), "{body}");
+        }
+        // Whereas this one is: there is no such thing.
+        let server = Server::answering(vec![Reply::ok(r#"{"jsonrpc": "2.0", "id": 1, "result": null}"#)]).await;
+        assert_eq!(asked(&server).await.0.unwrap(), Value::Null);
+        // And nobody's silence is an answer either.
+        let server = Server::answering(vec![Reply::ok(r#"{"jsonrpc": "2.0", "id": 1}"#)]).await;
+        let (answer, _) = asked(&server).await;
+        assert!(answer.unwrap_err().to_string().contains("neither result nor error"));
+    }
+
+    #[tokio::test]
+    async fn regression_parameters_are_a_list_whatever_ethers_gives() {
+        let server = Server::answering(vec![Reply::ok(CHAIN_ID)]).await;
+        let transport = Transport::new(&[SecretString::from(server.url())]).unwrap();
+        let _: Value = transport.request("eth_chainId", ()).await.unwrap();
+        let _: Value = transport.request("eth_call", ("0x1", "latest")).await.unwrap();
+        let _: Value = transport.request("eth_getLogs", [serde_json::json!({"fromBlock": "0x1"})]).await.unwrap();
+        for request in server.requests() {
+            let call: Value = serde_json::from_slice(&request.body).unwrap();
+            assert_eq!(nova_devnet::json_rpc::check_call(&call), Ok(()), "{call}");
+        }
     }
 
     /// The first endpoint is tried once a minute, not in each call after a minute.

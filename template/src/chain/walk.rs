@@ -2,13 +2,14 @@
 //! blocks before it, because newest blocks are said to have no logs by some providers, up to the newest that is deep
 //! enough. After a long absence the newest blocks come first, and the others are a gap that is read later.
 //!
-//! A node that lags tells nothing of the logs that it does not have. So each block is read again several times in the
-//! minutes after, whichever node answers then.
+//! A node that lags tells nothing of the logs that it does not have. So a pass looks back now and then: blocks that were less
+//! than two minutes old when they were last read are read again, whichever node answers then. How far that is depends on the
+//! blocks' times alone, not on how often a stream is read: one that is read once an hour looks back no further.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use ethers::providers::{Middleware as _, RpcError as _};
@@ -18,39 +19,70 @@ use super::{Chain, Head, small, unreachable};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Gap, Ledger, Read};
 
-/// How often a pass looks back.
-const LOOK_BACK: Duration = Duration::from_secs(20);
-/// To where it was so many such passes ago: two minutes of the SLA's ten.
-const LOOKS: usize = 6;
+/// How often a pass looks back, at the most; seconds.
+const LOOK_BACK_INTERVAL_SECS: u64 = 20;
+/// A node that lags by no more than this hides no log: two minutes of the SLA's ten.
+const LOOK_BACK_SECS: u64 = 120;
+/// Where no look was made at the right moment, one that was made so much earlier will do; otherwise the block is searched for.
+const LOOK_BACK_SLACK_SECS: u64 = 120;
 
-/// Where the passes of each stream were that looked back.
+/// When each stream was read to its end by a pass that looked back.
 #[derive(Default)]
-pub(super) struct Looks(Mutex<HashMap<String, VecDeque<(Instant, u64)>>>);
+pub(super) struct Looks(Mutex<HashMap<String, VecDeque<Look>>>);
+
+/// One such pass.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Instant,
+    /// The chain's clock then.
+    time: u64,
+    /// The first block that it read, and the last.
+    from: u64,
+    to: u64,
+}
 
 /// How far a pass looks back, beside the blocks that every pass reads again.
+#[derive(Debug, PartialEq, Eq)]
 enum LookBack {
     NotNow,
+    /// To this block: those before it were old enough when they were read.
     To(u64),
+    /// To the first block of `from..=to` that was made at this time or later.
+    Search {
+        from: u64,
+        to: u64,
+        time: u64,
+    },
     /// Nothing is known of what was read before the start.
     First,
 }
 
 impl Looks {
-    fn due(&self, stream: &str) -> LookBack {
+    fn due(&self, stream: &str, chain_time: u64) -> LookBack {
         let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let looks = streams.get(stream);
-        match looks.and_then(|looks| looks.front().zip(looks.back())) {
-            None => LookBack::First,
-            Some((_, (last, _))) if last.elapsed() < LOOK_BACK => LookBack::NotNow,
-            Some(((_, block), _)) => LookBack::To(*block),
+        let Some(looks) = streams.get(stream) else { return LookBack::First };
+        let Some(last) = looks.back() else { return LookBack::First };
+        // By either clock: a chain may stand still, and on a devnet it may jump.
+        let since = last.at.elapsed().as_secs().max(chain_time.saturating_sub(last.time));
+        if since < LOOK_BACK_INTERVAL_SECS {
+            return LookBack::NotNow;
+        }
+        // Blocks made before were older than a node lags when the last look read them.
+        let time = last.time.saturating_sub(LOOK_BACK_SECS);
+        match looks.iter().rfind(|look| look.time <= time) {
+            Some(look) if time - look.time <= LOOK_BACK_SLACK_SECS => LookBack::To(look.to + 1),
+            Some(look) => LookBack::Search { from: look.to + 1, to: last.to, time },
+            None => LookBack::Search { from: last.from, to: last.to, time },
         }
     }
 
-    fn made(&self, stream: &str, cursor: u64) {
+    fn made(&self, stream: &str, look: Look) {
         let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let looks = streams.entry(stream.to_owned()).or_default();
-        looks.push_back((Instant::now(), cursor));
-        if looks.len() > LOOKS {
+        looks.push_back(look);
+        // Of those that are old enough the newest is of use.
+        let enough = look.time.saturating_sub(LOOK_BACK_SECS);
+        while looks.get(1).is_some_and(|second| second.time <= enough) {
             looks.pop_front();
         }
     }
@@ -66,8 +98,8 @@ pub(super) struct Pass<'a> {
     /// The next block to read, and the last one of this pass.
     next: u64,
     pub end: u64,
-    /// Where the stream was when it began, if it looks back.
-    looks_back_from: Option<u64>,
+    /// The first block that it reads, if it looks back.
+    looks_back_to: Option<u64>,
     /// The reorgs noticed before it began.
     reorgs: i64,
 }
@@ -103,8 +135,7 @@ impl<'a> Pass<'a> {
             Some(block) => (block, Some(chain.settings.reread_blocks)),
             None => (chain.first_block(head).await?, None),
         };
-        let mut pass =
-            Self { chain, ledger, stream, filter, head, next: cursor, end: 0, looks_back_from: None, reorgs };
+        let mut pass = Self { chain, ledger, stream, filter, head, next: cursor, end: 0, looks_back_to: None, reorgs };
         // A chain younger than the confirmations has nothing to read yet.
         let Some(end) = head.number.checked_sub(chain.settings.confirmations) else {
             pass.next = 1;
@@ -122,6 +153,8 @@ impl<'a> Pass<'a> {
                 );
                 ledger.leave_gap(stream, Gap { from: cursor, to: fresh - 1 }).await?;
                 pass.next = fresh;
+                // What is older is the gap's.
+                pass.looks_back_to = Some(fresh);
                 return Ok(pass);
             }
         }
@@ -129,8 +162,8 @@ impl<'a> Pass<'a> {
             // On an endpoint that lags the cursor is ahead of the end.
             let again = cursor.min(end + 1).saturating_sub(reread);
             let farthest = chain.look_back(head, stream).await?;
-            pass.looks_back_from = farthest.map(|_| cursor);
             pass.next = farthest.map_or(again, |block| block.min(again));
+            pass.looks_back_to = farthest.map(|_| pass.next);
         }
         Ok(pass)
     }
@@ -138,8 +171,9 @@ impl<'a> Pass<'a> {
     /// The next range, oldest first; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Range<'a>>> {
         if self.next > self.end {
-            if let Some(cursor) = self.looks_back_from.take() {
-                self.chain.looks.made(self.stream, cursor);
+            if let Some(from) = self.looks_back_to.take() {
+                let look = Look { at: Instant::now(), time: self.head.time, from, to: self.end };
+                self.chain.looks.made(self.stream, look);
             }
             return Ok(None);
         }
@@ -157,7 +191,7 @@ impl<'a> Pass<'a> {
         head: Head,
     ) -> Result<Self> {
         let reorgs = ledger.reorgs().await?;
-        Ok(Self { chain, ledger, stream, filter, head, next: 1, end: head.number, looks_back_from: None, reorgs })
+        Ok(Self { chain, ledger, stream, filter, head, next: 1, end: head.number, looks_back_to: None, reorgs })
     }
 
     /// The newest range of a gap.
@@ -211,28 +245,92 @@ impl Chain {
 
     /// From which block on a pass looks back, if it is time for that.
     async fn look_back(&self, head: Head, stream: &str) -> Result<Option<u64>> {
-        match self.looks.due(stream) {
+        match self.looks.due(stream, head.time) {
             LookBack::NotNow => Ok(None),
             LookBack::To(block) => Ok(Some(block)),
+            LookBack::Search { from, to, time } => self.first_block_since(time, from, to).await.map(Some),
             LookBack::First => self.fresh_block(head, self.settings.start_block.unwrap_or_default()).await.map(Some),
         }
     }
 
-    /// The first block, of `oldest` and those above it, in which a request can be that is still to be answered: found by
-    /// halving on block times.
+    /// The first block, of `oldest` and those above it, in which a request can be that is still to be answered.
     async fn fresh_block(&self, head: Head, oldest: u64) -> Result<u64> {
-        let oldest_time = head.time.saturating_sub(self.sla.as_secs());
-        let (mut too_old, mut young_enough) = (oldest.min(head.number), head.number);
+        let time = head.time.saturating_sub(self.sla.as_secs());
+        self.first_block_since(time, oldest.min(head.number), head.number).await
+    }
+
+    /// The first block of these that was made at this time or later; the last one if there is none. Found by halving.
+    async fn first_block_since(&self, time: u64, first: u64, last: u64) -> Result<u64> {
+        let (mut too_old, mut young_enough) = (first, last.max(first));
         while too_old < young_enough {
             let middle = too_old + (young_enough - too_old) / 2;
             let block = self.client.get_block(middle).await.map_err(unreachable)?;
-            let time = block.with_context(|| format!("the RPC endpoint has no block {middle}")).retry()?.timestamp;
-            if small("a block's time", time)? < oldest_time {
+            let made = block.with_context(|| format!("the RPC endpoint has no block {middle}")).retry()?.timestamp;
+            if small("a block's time", made)? < time {
                 too_old = middle + 1;
             } else {
                 young_enough = middle;
             }
         }
         Ok(young_enough)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks of a quarter of a second, as on Arbitrum.
+    const BLOCKS_PER_SEC: u64 = 4;
+
+    fn look(looks: &Looks, from: u64, time: u64) {
+        looks.made("challenges", Look { at: Instant::now(), time, from, to: time * BLOCKS_PER_SEC });
+    }
+
+    /// How many blocks before the end of the last look the next one begins, on a chain whose block n was made at n / 4.
+    fn blocks_read_again(looks: &Looks, last: u64, now: u64) -> u64 {
+        let first = match looks.due("challenges", now) {
+            LookBack::To(block) => block,
+            LookBack::Search { from, to, time } => (time * BLOCKS_PER_SEC).clamp(from, to),
+            other => panic!("{other:?}"),
+        };
+        last * BLOCKS_PER_SEC + 1 - first
+    }
+
+    #[test]
+    fn regression_a_stream_that_is_read_once_an_hour_looks_back_minutes() {
+        let looks = Looks::default();
+        assert_eq!(looks.due("challenges", 0), LookBack::First);
+        for hour in 1..12 {
+            look(&looks, (hour * 3600 - 600) * BLOCKS_PER_SEC, hour * 3600);
+            let again = blocks_read_again(&looks, hour * 3600, (hour + 1) * 3600);
+            let least = LOOK_BACK_SECS * BLOCKS_PER_SEC;
+            assert!((least..=least + 1).contains(&again), "after {hour} hours {again} blocks are read again");
+        }
+    }
+
+    /// Whatever the interval, a node may lag by two minutes, and no more is read again than twice that.
+    #[test]
+    fn every_interval_looks_back_two_minutes_and_at_most_four() {
+        for interval in [20, 21, 60, 119, 120, 121, 300, 3600, 86_400] {
+            let looks = Looks::default();
+            for pass in 1..50 {
+                let now = 100_000 + pass * interval;
+                look(&looks, (now - 700) * BLOCKS_PER_SEC, now);
+                let again = blocks_read_again(&looks, now, now + interval);
+                let (least, most) = (LOOK_BACK_SECS, LOOK_BACK_SECS + LOOK_BACK_SLACK_SECS);
+                let (least, most) = (least * BLOCKS_PER_SEC, most * BLOCKS_PER_SEC + 1);
+                assert!((least..=most).contains(&again), "every {interval} s, pass {pass}: {again} blocks");
+            }
+            assert!(looks.0.lock().unwrap()["challenges"].len() <= 8, "every {interval} s");
+        }
+    }
+
+    #[test]
+    fn a_look_that_was_made_a_moment_ago_is_not_made_again() {
+        let looks = Looks::default();
+        look(&looks, 0, 1000);
+        assert_eq!(looks.due("challenges", 1000 + LOOK_BACK_INTERVAL_SECS - 1), LookBack::NotNow);
+        assert_ne!(looks.due("challenges", 1000 + LOOK_BACK_INTERVAL_SECS), LookBack::NotNow);
     }
 }

@@ -2,26 +2,27 @@
 //! own in the ledger: rows and cursor are written together, so none is missed.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use ethers::contract::EthEvent as _;
-use ethers::providers::Middleware as _;
-use ethers::types::{Address, Filter, H256, Log, U64};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use ethers::providers::{Middleware as _, RpcError as _};
+use ethers::types::{Address, BlockId, Filter, H256, Log, U64};
+use futures::{StreamExt as _, stream};
 
 use super::contracts::{
-    ConsumerRequestMadeFilter, ProofRequestedFilter, ZkmlchallengeGivenFilter, decode_inference_request,
+    ConsumerRequestMadeFilter, InferenceRequest, ProofRequestedFilter, ZkmlchallengeGivenFilter,
+    decode_inference_request,
 };
 use super::walk::{Pass, Range};
-use super::{Chain, Head, request_id, text, unreachable};
-use crate::fault::{Fault, Result};
-use crate::ledger::{ChallengeKey, Ledger, RequestKey, Route, SeenChallenge, SeenRequest};
+use super::{Chain, Head, request_id, text};
+use crate::fault::{Classify as _, Fault, Result};
+use crate::ledger::{ChallengeKey, Ledger, Reading, RequestKey, RequestTerms, Route, SeenChallenge, SeenRequest};
 
 /// Requests whose input is read at once, in one range of blocks.
 const READS_AT_ONCE: usize = 8;
-
-/// A request that the contract does not know this many blocks after its log never comes: no replica lags so far.
-const SETTLED: u64 = 64;
+/// How long the watcher waits for what was asked, and no longer: who is to answer asks again.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Chain {
     /// Reads all new blocks for inference requests. Returns how many rows are new, or came back after a reorg.
@@ -96,8 +97,8 @@ impl Chain {
         let ids: Vec<String> = logs.iter().map(|log| text(log.id)).collect();
         let known = pass.ledger.known_requests(&contract, &ids).await?;
         let unknown = logs.into_iter().filter(|log| known.get(&text(log.id)) != Some(&log.block_hash));
-        let reads: Vec<_> = unknown.map(|log| self.read_request(log, pass.end)).collect();
-        let requests: Vec<SeenRequest> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+        let reads: Vec<_> = unknown.map(|log| self.see_request(log, pass.head)).collect();
+        let requests: Vec<SeenRequest> = stream::iter(reads).buffered(READS_AT_ONCE).collect().await;
         pass.ledger.see_requests(&range.read, &requests, pass.head.time).await
     }
 
@@ -108,40 +109,75 @@ impl Chain {
         self.orphan_rows(pass.ledger, pass.head, blocks, |hash| named.contains(hash)).await
     }
 
-    /// A request as its log and the contract tell it. `newest` is the last block of this pass.
-    async fn read_request(&self, log: RequestLog, newest: u64) -> Result<SeenRequest> {
-        let call = self.consumption.inference_requests(log.id.into()).tx;
-        let answer = self.client.call(&call, None).await.map_err(unreachable)?;
-        let read = decode_inference_request(log.id, &answer)
-            .and_then(|request| request.context("the contract does not know the request that its log names"));
-        let mut seen = SeenRequest {
-            key: RequestKey { contract: text(self.consumption.address()), id: text(log.id) },
-            input: String::new(),
-            consumer: text(log.consumer),
-            block: log.block,
-            block_hash: log.block_hash,
-            requested: 0,
-            deadline: 0,
-            unreadable: None,
+    /// A request as its log and the contract tell it. One that the contract does not tell soon is in the ledger all the same, and is
+    /// read again by who is to answer it: a node that lags, or that does not answer one call, holds up no other request.
+    async fn see_request(&self, log: RequestLog, head: Head) -> SeenRequest {
+        let contract = text(self.consumption.address());
+        let id = text(log.id);
+        let read = tokio::time::timeout(READ_TIMEOUT, self.read_request(&contract, &id, &log.block_hash));
+        let read = read.await.unwrap_or_else(|_| {
+            Err(Fault::Retry(anyhow!("the contract does not tell within {READ_TIMEOUT:?} what was asked")))
+        });
+        let reading = match read {
+            Ok(terms) => Reading::Terms(terms),
+            Err(fault) => {
+                let reason = fault.to_string();
+                tracing::warn!(request = id, reason, "a request cannot be read yet");
+                let made = tokio::time::timeout(READ_TIMEOUT, self.time_of_block(&log.block_hash));
+                let made = made.await.ok().flatten().unwrap_or(head.time);
+                let deadline = made.saturating_add(self.sla.as_secs());
+                Reading::Failed { consumer: text(log.consumer), deadline, reason }
+            }
         };
-        match read {
-            Ok(request) => {
-                seen.input = request.input;
-                seen.consumer = text(request.consumer);
-                seen.requested = request.requested;
-                seen.deadline = request.requested.saturating_add(self.sla.as_secs());
+        SeenRequest { key: RequestKey { contract, id }, block: log.block, block_hash: log.block_hash, reading }
+    }
+
+    /// What the contract tells of a request, asked at the block of its log: a node that does not have this block says so
+    /// instead of knowing nothing of the request. Where a node refuses that, because it keeps no states of old blocks or takes no
+    /// hash there, the newest state tells: what was asked never changes.
+    ///
+    /// # Errors
+    /// `Retry`: that one node does not know a request yet says nothing of the others.
+    pub async fn read_request(&self, contract: &str, id: &str, block_hash: &str) -> Result<RequestTerms> {
+        let read = async {
+            let id = request_id(id)?;
+            let at = super::address("the ledger's contract", contract)?;
+            let call = super::Consumption::new(at, self.client.clone()).inference_requests(id.into()).tx;
+            let block = block_hash.parse::<H256>().context("the hash of its block").retry()?;
+            let answer = match self.client.call(&call, Some(BlockId::Hash(block))).await {
+                // What no node answers is not asked once more.
+                Err(error) if error.as_error_response().is_none() => return Err(super::unreachable(error)),
+                Ok(answer) => told(id, &answer).ok(),
+                Err(_) => None,
+            };
+            match answer {
+                Some(request) => Ok(request),
+                None => told(id, &self.client.call(&call, None).await.map_err(super::unreachable)?).retry(),
             }
-            Err(error) => {
-                let unreadable = error.context(format!("request {}", seen.key.id));
-                // A replica that lags behind the one that gave the log: the range is read again.
-                if seen.block.saturating_add(SETTLED) > newest {
-                    return Err(Fault::Retry(unreadable));
-                }
-                tracing::error!(reason = format!("{unreadable:#}"), "a request cannot be read");
-                seen.unreadable = Some(format!("{unreadable:#}"));
-            }
+        };
+        let read = read.await.map_err(|fault| fault.context(format!("cannot read request {id}")));
+        match &read {
+            Ok(_) => self.reads.works(),
+            Err(fault) => self.reads.fails(fault.to_string()),
         }
-        Ok(seen)
+        let request = read?;
+        Ok(RequestTerms {
+            input: request.input,
+            consumer: text(request.consumer),
+            requested: request.requested,
+            deadline: request.requested.saturating_add(self.sla.as_secs()),
+        })
+    }
+
+    /// Why requests cannot be read, if several in a row could not.
+    pub fn trouble(&self) -> Option<String> {
+        self.reads.trouble()
+    }
+
+    /// When a block was made, on the chain's clock; `None` if the node does not tell.
+    async fn time_of_block(&self, hash: &str) -> Option<u64> {
+        let block = self.client.get_block(hash.parse::<H256>().ok()?).await.ok()??;
+        super::small("a block's time", block.timestamp).ok()
     }
 
     /// True if the chain holds our answer to this request already.
@@ -174,6 +210,11 @@ impl Chain {
             }
         }
     }
+}
+
+/// The request that the contract's answer tells of.
+fn told(id: H256, answer: &[u8]) -> anyhow::Result<InferenceRequest> {
+    decode_inference_request(id, answer)?.context("the contract does not know the request that its log names")
 }
 
 /// Where a request was made, as its log tells it.

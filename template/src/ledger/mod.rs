@@ -29,7 +29,7 @@ use sqlx::{Connection as _, SqlitePool};
 
 pub use blocks::{Block, Gap, Read};
 pub use challenge::{Challenge, ChallengeKey, Route, SeenChallenge};
-pub use request::{Inferred, Request, RequestKey, SeenRequest};
+pub use request::{Inferred, Reading, Request, RequestKey, RequestTerms, SeenRequest};
 pub use status::{Counts, Status};
 pub use tx::{Allowed, Attempt, AttemptKind, Mined, NewAttempt, Purpose, Targets, Tx};
 

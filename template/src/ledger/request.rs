@@ -24,16 +24,38 @@ pub struct RequestKey {
 #[derive(Debug, Clone)]
 pub struct SeenRequest {
     pub key: RequestKey,
-    pub input: String,
-    pub consumer: String,
     pub block: u64,
     pub block_hash: String,
-    /// When it was made, on the chain's clock.
-    pub requested: u64,
-    /// Until when an answer counts, on the chain's clock.
-    pub deadline: u64,
-    /// Why it cannot be answered, if the contract does not tell what was asked.
-    pub unreadable: Option<String>,
+    pub reading: Reading,
+}
+
+/// What is known of a request when it is first seen.
+#[derive(Debug, Clone)]
+pub enum Reading {
+    Terms(RequestTerms),
+    /// The log alone: the contract did not tell what was asked. It is asked again until the deadline.
+    Failed {
+        consumer: String,
+        deadline: u64,
+        reason: String,
+    },
+}
+
+impl SeenRequest {
+    fn terms(&self) -> (RequestTerms, Option<&str>) {
+        match &self.reading {
+            Reading::Terms(terms) => (terms.clone(), None),
+            Reading::Failed { consumer, deadline, reason } => {
+                let terms = RequestTerms {
+                    input: String::new(),
+                    consumer: consumer.clone(),
+                    requested: UNREAD as u64,
+                    deadline: *deadline,
+                };
+                (terms, Some(reason))
+            }
+        }
+    }
 }
 
 /// A request as the ledger holds it.
@@ -44,6 +66,7 @@ pub struct Request {
     pub input: String,
     pub consumer: String,
     pub block: i64,
+    pub block_hash: String,
     pub requested: i64,
     pub deadline: i64,
     pub state: String,
@@ -61,6 +84,25 @@ impl Request {
     pub fn key(&self) -> RequestKey {
         RequestKey { contract: self.contract.clone(), id: self.id.clone() }
     }
+
+    /// False while only its log is known: what was asked is read from the contract before it is answered.
+    pub fn is_read(&self) -> bool {
+        self.requested != UNREAD
+    }
+}
+
+/// `requested` of a request whose log is known, and which the contract has not told yet. No chain's clock began so early.
+const UNREAD: i64 = 0;
+
+/// What the contract tells of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestTerms {
+    pub input: String,
+    pub consumer: String,
+    /// When it was made, on the chain's clock.
+    pub requested: u64,
+    /// Until when an answer counts, on the chain's clock.
+    pub deadline: u64,
 }
 
 /// What an inference leaves behind, with the calls that will carry it to the chain.
@@ -82,13 +124,16 @@ const SEE: &str = "INSERT INTO request
          (contract, id, input, consumer, block, block_hash, requested, deadline, seen_at, changed_at, reason, state)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9,
          coalesce(?10, iif(?8 < ?11, 'it was first seen after its deadline', NULL)),
-         iif(?10 IS NOT NULL, 'failed', iif(?8 < ?11, 'expired', 'seen')))
+         iif(?8 < ?11, 'expired', 'seen'))
      ON CONFLICT (contract, id) DO UPDATE SET
-         input = excluded.input, consumer = excluded.consumer, block = excluded.block,
-         block_hash = excluded.block_hash, requested = excluded.requested, deadline = excluded.deadline,
+         -- What was read once stays, where it cannot be read again now: the id is the digest of what was asked.
+         input = iif(excluded.requested = 0, input, excluded.input),
+         requested = iif(excluded.requested = 0, requested, excluded.requested),
+         deadline = iif(excluded.requested = 0 AND requested <> 0, deadline, excluded.deadline),
+         consumer = excluded.consumer, block = excluded.block, block_hash = excluded.block_hash,
          state = iif(state <> 'orphaned', state,
                      iif(excluded.state = 'seen' AND answer IS NOT NULL, 'inferred', excluded.state)),
-         reason = iif(state <> 'orphaned', reason, excluded.reason),
+         reason = iif(state <> 'orphaned', reason, iif(requested <> 0 AND excluded.requested = 0, NULL, excluded.reason)),
          tries = iif(state <> 'orphaned', tries, 0),
          next_try = iif(state <> 'orphaned', next_try, 0),
          changed_at = excluded.changed_at
@@ -96,24 +141,24 @@ const SEE: &str = "INSERT INTO request
 
 impl Ledger {
     /// Writes the requests of a range of blocks and that it was read, both or neither. Returns how many are new or come
-    /// from another block than before. A request whose deadline has passed at `chain_time` is `expired` from the start, one
-    /// that cannot be read `failed`.
+    /// from another block than before. A request whose deadline has passed at `chain_time` is `expired` from the start.
     pub async fn see_requests(&self, read: &Read<'_>, requests: &[SeenRequest], chain_time: u64) -> Result<u64> {
         step(Step::RequestSeen, async {
             let mut db = self.begin().await?;
             let mut new = 0;
             for request in requests {
+                let (terms, reason) = request.terms();
                 new += sqlx::query(SEE)
                     .bind(&request.key.contract)
                     .bind(&request.key.id)
-                    .bind(&request.input)
-                    .bind(&request.consumer)
+                    .bind(&terms.input)
+                    .bind(&terms.consumer)
                     .bind(request.block as i64)
                     .bind(&request.block_hash)
-                    .bind(request.requested as i64)
-                    .bind(request.deadline as i64)
+                    .bind(terms.requested as i64)
+                    .bind(terms.deadline as i64)
                     .bind(now())
-                    .bind(&request.unreadable)
+                    .bind(reason)
                     .bind(chain_time as i64)
                     .run(&mut *db)
                     .await?;
@@ -170,6 +215,24 @@ impl Ledger {
         .bind(now())
         .bind(chain_time as i64);
         step(Step::RequestExpired, late.run(&self.pool)).await
+    }
+
+    /// What the contract has told of a claimed request, of which only the log was known. The row as it is then.
+    pub async fn request_read(&self, request: &Request, terms: &RequestTerms) -> Result<Request> {
+        let update = sqlx::query_as(
+            "UPDATE request SET input = ?, consumer = ?, requested = ?, deadline = ?, reason = NULL, changed_at = ?
+             WHERE contract = ? AND id = ? AND state IN ('seen', 'orphaned') AND owner = ? RETURNING *",
+        )
+        .bind(&terms.input)
+        .bind(&terms.consumer)
+        .bind(terms.requested as i64)
+        .bind(terms.deadline as i64)
+        .bind(now())
+        .bind(&request.contract)
+        .bind(&request.id)
+        .bind(self.owner());
+        let read = step(Step::RequestRead, async { update.fetch_optional(&self.pool).await.map_err(broken) }).await?;
+        read.ok_or_else(|| Fault::Retry(anyhow::anyhow!("request {} is no longer ours to answer", request.id)))
     }
 
     /// `seen → inferred`, with everything that sending needs. An `orphaned` request keeps it until it comes back.

@@ -58,7 +58,7 @@ impl Ledger {
                  tx.mined_time AS mined, request.model_value, request.circuit_value, request.submitted_value,
                  tx.mined_hash AS \"transaction\", tx.gas_used
              FROM request LEFT JOIN tx ON tx.key = 'answer:' || request.contract || ':' || request.id
-             ORDER BY request.requested DESC, request.id LIMIT ?",
+             ORDER BY request.deadline DESC, request.id LIMIT ?",
         )
         .bind(limit)
         .fetch_all(&self.pool)

@@ -10,16 +10,22 @@ pub(super) fn key(n: u8) -> RequestKey {
 }
 
 pub(super) fn seen(n: u8, deadline: u64) -> SeenRequest {
-    SeenRequest {
-        key: key(n),
+    SeenRequest { key: key(n), block: 7, block_hash: "0xb10c".to_owned(), reading: Reading::Terms(terms(deadline)) }
+}
+
+pub(super) fn terms(deadline: u64) -> RequestTerms {
+    RequestTerms {
         input: "0xwallet".to_owned(),
         consumer: "0xconsumer".to_owned(),
-        block: 7,
-        block_hash: "0xb10c".to_owned(),
         requested: deadline - 600,
         deadline,
-        unreadable: None,
     }
+}
+
+/// A request of which only the log is known.
+pub(super) fn unread(n: u8, deadline: u64) -> SeenRequest {
+    let reading = Reading::Failed { consumer: "0xconsumer".to_owned(), deadline, reason: "it is not told".to_owned() };
+    SeenRequest { reading, ..seen(n, deadline) }
 }
 
 pub(super) fn inferred(commitment: bool) -> Inferred {
@@ -90,6 +96,32 @@ async fn reading_a_log_twice_adds_nothing() {
     assert_eq!(ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 1000)], 0).await.unwrap(), 2);
     assert_eq!(ledger.see_requests(&read(8), &[seen(2, 1000), seen(3, 1000)], 0).await.unwrap(), 1);
     assert_eq!(ledger.cursor("requests").await.unwrap(), Some(9));
+}
+
+#[tokio::test]
+async fn a_request_whose_log_alone_is_known_is_read_by_who_is_to_answer_it() {
+    let (_folder, ledger) = ledger().await;
+    assert_eq!(ledger.see_requests(&read(7), &[unread(1, 1000), unread(2, 610)], 700).await.unwrap(), 2);
+    assert_eq!((state(&ledger, 1).await.as_str(), state(&ledger, 2).await.as_str()), ("seen", "expired"));
+    let claimed = ledger.claim_requests(9).await.unwrap().remove(0);
+    assert!(!claimed.is_read() && claimed.reason.as_deref() == Some("it is not told"), "{claimed:?}");
+    let told = ledger.request_read(&claimed, &terms(990)).await.unwrap();
+    assert!(told.is_read() && told.reason.is_none() && told.input == "0xwallet" && told.deadline == 990, "{told:?}");
+
+    // From another block, read by a node that lags: what is known stays.
+    let moved = SeenRequest { block_hash: "0xb10d".to_owned(), ..unread(1, 1100) };
+    assert_eq!(ledger.see_requests(&read(8), &[moved], 500).await.unwrap(), 1);
+    let row = ledger.request(&key(1).id).await.unwrap().unwrap();
+    assert_eq!((row.input.as_str(), row.deadline, row.block_hash.as_str()), ("0xwallet", 990, "0xb10d"));
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_tells_expires_with_the_reason() {
+    let (_folder, ledger) = ledger().await;
+    ledger.see_requests(&read(7), &[unread(1, 1000)], 500).await.unwrap();
+    assert_eq!(ledger.expire_requests(1001).await.unwrap(), 1);
+    let row = ledger.request(&key(1).id).await.unwrap().unwrap();
+    assert_eq!((row.state.as_str(), row.reason.as_deref()), ("expired", Some("it is not told")));
 }
 
 #[tokio::test]

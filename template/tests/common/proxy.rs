@@ -1,4 +1,5 @@
-//! An RPC provider that can misbehave: what it is told to, it does to a request; all else it passes on to the chain.
+//! An RPC provider that can misbehave: what it is told to, it does to a request; all else it passes on to the chain. It is
+//! strict: a call that breaks a rule of JSON-RPC is refused.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +8,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use serde_json::Value;
+use nova_devnet::json_rpc;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -39,6 +41,8 @@ struct Shared {
     client: reqwest::Client,
     rule: Mutex<Rule>,
     seen: Mutex<Vec<(String, Value)>>,
+    /// Calls that broke a rule of JSON-RPC, with the rule.
+    invalid: Mutex<Vec<String>>,
 }
 
 impl Proxy {
@@ -51,6 +55,7 @@ impl Proxy {
             client: nova_devnet::rpc::http_client().unwrap(),
             rule: Mutex::new(Box::new(|_, _| Act::Pass)),
             seen: Mutex::default(),
+            invalid: Mutex::default(),
         });
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -80,6 +85,11 @@ impl Proxy {
         seen.iter().filter(|(called, _)| called == method).map(|(_, params)| params.clone()).collect()
     }
 
+    /// The calls that broke a rule of JSON-RPC, and the rule.
+    pub fn invalid(&self) -> Vec<String> {
+        self.shared.invalid.lock().unwrap().clone()
+    }
+
     /// How many calls there were.
     pub fn count(&self) -> usize {
         self.shared.seen.lock().unwrap().len()
@@ -94,6 +104,11 @@ impl Drop for Proxy {
 
 async fn answer(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     let call: Value = serde_json::from_slice(&body).unwrap();
+    if let Err(rule) = json_rpc::check_call(&call) {
+        shared.invalid.lock().unwrap().push(format!("{call}: {rule}"));
+        let error = json!({ "code": json_rpc::INVALID_REQUEST, "message": rule });
+        return axum::Json(json!({ "jsonrpc": "2.0", "id": call["id"], "error": error })).into_response();
+    }
     let (method, params) = (call["method"].as_str().unwrap().to_owned(), call["params"].clone());
     let act = (shared.rule.lock().unwrap())(&method, &params);
     shared.seen.lock().unwrap().push((method, params));

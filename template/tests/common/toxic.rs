@@ -359,6 +359,14 @@ async fn lagging(shared: &Shared, call: &Call, mut asked: Value, behind: u64) ->
         }
         _ => {
             for parameter in asked["params"].as_array_mut().into_iter().flatten() {
+                if let Some(hash) = parameter["blockHash"].as_str() {
+                    let block = block_number(shared, call, hash).await?;
+                    if block.is_none_or(|block| block > height) {
+                        let body = refusal(&json!({ "id": id }), -32000, "header for hash not found");
+                        return Ok(Answer { status: 200, body });
+                    }
+                    continue;
+                }
                 if matches!(parameter.as_str(), Some("latest" | "pending")) {
                     *parameter = json!(format!("{height:#x}"));
                 } else if method == "eth_getBlockByNumber" && parameter.is_string() && number(parameter) > height {
@@ -375,6 +383,13 @@ async fn lagging(shared: &Shared, call: &Call, mut asked: Value, behind: u64) ->
         }
     }
     Ok(answer)
+}
+
+/// The number of the block that has this hash.
+async fn block_number(shared: &Shared, call: &Call, hash: &str) -> std::io::Result<Option<u64>> {
+    let asked = json!({ "jsonrpc": "2.0", "id": 0, "method": "eth_getBlockByHash", "params": [hash, false] });
+    let block: Value = serde_json::from_slice(&pass_on(shared, call, asked.to_string().as_bytes()).await?.body)?;
+    Ok(block["result"]["number"].is_string().then(|| number(&block["result"]["number"])))
 }
 
 /// A `0x…` quantity; 0 for what is none.

@@ -5,11 +5,13 @@ use nova::failpoint::Step;
 use nova_devnet::Fault;
 
 use crate::common::proxy::{Act, Proxy};
+use crate::common::toxic::{Toxic, ToxicProxy};
 use crate::kill::{WHEN, doomed};
 use crate::scene::{SLA, Scene};
 
 /// What cannot be done now is put off or given up.
 pub const TROUBLED: &[Step] = &[
+    Step::RequestRead,
     Step::RequestFault,
     Step::ChallengeFault,
     Step::ChallengePostponed,
@@ -40,6 +42,23 @@ async fn a_request_whose_features_fail_and_one_that_cannot_be_paid_for_survive_a
         scene.ask(1).await;
         daemon.dies().await;
         scene.net.fund(U256::exp10(19)).await;
+    }
+    scene.all_answered_at_last().await;
+}
+
+/// The node that is asked what was asked does not have the block yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_read_late_survives_a_kill() {
+    let mut scene = Scene::new().await;
+    scene.net.anvil("anvil_mine", serde_json::json!([150])).await;
+    let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+    for when in WHEN {
+        let daemon = doomed(scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()), Step::RequestRead, when).ready().await;
+        proxy.rule(|asked| if asked.method == "eth_call" { Toxic::Lag(100) } else { Toxic::Pass });
+        let request = scene.ask(1).await.remove(0);
+        scene.request_row(&request, |row| row.reason.is_some()).await;
+        proxy.heal();
+        daemon.dies().await;
     }
     scene.all_answered_at_last().await;
 }

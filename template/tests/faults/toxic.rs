@@ -141,6 +141,47 @@ async fn rpc_endpoints_that_hang_drip_or_refuse_cost_no_request() {
     daemon.ready().await.stop().await;
 }
 
+/// The node that is asked what was asked is a hundred blocks behind the one that gave the log, for a while that no number of blocks
+/// bounds: its ignorance is not the contract's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_request_that_one_node_does_not_know_is_answered() {
+    let mut scene = Scene::with_usual_sla().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+    let daemon = scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()).start().ready().await;
+    scene.net.anvil("anvil_mine", serde_json::json!([150])).await;
+    proxy.rule(|asked| if asked.method == "eth_call" { Toxic::Lag(100) } else { Toxic::Pass });
+    let request = scene.ask(1).await.remove(0);
+    scene.net.anvil("anvil_mine", serde_json::json!([80])).await;
+    let row = scene.request_row(&request, |row| row.reason.is_some()).await;
+    assert_eq!(row.state, "seen", "{row:?}");
+    assert!(row.reason.unwrap().contains("cannot read request"));
+
+    // The node is well again.
+    proxy.heal();
+    scene.ask(2).await;
+    scene.answered(&scene.requests).await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}
+
+/// The next endpoint has the block.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_one_node_does_not_know_the_next_one_is_asked() {
+    let mut scene = Scene::with_usual_sla().await;
+    let (first, second) = (scene.net.devnet.rpc_url(), scene.net.devnet.rpc_url());
+    let (first, second) = (ToxicProxy::start(first).await, ToxicProxy::start(second).await);
+    scene.net.anvil("anvil_mine", serde_json::json!([150])).await;
+    let urls = format!("{},{}", first.rpc_url(), second.rpc_url());
+    let daemon = scene.run().env("NOVA_RPC_URLS", urls).start().ready().await;
+    first.rule(|asked| if asked.method == "eth_call" { Toxic::Lag(100) } else { Toxic::Pass });
+    scene.ask(2).await;
+    scene.answered(&scene.requests).await;
+    assert!(first.hits() > 0);
+    scene.check().await;
+    daemon.stop().await;
+}
+
 /// Behind one URL there are several nodes, and some of them are far behind: whoever asks twice goes back in time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_lag_cost_no_request() {

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use ethers::contract::EthEvent as _;
+use nova_devnet::contracts::ZkmlchallengeGivenFilter;
 use nova_devnet::request::Request;
 use serde_json::{Value, json};
 
@@ -68,6 +70,42 @@ async fn logs_are_late(blocks: u64, reread: &str) {
     net.go_on_mining().await;
     net.answered_once(&late).await;
     assert_eq!(net.sent().await, 3);
+}
+
+/// A stream that is read once an hour reads the hour, and minutes before it; not the hours before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_hourly_looks_read_minutes_again_and_no_hours() {
+    let (project, net) = (Project::new(), Net::start().await);
+    let proxy = Proxy::start(net.devnet.rpc_url()).await;
+    let run = project.nova(&["run"]).envs(net.env()).env("NOVA_RPC_URLS", proxy.url());
+    let daemon = run.env("NOVA_PROOF_POLLING_INTERVAL", "1").env("NOVA_REREAD_BLOCKS", "8").start().ready().await;
+    net.stop_mining().await;
+    let event = format!("{:?}", ZkmlchallengeGivenFilter::signature());
+    let looks = || {
+        let calls = proxy.calls("eth_getLogs").into_iter();
+        let of_challenges = calls.filter(|params| params[0]["topics"].to_string().contains(&event));
+        of_challenges.map(|params| range(&params)).collect::<Vec<_>>()
+    };
+    let mut before = net.height().await;
+    for hour in 0..4 {
+        // A block every ten seconds, an hour long: the next look is an hour after the last one by the chain's clock.
+        net.anvil("anvil_mine", json!([360, 10])).await;
+        let newest = net.height().await;
+        wait_until(format!("a look up to block {newest}"), SOON, async || {
+            if looks().iter().any(|(_, last)| *last == newest) { Ok(()) } else { Err(format!("{:?}", looks())) }
+        })
+        .await;
+        let first = looks().iter().filter(|(_, last)| *last > before).map(|(first, _)| *first).min().unwrap();
+        // The first look of a daemon goes back as far as the SLA, and the next one may go back to blocks of a second.
+        if hour > 1 {
+            assert!(before - first <= 240 / 10 + 8, "hour {hour}: {first} to {newest}, {before} was the newest");
+        }
+        before = newest;
+    }
+    net.go_on_mining().await;
+    let requests = net.ask(1).await;
+    net.answered_once(&requests).await;
+    daemon.stop().await;
 }
 
 /// Hours offline. What can still be answered is; what came before is in the ledger as expired; and while the provider

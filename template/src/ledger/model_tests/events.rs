@@ -20,7 +20,7 @@ pub enum Event {
     See {
         requests: Vec<Slot>,
         branch: Branch,
-        unreadable: bool,
+        unread: bool,
     },
     /// The chain forgets this branch.
     Reorg(Branch),
@@ -87,7 +87,7 @@ pub enum TxEvent {
 /// A whole play: first requests and challenges, so that there is something to work on.
 pub fn plays() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event(), 1..250).prop_map(|events| {
-        let first = [Event::See { requests: vec![0, 1, 2], branch: 0, unreadable: false }, Event::SeeChallenge(0, 0)];
+        let first = [Event::See { requests: vec![0, 1, 2], branch: 0, unread: false }, Event::SeeChallenge(0, 0)];
         first.into_iter().chain(events).collect()
     })
 }
@@ -101,7 +101,7 @@ fn event() -> impl Strategy<Value = Event> {
     let branch = 0..2_u8;
     let rare = prop_oneof![
         (prop::collection::vec(0..REQUESTS, 0..4), branch.clone(), prop::bool::weighted(0.1))
-            .prop_map(|(requests, branch, unreadable)| Event::See { requests, branch, unreadable }),
+            .prop_map(|(requests, branch, unread)| Event::See { requests, branch, unread }),
         branch.clone().prop_map(Event::Reorg),
         process.clone().prop_map(Event::LeasesEnd),
         process.clone().prop_map(Event::Renew),

@@ -10,7 +10,8 @@ use super::holds::{self, Held};
 use super::reference::{Reference, deadline, is_ipfs};
 use crate::fault::Fault;
 use crate::ledger::{
-    Block, ChallengeKey, Inferred, Ledger, Read, RequestKey, Route, SeenChallenge, SeenRequest, Targets,
+    Block, ChallengeKey, Inferred, Ledger, Read, Reading, RequestKey, RequestTerms, Route, SeenChallenge, SeenRequest,
+    Targets,
 };
 
 pub const CONTRACT: &str = "0xc0";
@@ -41,16 +42,26 @@ fn block_hash(branch: Branch) -> String {
     format!("0xb10c{branch}")
 }
 
-fn seen_request(slot: Slot, branch: Branch, unreadable: bool) -> SeenRequest {
+fn seen_request(slot: Slot, branch: Branch, unread: bool) -> SeenRequest {
     SeenRequest {
         key: request_key(slot),
-        input: "0xwallet".to_owned(),
-        consumer: "0xconsumer".to_owned(),
         block: BLOCK,
         block_hash: block_hash(branch),
+        reading: if unread {
+            let reason = "the contract does not tell".to_owned();
+            Reading::Failed { consumer: "0xconsumer".to_owned(), deadline: deadline(slot), reason }
+        } else {
+            Reading::Terms(terms(slot))
+        },
+    }
+}
+
+fn terms(slot: Slot) -> RequestTerms {
+    RequestTerms {
+        input: "0xwallet".to_owned(),
+        consumer: "0xconsumer".to_owned(),
         requested: deadline(slot) - 600,
         deadline: deadline(slot),
-        unreadable: unreadable.then(|| "the contract does not tell".to_owned()),
     }
 }
 
@@ -210,11 +221,11 @@ impl Stage<'_> {
 
     async fn request_event(&mut self, event: &Event) -> Result<(), String> {
         match event {
-            Event::See { requests, branch, unreadable } => {
-                let seen: Vec<_> = requests.iter().map(|slot| seen_request(*slot, *branch, *unreadable)).collect();
+            Event::See { requests, branch, unread } => {
+                let seen: Vec<_> = requests.iter().map(|slot| seen_request(*slot, *branch, *unread)).collect();
                 let read = self.read("requests").await?;
                 let new = expect(self.processes[0].see_requests(&read, &seen, self.reference.chain_time).await)?;
-                equal("new requests", new as usize, self.reference.see(requests, *branch, *unreadable))?;
+                equal("new requests", new as usize, self.reference.see(requests, *branch))?;
             }
             Event::Claim(process, limit) => {
                 let claimed = expect(self.processes[*process].claim_requests(*limit).await)?;
@@ -236,6 +247,11 @@ impl Stage<'_> {
                     answer: vec![1],
                     commitment: commitment.then(|| vec![2]),
                 };
+                let row = expect(self.processes[*process].request(&request_id(*request)).await)?;
+                if let Some(row) = row.filter(|row| !row.is_read()) {
+                    let read = self.processes[*process].request_read(&row, &terms(*request)).await;
+                    equal("read", read.is_ok(), self.reference.is_worked_on(&self.owner(*process), *request))?;
+                }
                 let done = self.processes[*process].inferred(&request_key(*request), &inferred).await;
                 equal("inferred", done.is_ok(), self.reference.infer(&self.owner(*process), *request, *commitment))?;
             }

@@ -90,17 +90,13 @@ impl Reference {
     }
 
     /// How many are new, or come from another block.
-    pub fn see(&mut self, requests: &[Slot], branch: Branch, unreadable: bool) -> usize {
-        requests.iter().filter(|slot| self.see_one(**slot, branch, unreadable)).count()
+    pub fn see(&mut self, requests: &[Slot], branch: Branch) -> usize {
+        requests.iter().filter(|slot| self.see_one(**slot, branch)).count()
     }
 
-    fn see_one(&mut self, request: Slot, branch: Branch, unreadable: bool) -> bool {
-        let late = deadline(request) < self.chain_time;
-        let state = match (unreadable, late) {
-            (true, _) => "failed",
-            (false, true) => "expired",
-            (false, false) => "seen",
-        };
+    fn see_one(&mut self, request: Slot, branch: Branch) -> bool {
+        // Whether the contract told what was asked, or the log alone is known: it is worked on.
+        let state = if deadline(request) < self.chain_time { "expired" } else { "seen" };
         let Some(row) = self.requests.get_mut(&request) else {
             self.requests.insert(request, Row::new(state, branch));
             return true;
@@ -153,6 +149,11 @@ impl Reference {
 
     pub fn challenge_of(&self, owner: &str, slot: Slot) -> Slot {
         of_owner(&self.challenges, owner, slot, CHALLENGES)
+    }
+
+    /// True if this owner may still write down what it found out about a request.
+    pub fn is_worked_on(&self, owner: &str, request: Slot) -> bool {
+        self.requests.get(&request).is_some_and(|row| matches!(row.state, "seen" | "orphaned") && row.is_of(owner))
     }
 
     /// False if the request is not this owner's to answer.
