@@ -5,7 +5,7 @@ use std::fmt;
 use crate::plain;
 
 /// Characters of a reason. What a provider or a contract says may be long.
-const MAX_TOLD: usize = 2_000;
+pub(crate) const MAX_TOLD: usize = 2_000;
 
 /// What a failure means for the work in hand.
 #[derive(Debug)]

@@ -103,6 +103,7 @@ impl Daemon {
                 "the circuit, as `setup` measured it"
             );
         }
+        version.settings.check_visibilities(&version.files.settings)?;
         if config.network == Network::ArbitrumOne {
             srs::require_public(&version.files.srs)?;
         }
@@ -126,6 +127,8 @@ impl Daemon {
         ledger.identify(&chain.identity()).await?;
         persistently("the verifier contract", &health, "rpc", || check_verifier(&chain, &config)).await?;
         health.watch_ledger(ledger.clone());
+        let reading = chain.clone();
+        health.watch("requests", move || reading.trouble());
         tracing::info!(
             modeler = chain.identity().modeler,
             consumption = chain.identity().consumption,
@@ -244,7 +247,7 @@ impl Daemon {
         let start = Instant::now();
         let features = self.inferrer.features(&requests).await;
         let fetched = start.elapsed();
-        let answers = requests.iter().zip(features).map(async |(request, features)| {
+        let answers = requests.into_iter().zip(features).map(async |(request, features)| {
             let outcome = self.inferrer.answer(request, features, fetched).await;
             in_hand.fetch_sub(1, Ordering::Relaxed);
             self.wake.send.notify_one();

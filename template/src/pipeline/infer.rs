@@ -1,22 +1,25 @@
 //! Requests → answers that are saved, provable, and ready to be sent.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use polars::prelude::DataFrame;
 
 use super::predict::{Circuit, Prediction, Predictor};
 use crate::chain::Chain;
-use crate::config::Config;
+use crate::config::{Config, FeatureSource};
 use crate::digest;
 use crate::fault::{Classify as _, Fault, Result};
-use crate::features::{Input, frame, parse_input};
+use crate::features::{FeatureRow, IncompleteFeatures, Input, frame, parse_input};
 use crate::ledger::{Inferred, Ledger, Request};
-use crate::spectral::plumber::Plumber;
+use crate::spectral::plumber::{Plumber, absent};
+use crate::spectral::service::Absence;
 use crate::supervise::{Seldom, insistently};
 use crate::times::milliseconds;
 use crate::witness::{Manifest, Store};
+
+/// What is left of the SLA for an answer once its features are there, or a quarter of it where it is short: for the witness and
+/// `mock`, and for two transactions, one after the other, of which the first may have to be replaced.
+const MIN_ANSWER_SECS: i64 = 45;
 
 /// Answers requests.
 #[derive(Clone)]
@@ -35,40 +38,37 @@ impl Inferrer {
     /// Fetches the features of all claimed requests in one call where they name several wallets. `None` where that did
     /// not work, or was not worth it: then each request asks for its own, so that one wallet that Plumber cannot serve
     /// holds up no other.
-    pub async fn features(&self, requests: &[Request]) -> Vec<Option<Result<DataFrame>>> {
-        let inputs: Vec<Result<Input>> = requests.iter().map(|request| self.input(request)).collect();
-        let mut wallets: Vec<String> = inputs
-            .iter()
-            .filter_map(|input| match input {
-                Ok(Input::Wallet(wallet)) => Some(wallet.clone()),
-                _ => None,
-            })
-            .collect();
-        wallets.sort();
-        wallets.dedup();
-        let rows = if wallets.len() > 1 { self.plumber.features_batch(&wallets).await } else { Ok(HashMap::new()) };
+    pub async fn features(&self, requests: &[Request]) -> Vec<Option<Result<FeatureRow>>> {
+        let wallets: Vec<Option<String>> = requests.iter().map(|request| self.wallet(request)).collect();
+        let mut asked: Vec<String> = wallets.iter().flatten().cloned().collect();
+        asked.sort();
+        asked.dedup();
+        let rows = if asked.len() > 1 { self.plumber.features_batch(&asked).await.map(Some) } else { Ok(None) };
         let rows = rows.unwrap_or_else(|fault| {
-            let (reason, wallets) = (fault.to_string(), wallets.len());
+            let (reason, wallets) = (fault.to_string(), asked.len());
             tracing::debug!(reason, wallets, "cannot get the features of several wallets, asking for each");
-            HashMap::new()
+            None
         });
-        inputs
-            .into_iter()
-            .map(|input| match input {
-                Ok(Input::Wallet(wallet)) => match rows.get(&wallet)? {
-                    Ok(values) => Some(frame(values)),
-                    Err(fault) => Some(Err(again(fault))),
-                },
-                _ => None,
-            })
-            .collect()
+        let of = |wallet: &String| match rows.as_ref()?.get(wallet) {
+            Some(values) => Some(Ok(frame(values))),
+            None => Some(Err(absent(wallet))),
+        };
+        wallets.iter().map(|wallet| wallet.as_ref().and_then(of)).collect()
+    }
+
+    /// The wallet that a request names, if its input is known.
+    fn wallet(&self, request: &Request) -> Option<String> {
+        match self.input(request) {
+            Ok(Input::Wallet(wallet)) if request.is_read() => Some(wallet),
+            _ => None,
+        }
     }
 
     /// The features of one request.
-    async fn own_features(&self, request: &Request) -> Result<DataFrame> {
+    async fn own_features(&self, request: &Request) -> Result<FeatureRow> {
         match self.input(request)? {
-            Input::Inline(values) => frame(&values),
-            Input::Wallet(wallet) => frame(&self.plumber.features(&wallet).await?),
+            Input::Inline(values) => Ok(frame(&values)),
+            Input::Wallet(wallet) => Ok(frame(&self.plumber.features(&wallet).await?)),
         }
     }
 
@@ -80,21 +80,19 @@ impl Inferrer {
     /// of all.
     pub async fn answer(
         &self,
-        request: &Request,
-        features: Option<Result<DataFrame>>,
+        request: Request,
+        features: Option<Result<FeatureRow>>,
         fetched: Duration,
     ) -> Result<()> {
-        let started = Instant::now();
-        let features = match features {
-            Some(features) => features,
-            None => self.own_features(request).await,
-        };
-        let fetched = fetched + started.elapsed();
-        let outcome = match features {
-            Ok(features) => self.infer(request, features, fetched).await,
-            Err(fault) => Err(fault.context("cannot get the features")),
+        let (request, outcome) = match self.read(request).await {
+            Ok(request) => {
+                let outcome = self.answer_read(&request, features, fetched).await;
+                (request, outcome)
+            }
+            Err((request, fault)) => (request, Err(fault)),
         };
         let Err(fault) = outcome else { return Ok(()) };
+        let fault = self.retry_while_in_time(&request, fault).await;
         match &fault {
             Fault::Row(error) => {
                 tracing::error!(request = request.id, reason = format!("{error:#}"), "this request has failed");
@@ -113,11 +111,66 @@ impl Inferrer {
             }
             Fault::Stop(_) => {}
         }
-        insistently(|| self.ledger.request_fault(request, &fault)).await?;
+        insistently(|| self.ledger.request_fault(&request, &fault)).await?;
         if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) }
     }
 
-    async fn infer(&self, request: &Request, features: DataFrame, fetched: Duration) -> Result<()> {
+    /// The request with its input, which the watcher may not have been told yet.
+    async fn read(&self, request: Request) -> std::result::Result<Request, (Request, Fault)> {
+        if request.is_read() {
+            return Ok(request);
+        }
+        let read = async {
+            let terms = self.chain.read_request(&request.contract, &request.id, &request.block_hash).await?;
+            let read = self.ledger.request_read(&request, &terms).await?;
+            if self.chain.head().await?.time > terms.deadline {
+                return Err(Fault::Retry(anyhow!("what was asked was told after its deadline")));
+            }
+            Ok(read)
+        };
+        read.await.map_err(|fault| (request, fault))
+    }
+
+    async fn answer_read(
+        &self,
+        request: &Request,
+        features: Option<Result<FeatureRow>>,
+        fetched: Duration,
+    ) -> Result<()> {
+        let started = Instant::now();
+        let features = match features {
+            Some(features) => features,
+            None => self.own_features(request).await,
+        };
+        let features = features.map_err(|fault| fault.context("cannot get the features"))?;
+        self.infer(request, features, fetched + started.elapsed()).await
+    }
+
+    /// FeatureRow that are not there, or not all that the model needs, may be there soon: they are asked for again as long as
+    /// there would be time to answer with them. Those that a consumer wrote into the request never change.
+    async fn retry_while_in_time(&self, request: &Request, fault: Fault) -> Fault {
+        let is_not_yet = fault.error().is::<Absence>() || fault.error().is::<IncompleteFeatures>();
+        if !is_not_yet {
+            return fault;
+        }
+        let may_change = self.config.inference.feature_source == FeatureSource::Plumber;
+        match fault {
+            Fault::Retry(error) | Fault::Row(error) => {
+                let again = may_change && self.has_time(request).await;
+                if again { Fault::Retry(error) } else { Fault::Row(error) }
+            }
+            stop @ Fault::Stop(_) => stop,
+        }
+    }
+
+    /// Whether an answer that begins now will be in time. A chain that does not answer decides nothing.
+    async fn has_time(&self, request: &Request) -> bool {
+        let Ok(head) = self.chain.head().await else { return true };
+        let of_sla = request.deadline.saturating_sub(request.requested) / 4;
+        request.deadline - (head.time as i64) > MIN_ANSWER_SECS.min(of_sla)
+    }
+
+    async fn infer(&self, request: &Request, features: FeatureRow, fetched: Duration) -> Result<()> {
         let mut prediction = self.predictor.predict(&request.id, &request.input, features).await?;
         let circuit = self.predictor.circuit().context("answering needs EZKL's model files").stop()?;
         let manifest = manifest_of(request, &prediction, circuit)?;
@@ -194,13 +247,4 @@ fn manifest_of(request: &Request, prediction: &Prediction, circuit: &Circuit) ->
 /// The first value of the first output: what `status` shows of a model with several.
 fn first(values: &[Vec<f64>]) -> Option<f64> {
     values.first().and_then(|output| output.first()).copied()
-}
-
-/// The fault of one call, for one more row that needed it.
-fn again(fault: &Fault) -> Fault {
-    match fault {
-        Fault::Retry(error) => Fault::Retry(anyhow!("{error:#}")),
-        Fault::Row(error) => Fault::Row(anyhow!("{error:#}")),
-        Fault::Stop(error) => Fault::Stop(anyhow!("{error:#}")),
-    }
 }

@@ -19,7 +19,7 @@ use crate::supervise::{Seldom, insistently};
 use crate::witness::{Manifest, Store};
 
 /// The most requests that one challenge may name: each costs a proof.
-const MAX_REQUESTS: usize = 100;
+pub(crate) const MAX_REQUESTS: usize = 100;
 const DAY: i64 = 24 * 60 * 60;
 /// When to look again once the day's proofs are used up.
 const LOOK_AGAIN: i64 = 600;

@@ -10,9 +10,9 @@ use crate::fault::{Fault, Result};
 use crate::plain;
 
 /// A document of request ids is far below this.
-const MAX_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 /// A gateway may have to look for the document first.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A gateway that looks for a document in vain gives up with 504: that is no fault of its own.
 const ABSENT: [StatusCode; 3] = [StatusCode::NOT_FOUND, StatusCode::GONE, StatusCode::GATEWAY_TIMEOUT];

@@ -4,7 +4,7 @@ pub mod gateway;
 mod lenient;
 pub mod plumber;
 pub mod pulse;
-mod service;
+pub mod service;
 
 #[cfg(test)]
 mod hostile_tests;

@@ -10,24 +10,25 @@ use serde_json::{Map, Value, json};
 
 use super::gateway::is_cid;
 use super::lenient;
-use super::service::Service;
+use super::service::{Absence, Service};
 use crate::address::is_address;
 use crate::fault::{Fault, Result};
 use crate::features::WALLET;
+use crate::plain;
 
 /// The features of one wallet: name → value, in Plumber's order.
 pub type Features = Map<String, Value>;
 
 /// Plumber takes up to so many wallets in one call.
 const BATCH: usize = 4_000;
-const TIMEOUT: Duration = Duration::from_secs(30);
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(180);
-const MAX_FEATURES: usize = 1024 * 1024;
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(180);
+pub(crate) const MAX_FEATURES: usize = 1024 * 1024;
 /// What an answer about several wallets may hold for each of them, and for all.
-const MAX_ROW: usize = 64 * 1024;
+pub(crate) const MAX_ROW: usize = 64 * 1024;
 /// More features than any model takes: each is held once for every wallet that is asked about.
-const MAX_NAMES: usize = 10_000;
-const MAX_CID: usize = 4 * 1024;
+pub(crate) const MAX_NAMES: usize = 10_000;
+pub(crate) const MAX_CID: usize = 4 * 1024;
 
 /// Plumber on its host, with our key.
 #[derive(Debug, Clone)]
@@ -44,7 +45,11 @@ impl Plumber {
         self.0.trouble()
     }
 
-    /// One wallet's features. Whether they are numbers, the frame checks.
+    /// One wallet's features, at least one of which is a number.
+    ///
+    /// # Errors
+    /// [`Absence`] where Plumber has none of this wallet: what it says then (404, an error in the body, nothing but nulls) it also
+    /// says of a wallet that it has yet to index.
     pub async fn features(&self, wallet: &str) -> Result<Features> {
         checked(wallet)?;
         let found = self
@@ -56,33 +61,26 @@ impl Plumber {
                 |body| features_of(wallet, body),
             )
             .await?;
-        found.ok_or_else(|| unknown(wallet))
+        match found {
+            Some(features) if has_number(&features) => Ok(features),
+            Some(other) if !other.is_empty() => Err(absent(wallet).context(format!("Plumber says {}", quoted(&other)))),
+            _ => Err(absent(wallet)),
+        }
     }
 
-    /// Several wallets' features in as few calls as possible. A wallet that Plumber does not know fails alone.
-    pub async fn features_batch(&self, wallets: &[String]) -> Result<HashMap<String, Result<Features>>> {
-        let mut results = HashMap::with_capacity(wallets.len());
-        let mut asked = Vec::with_capacity(wallets.len());
-        for wallet in wallets.iter().collect::<HashSet<_>>() {
-            match checked(wallet) {
-                Ok(()) => asked.push(wallet),
-                Err(fault) => {
-                    results.insert(wallet.clone(), Err(fault));
-                }
-            }
+    /// Several wallets' features in as few calls as possible, by wallet in lower case. A wallet is left out of which Plumber
+    /// has none now.
+    pub async fn features_batch(&self, wallets: &[String]) -> Result<HashMap<String, Features>> {
+        let mut found = HashMap::with_capacity(wallets.len());
+        for some in wallets.chunks(BATCH) {
+            some.iter().try_for_each(|wallet| checked(wallet))?;
+            found.extend(self.batch(some).await?);
         }
-        for some in asked.chunks(BATCH) {
-            let mut rows = self.batch(some).await?;
-            results.extend(some.iter().map(|wallet| {
-                let row = rows.remove(&wallet.to_ascii_lowercase());
-                (wallet.to_string(), row.ok_or_else(|| unknown(wallet)))
-            }));
-        }
-        Ok(results)
+        Ok(found)
     }
 
     /// Rows by wallet in lower case.
-    async fn batch(&self, wallets: &[&String]) -> Result<HashMap<String, Features>> {
+    async fn batch(&self, wallets: &[String]) -> Result<HashMap<String, Features>> {
         const PATH: &str = "/api/v1/features_batch";
         let body = json!({ "wallet_addresses": wallets });
         let asked: HashSet<String> = wallets.iter().map(|wallet| wallet.to_ascii_lowercase()).collect();
@@ -122,8 +120,19 @@ fn checked(wallet: &str) -> Result<()> {
     Err(Fault::Row(anyhow!("{wallet:?} is no wallet address")))
 }
 
-fn unknown(wallet: &str) -> Fault {
-    Fault::Row(anyhow!("Plumber has no features of wallet {wallet}"))
+/// What a wallet's features fail with that Plumber has not got now.
+pub fn absent(wallet: &str) -> Fault {
+    Fault::Retry(Absence(format!("Plumber has no features of wallet {wallet}")).into())
+}
+
+/// Where no value is a number, it is an error or a promise that came as features.
+fn has_number(features: &Features) -> bool {
+    features.values().any(Value::is_number)
+}
+
+/// As much of what came in place of features as an error bears.
+fn quoted(features: &Features) -> String {
+    plain::at_most(&json!(features).to_string(), 160).into_owned()
 }
 
 /// One wallet's features, if they are its own.
@@ -145,9 +154,7 @@ pub fn rows_of(asked: &HashSet<String>, body: &[u8]) -> Anyhow<HashMap<String, F
     else {
         bail!(r#"expected {{"market_data": {{…}}, "wallets_addresses_features": [{{…}}]}}"#);
     };
-    if let Some((name, _)) = market.iter().find(|(_, value)| !is_small(value)) {
-        bail!("market_data's feature {name:?} is no number");
-    }
+    let market: Vec<(&String, Value)> = market.iter().map(|(name, value)| (name, shortened(value))).collect();
     let mut found = HashMap::with_capacity(asked.len());
     for row in rows {
         let row = row.as_object();
@@ -161,21 +168,26 @@ pub fn rows_of(asked: &HashSet<String>, body: &[u8]) -> Anyhow<HashMap<String, F
         }
         let names = row.len() + market.len();
         ensure!(names <= MAX_NAMES, "{names} features of a wallet are more than the {MAX_NAMES} that are read");
+        // Nothing of the wallet's own is nothing yet, whatever the market does.
+        if !has_number(row) {
+            continue;
+        }
         let mut merged = row.clone();
-        for (name, value) in market {
-            merged.entry(name).or_insert_with(|| value.clone());
+        for (name, value) in &market {
+            merged.entry(*name).or_insert_with(|| value.clone());
         }
         found.insert(wallet, merged);
     }
     Ok(found)
 }
 
-/// False of a list, an object or a long text: no feature is one, and copied to every wallet it might fill the memory.
-fn is_small(value: &Value) -> bool {
+/// What is copied to every wallet: no list, no object and no long text, which might fill the memory and is no number.
+fn shortened(value: &Value) -> Value {
     match value {
-        Value::Array(_) | Value::Object(_) => false,
-        Value::String(text) => text.len() <= 100,
-        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+        Value::Array(_) => Value::Array(Vec::new()),
+        Value::Object(_) => Value::Object(Map::new()),
+        Value::String(text) => plain::at_most(text, 100).into(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
 }
 

@@ -9,8 +9,8 @@ use super::service::Service;
 use crate::address::is_address;
 use crate::fault::{Fault, Result};
 
-const MAX_BYTES: usize = 64 * 1024;
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const MAX_BYTES: usize = 64 * 1024;
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pulse on its host.
 #[derive(Debug, Clone)]

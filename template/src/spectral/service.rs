@@ -42,10 +42,18 @@ pub struct Service {
     immutable: bool,
 }
 
-/// A try that failed: what it means, and whether the next one may go better.
+/// What a service has not got now, and may have later: it does not know what it is asked about, or refuses the question. A
+/// deploy, an index that lags, and a wallet that is new to it all look like that.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Absence(pub String);
+
+/// A try that failed: what it means, and whether the next one may go better at once.
 struct Failed {
     fault: Fault,
     again: bool,
+    /// The service works, and said no.
+    is_answer: bool,
     /// How long the server asks to wait.
     wait: Option<Duration>,
 }
@@ -120,14 +128,14 @@ impl Service {
             .notify(|failed, wait| {
                 tracing::debug!("trying again in {wait:?}: {}", failed.fault);
             })
-            .await
-            .map_err(|failed| failed.fault);
+            .await;
         match &outcome {
-            Err(fault @ Fault::Retry(_)) => self.condition.fails(fault.to_string()),
-            // Even a refusal is an answer.
+            Err(Failed { fault: fault @ Fault::Retry(_), is_answer: false, .. }) => {
+                self.condition.fails(fault.to_string());
+            }
             _ => self.condition.works(),
         }
-        outcome
+        outcome.map_err(|failed| failed.fault)
     }
 
     /// Why it does not work, if it has not for a few calls in a row.
@@ -166,7 +174,7 @@ impl Service {
                 let error = self.told(path, anyhow!("the answer is longer than the {limit} bytes that are read"));
                 let fault = if self.immutable { Fault::Row(error) } else { Fault::Retry(error) };
                 // Not at once: that much is not read again and again.
-                return Err(Failed { fault, again: false, wait: None });
+                return Err(Failed { fault, again: false, is_answer: self.immutable, wait: None });
             }
             body.extend_from_slice(&chunk);
         }
@@ -194,12 +202,15 @@ impl Service {
             _ if status.is_server_error() => {
                 Failed { wait: http_client::retry_after(headers), ..self.retry(path, error) }
             }
-            _ => Failed { fault: Fault::Row(self.told(path, error)), again: false, wait: None },
+            _ => {
+                let not_yet = Error::new(Absence(error.to_string()));
+                Failed { again: false, is_answer: true, ..self.retry(path, not_yet) }
+            }
         }
     }
 
     fn retry(&self, path: &str, error: Error) -> Failed {
-        Failed { fault: Fault::Retry(self.told(path, error)), again: true, wait: None }
+        Failed { fault: Fault::Retry(self.told(path, error)), again: true, is_answer: false, wait: None }
     }
 
     /// The error with who and what in front.

@@ -70,6 +70,43 @@ async fn a_plumber_in_trouble_costs_no_request() {
     daemon.stop().await;
 }
 
+/// What a service says that has nothing yet: it is deploying, its index lags, it knows the wallet in a minute.
+const NOT_YET: &[Toxic] = &[
+    Toxic::Say(404, "", "default backend - 404"),
+    Toxic::Say(400, "", "bad request"),
+    Toxic::Say(409, "", "conflict"),
+    Toxic::Say(422, "", r#"{"detail": "unprocessable"}"#),
+    Toxic::Say(200, "content-type: application/json", r#"{"error": "wallet is not indexed yet"}"#),
+    Toxic::Say(200, "content-type: application/json", r#"{"detail": "features are being computed", "code": 17}"#),
+    Toxic::Say(200, "content-type: application/json", r#"{"status": "pending", "total_balance_eth": null}"#),
+    Toxic::Say(200, "content-type: application/json", "{}"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_plumber_that_has_nothing_yet_costs_no_request() {
+    let mut scene = Scene::with_usual_sla().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.services.url()).await;
+    let daemon = scene.run().env("NOVA_PLUMBER_HOST", proxy.url()).start().ready().await;
+    for some in NOT_YET.chunks(4) {
+        proxy.course(some, FEATURES);
+        scene.ask(1).await;
+        proxy.has_hit(some.len()).await;
+        scene.answered(&scene.requests).await;
+    }
+    // Several wallets in one call, of which each is asked for alone then.
+    proxy.course(&NOT_YET[..4], |asked| FEATURES(asked) || BATCH(asked));
+    scene.ask(4).await;
+    proxy.has_hit(4).await;
+    scene.answered(&scene.requests).await;
+    // An upload that is refused is made again, too.
+    proxy.course(&[Toxic::Say(404, "", "default backend - 404"), Toxic::Say(413, "", "too large today")], UPLOAD);
+    let challenge = scene.challenge(&[scene.requests[0].id]).await;
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}
+
 /// Plumber says how long to wait, and is not asked before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plumber_that_names_a_time_is_left_alone_until_then() {
