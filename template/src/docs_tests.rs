@@ -35,11 +35,86 @@ fn the_operators_that_are_listed_are_those_that_run() {
     assert_eq!(listed, crate::model::operators().collect::<Vec<_>>());
 }
 
+/// The pages that say what is promised, and name the tests that hold it.
+const PROMISES: [&str; 2] = ["reliability.md", "security.md"];
+
 #[test]
-fn every_test_that_reliability_names_exists() {
-    let page = page("reliability.md");
-    let missing: Vec<_> = quoted(&page).filter(|text| text.contains(".rs::")).filter_map(missing).collect();
-    assert!(missing.is_empty(), "{}", missing.join("\n"));
+fn every_test_that_a_promise_names_exists() {
+    for name in PROMISES {
+        let page = page(name);
+        let (files, modules): (Vec<&str>, Vec<&str>) =
+            quoted(&page).filter(|text| text.contains("::")).partition(|text| text.contains(".rs::"));
+        let missing: Vec<_> =
+            files.into_iter().filter_map(missing).chain(modules.into_iter().filter_map(missing_module)).collect();
+        assert!(missing.is_empty(), "{name}:\n{}", missing.join("\n"));
+    }
+}
+
+/// Why a module `a::b`, or a test `a::b::test`, is not there.
+fn missing_module(named: &str) -> Option<String> {
+    let parts: Vec<&str> = named.split("::").collect();
+    let root = if matches!(parts[0], "daemon" | "faults") { "tests" } else { "src" };
+    // The longest part of the path that is a file; what is left is in it.
+    let found = (1..=parts.len()).rev().find_map(|taken| {
+        let path = Path::new(PROJECT).join(root).join(parts[..taken].join("/"));
+        let file = [path.with_extension("rs"), path.join("mod.rs")].into_iter().find(|file| file.is_file())?;
+        let beside = [format!("{}_tests.rs", path.display()), format!("{}/tests.rs", path.display())];
+        let sources = [file.display().to_string()].into_iter().chain(beside);
+        Some((sources.filter_map(|file| fs::read_to_string(file).ok()).collect::<Vec<_>>(), &parts[taken..]))
+    });
+    let Some((sources, left)) = found else { return Some(format!("{named}: there is no such module")) };
+    let left = left.strip_prefix(&["tests"]).unwrap_or(left);
+    let is_there = match left {
+        [] => sources.iter().any(|source| source.contains("#[test]") || source.contains("#[tokio::test")),
+        [test] => sources.iter().any(|source| source.contains(&format!("fn {test}("))),
+        _ => false,
+    };
+    (!is_there).then(|| format!("{named}: there is no such test"))
+}
+
+/// Each limit of the table, as the code has it.
+#[test]
+fn regression_the_limits_that_security_names_are_those_of_the_code() {
+    use crate::chain::rpc;
+    use crate::spectral::{gateway, plumber, pulse};
+    let size = |bytes: usize| match bytes {
+        bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
+        bytes => format!("{} KiB", bytes >> 10),
+    };
+    let grouped = |number: usize| format!("{},{:03}", number / 1000, number % 1000);
+    let (names, row) = (grouped(plumber::MAX_NAMES), size(plumber::MAX_ROW));
+    let rows = [
+        format!("| Plumber, one wallet | {} | {} |", size(plumber::MAX_FEATURES), plumber::TIMEOUT.as_secs()),
+        format!(
+            "| Plumber, several wallets | {} + {row} each, {names} features each | {} |",
+            size(plumber::MAX_FEATURES),
+            plumber::TIMEOUT.as_secs()
+        ),
+        format!(
+            "| Plumber, the CID of an upload | {} | {} |",
+            size(plumber::MAX_CID),
+            plumber::UPLOAD_TIMEOUT.as_secs()
+        ),
+        format!("| Pulse | {} | {} |", size(pulse::MAX_BYTES), pulse::TIMEOUT.as_secs()),
+        format!(
+            "| IPFS gateway, a challenge document | {}, {} ids | {} |",
+            size(gateway::MAX_BYTES),
+            crate::pipeline::prove::MAX_REQUESTS,
+            gateway::TIMEOUT.as_secs()
+        ),
+        format!("| RPC | {} | {} |", size(rpc::MAX_BODY), rpc::TIMEOUT.as_secs()),
+        format!("| a request's input | {} | - |", size(crate::features::input::MAX_INPUT_BYTES)),
+        format!("| an EZKL worker, one answer | {} |", size(crate::ezkl::worker::MAX_ANSWER as usize)),
+        format!("| a reason, in the ledger and the log | {} characters | - |", grouped(crate::fault::MAX_TOLD)),
+    ];
+    let page = page("security.md");
+    for row in &rows {
+        assert!(page.contains(row.as_str()), "security.md does not say: {row}");
+    }
+    let table = page.split("## Limits on what is read").nth(1).and_then(|rest| rest.split("\n\n").nth(1)).unwrap();
+    assert_eq!(table.lines().count(), rows.len() + 2, "each row of the table is one of the code's:\n{table}");
+    let (bytes, seconds) = (size(rpc::MAX_BODY), rpc::TIMEOUT.as_secs());
+    assert!(page.replace('\n', " ").contains(&format!("limited to {bytes} and {seconds} s")), "the RPC provider");
 }
 
 #[test]
@@ -54,14 +129,15 @@ fn every_guarantee_names_a_test() {
 }
 
 #[test]
-fn every_setting_that_reliability_names_exists() {
-    let page = page("reliability.md");
-    let settings = quoted(&page).filter(|text| text.starts_with("NOVA_"));
-    // Those of the soak are no settings of the daemon.
-    for name in
-        settings.map(|text| text.split('=').next().unwrap_or_default()).filter(|name| !name.starts_with("NOVA_SOAK_"))
-    {
-        let known = VARIABLES.iter().any(|variable| variable.name == name) || OF_OTHERS.contains(&name);
-        assert!(known, "{name} is no setting");
+fn every_setting_that_a_promise_names_exists() {
+    for name in PROMISES {
+        let page = page(name);
+        let settings = quoted(&page).filter(|text| text.starts_with("NOVA_"));
+        let settings = settings.map(|text| text.split('=').next().unwrap_or_default());
+        // Those of the soak are no settings of the daemon.
+        for setting in settings.filter(|setting| !setting.starts_with("NOVA_SOAK_")) {
+            let known = VARIABLES.iter().any(|variable| variable.name == setting) || OF_OTHERS.contains(&setting);
+            assert!(known, "{name}: {setting} is no setting");
+        }
     }
 }
