@@ -35,3 +35,24 @@ checkout_files() {
     while IFS= read -r -d '' file; do [ ! -e "$root/$file" ] || printf '%s\0' "$file"; done |
     tar -C "$root" --null --files-from=- -cf - | tar -C "$1" -xf -
 }
+
+# set_aside PROJECT, before it is stamped anew, and keep_ages PROJECT after it: what is the same as before is as old as before.
+set_aside() {
+  rm -rf "$1.before"
+  [ ! -e "$1" ] || mv "$1" "$1.before"
+}
+keep_ages() {
+  [ -e "$1.before" ] || return 0
+  (
+    cd "$1" || exit
+    find . -name node_modules -prune -o -path ./.git -prune -o -type f -print0 |
+      while IFS= read -r -d '' file; do
+        ! cmp -s "$file" "$1.before/$file" || touch -r "$1.before/$file" "$file"
+      done
+  )
+  rm -rf "$1.before"
+}
+
+# Where the projects are stamped that ci/test tries: in the same places each time, so that cargo finds what it has compiled.
+stamps=${NOVA_STAMPS_DIR:-$cache/stamps}
+export NOVA_STAMPS=$stamps

@@ -39,9 +39,11 @@ def environment() -> dict[str, str]:
 class Project:
     """The project in `folder`/nova-demo. Logs and copies of its programs lie in `folder`."""
 
-    def __init__(self, folder: Path, release: bool = False):
+    def __init__(self, folder: Path, release: bool = False, source: Path = ROOT):
         self.folder = folder
         self.release = release
+        # The checkout that it is stamped from.
+        self.source = source
         self.path = folder / "nova-demo"
         self.programs = folder / "programs"
         self.env = environment()
@@ -49,12 +51,29 @@ class Project:
     def make(self) -> None:
         """From the checkout to a project that can run: what it needs, stamp, programs, circuit."""
         self.run(ROOT / "ci/setup", cwd=ROOT)
-        say(f"stamping a project into {self.path}")
-        self.run(ROOT / "ci/stamp", self.folder, self.path.name, "network=devnet", cwd=ROOT)
+        # What an earlier run left beside the project.
+        for left in self.folder.glob("*"):
+            if left.is_file():
+                left.unlink()
+        self.stamp()
         self.run("npm", "ci", "--prefix", "devnet/contracts", "--prefer-offline", "--no-audit", "--no-fund")
         self.build()
         say("making the circuit")
         self.run(self.programs / "nova", "setup", "--insecure-srs")
+
+    def stamp(self, change=lambda: None) -> None:
+        """Stamps the project, anew where it is there, and makes the change to it. What then is the same as before keeps its age, so that
+        cargo compiles the rest alone."""
+        say(f"stamping a project into {self.path}")
+        aged = self.path.with_name(f"{self.path.name}.aged")
+        shutil.rmtree(aged, ignore_errors=True)
+        if self.path.exists():
+            self.path.rename(aged)
+        self.run(self.source / "ci/stamp", self.folder, self.path.name, "network=devnet", cwd=self.source)
+        change()
+        if aged.exists():
+            aged.rename(self.path.with_name(f"{self.path.name}.before"))
+            self.run("bash", "-c", '. "$0/ci/lib.sh" && keep_ages "$1"', ROOT, self.path, cwd=ROOT)
 
     def build(self) -> None:
         say("building (6 minutes if the dependencies are not compiled yet)")

@@ -1,4 +1,5 @@
-//! EZKL's model files, made once by `nova setup` and shared by all tests and test processes.
+//! EZKL's model files, made once by `nova setup` and shared by all tests and test processes. Where the circuit is the subject, of the
+//! example model; elsewhere, of one that is proven in a fraction of a second, so that provers leave the processor to the tests.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +14,7 @@ use super::{onnx, python};
 pub const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What the model files are made of: if one of these changes, they are made anew.
-const MADE_OF: [&str; 14] = [
+const MADE_OF: [&str; 15] = [
     "assets/sample.parquet",
     "ezkl/requirements.txt",
     "ezkl/worker.py",
@@ -28,17 +29,40 @@ const MADE_OF: [&str; 14] = [
     "src/setup/sample.rs",
     "src/setup/workshop.rs",
     "tests/common/model_files.rs",
+    "tests/common/onnx.rs",
 ];
+
+/// Which circuit.
+#[derive(Clone, Copy)]
+enum Circuit {
+    /// Of 2^14 rows: a proof takes seconds of a processor, and the prover has more than 100 MB.
+    Example,
+    /// Of 2^12 rows.
+    Small,
+}
 
 /// The folder with `model.onnx`, what preprocessing needs, and all that `nova setup` makes. Not to be written to.
 pub fn model_files() -> PathBuf {
+    made(if env!("CARGO_CRATE_NAME") == "daemon" { Circuit::Example } else { Circuit::Small })
+}
+
+/// The same of the example model, for tests in which a proof must take its time, or need its memory.
+pub fn of_the_example() -> PathBuf {
+    made(Circuit::Example)
+}
+
+fn made(circuit: Circuit) -> PathBuf {
     let shared = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(shared).unwrap();
     let lock = File::create(shared.join("model-files.lock")).unwrap();
     lock.lock().unwrap();
-    let folder = shared.join(format!("model-files-{}", &digest()[..16]));
+    let name = match circuit {
+        Circuit::Example => "model-files",
+        Circuit::Small => "small-model-files",
+    };
+    let folder = shared.join(format!("{name}-{}", &digest()[..16]));
     if !folder.is_dir() {
-        make(shared, &folder);
+        make(circuit, shared, &folder);
     }
     folder
 }
@@ -86,14 +110,22 @@ fn digest() -> String {
 }
 
 /// Made under another name and renamed, so that a folder that is there is whole.
-fn make(shared: &Path, folder: &Path) {
+fn make(circuit: Circuit, shared: &Path, folder: &Path) {
     let unfinished = tempfile::tempdir_in(shared).unwrap();
     let model_files = unfinished.path().join("model_files");
     copy_folder(&Path::new(PROJECT).join("model_files"), &model_files);
+    let margin = match circuit {
+        // The smallest that proves what the sample has, and so what the devnet serves.
+        Circuit::Example => "1",
+        Circuit::Small => {
+            let model = model_files.join("model.onnx");
+            fs::write(&model, onnx::of_one_quiet_neuron(fs::read(&model).unwrap())).unwrap();
+            "2"
+        }
+    };
     let done = Command::new(env!("CARGO_BIN_EXE_nova"))
         .args(["setup", "--insecure-srs"])
-        // The smallest circuit that proves what the sample has, and so what the devnet serves: a proof takes half the time.
-        .args(["--lookup-margin", "1", "--sample"])
+        .args(["--lookup-margin", margin, "--sample"])
         .arg(Path::new(PROJECT).join("assets/sample.parquet"))
         .current_dir(unfinished.path())
         .env_clear()

@@ -43,12 +43,24 @@ pub fn with_unsupported_op(model: Vec<u8>) -> Vec<u8> {
 
 /// The sigmoid of the network's first hidden value: as many inputs, and a circuit that is proven in no time.
 pub fn of_one_neuron(model: Vec<u8>) -> Vec<u8> {
-    changed(&model, |model| {
+    neuron(&model, 1.0)
+}
+
+/// The same of a sixteenth of that value, so that the sigmoid's table is small, too.
+pub fn of_one_quiet_neuron(model: Vec<u8>) -> Vec<u8> {
+    neuron(&model, 1.0 / 16.0)
+}
+
+fn neuron(model: &[u8], share: f32) -> Vec<u8> {
+    changed(model, |model| {
         let graph = model.graph.as_mut().unwrap();
         let (input, output) = (graph.input[0].name.clone(), graph.output[0].name.clone());
         let weights = graph.initializer.iter_mut().max_by_key(|tensor| tensor.raw_data.len()).unwrap();
         let (inputs, neurons) = (weights.dims[0] as usize, weights.dims[1] as usize);
         weights.raw_data = (0..inputs).flat_map(|row| weights.raw_data[row * neurons * 4..][..4].to_vec()).collect();
+        for value in weights.raw_data.as_chunks_mut::<4>().0 {
+            *value = (f32::from_le_bytes(*value) * share).to_le_bytes();
+        }
         weights.dims[1] = 1;
         let weights = weights.clone();
         graph.node = vec![node("MatMul", &[&input, &weights.name], "neuron"), node("Sigmoid", &["neuron"], &output)];

@@ -16,9 +16,18 @@ pub struct Project(TempDir);
 impl Project {
     /// With the shared model files, and nothing in the artifacts.
     pub fn new() -> Self {
+        Self::of(&model_files::model_files())
+    }
+
+    /// With the model files of the example, where those of most tests are others.
+    pub fn of_the_example() -> Self {
+        Self::of(&model_files::of_the_example())
+    }
+
+    fn of(shared: &Path) -> Self {
         let project = Self::without_setup();
-        let shared = model_files::model_files();
-        for entry in fs::read_dir(&shared).unwrap() {
+        fs::remove_file(project.model_file("model.onnx")).unwrap();
+        for entry in fs::read_dir(shared).unwrap() {
             let name = entry.unwrap().file_name();
             let link = project.model_files().join(&name);
             if !link.exists() {

@@ -10,7 +10,7 @@ const HOUR: i64 = 3600;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_steps_by_an_hour_holds_up_nothing() {
-    let mut scene = Scene::new().await;
+    let mut scene = Scene::of_the_example().await;
     let clock = Clock::new(scene.project.path());
     let daemon = clock.rules(scene.run()).start().ready().await;
     let first = scene.ask(1).await;

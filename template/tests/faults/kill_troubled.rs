@@ -53,8 +53,8 @@ async fn a_request_that_is_read_late_survives_a_kill() {
     scene.net.anvil("anvil_mine", serde_json::json!([150])).await;
     let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
     for when in WHEN {
-        let daemon = doomed(scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()), Step::RequestRead, when).ready().await;
         proxy.rule(|asked| if asked.method == "eth_call" { Toxic::Lag(100) } else { Toxic::Pass });
+        let daemon = doomed(scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()), Step::RequestRead, when);
         let request = scene.ask(1).await.remove(0);
         scene.request_row(&request, |row| row.reason.is_some()).await;
         proxy.heal();

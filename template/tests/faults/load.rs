@@ -68,6 +68,8 @@ fn pending(status: &Value) -> u64 {
 async fn a_hundred_proofs_are_delivered() {
     let mut scene = Scene::new().await;
     let run = scene.run().env("NOVA_MAX_PROOFS_PER_DAY", "1000");
+    // A hundred challenges, one after the other: none waits for the next look.
+    let run = run.env("NOVA_RPC_WS_URL", scene.net.devnet.rpc_url().replace("http://", "ws://"));
     let daemon = run.start().ready().await;
     let requests = scene.ask(PROVEN).await;
     scene.answered(&requests).await;

@@ -42,6 +42,11 @@ impl Scene {
         Self::on(Net::with_terms(terms()).await).await
     }
 
+    /// The same, with the circuit of the example: a proof takes a while.
+    pub async fn of_the_example() -> Self {
+        Self { project: Project::of_the_example(), ..Self::new().await }
+    }
+
     /// The same, with 600 s to answer in.
     pub async fn with_usual_sla() -> Self {
         Self::on(Net::start().await).await

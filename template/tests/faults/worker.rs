@@ -127,7 +127,7 @@ async fn workers_that_die_hang_or_talk_rubbish_cost_nothing() {
 /// SIGSTOP: the process is there and does nothing; the deadline finds out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_are_stopped_or_killed_are_replaced() {
-    let mut scene = Scene::new().await;
+    let mut scene = Scene::of_the_example().await;
     let run = scene.run().env("NOVA_WITNESS_TIMEOUT", "5").env("NOVA_PROVE_TIMEOUT", "30");
     let daemon = run.start().ready().await;
     let first = scene.ask(1).await;
@@ -156,7 +156,7 @@ async fn workers_that_are_stopped_or_killed_are_replaced() {
 /// A real limit: the prover cannot have the memory that the proving key needs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prover_that_runs_out_of_memory_takes_nothing_with_it() {
-    let mut scene = Scene::new().await;
+    let mut scene = Scene::of_the_example().await;
     let folder = tempfile::tempdir().unwrap();
     let python = Wrapper::short_of_memory(folder.path(), 200 << 10);
     let daemon = scene.run().env("NOVA_PYTHON", python.path()).start().ready().await;

@@ -1,7 +1,5 @@
 //! The `devnet` command as a process: what it starts, writes, prints, and leaves behind.
 
-mod common;
-
 use std::{
     fs,
     io::{BufRead as _, BufReader},

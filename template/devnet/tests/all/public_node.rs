@@ -1,10 +1,8 @@
 //! A node that looks like a public one, and what works on it all the same.
 
-mod common;
-
 use std::{fmt::Debug, time::Duration};
 
-use common::error_of;
+use crate::common::error_of;
 use ethers::{
     signers::Signer as _,
     types::{BlockNumber, Filter, U64, U256},

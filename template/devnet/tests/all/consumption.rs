@@ -1,8 +1,6 @@
 //! The Consumption and Competition contracts: window, balances, who may answer, the SLA record, rewards.
 
-mod common;
-
-use common::{answer, as_modeler, as_stranger, error_of, pass_time, stranger};
+use crate::common::{answer, as_modeler, as_stranger, error_of, pass_time, stranger};
 use ethers::{
     providers::Provider,
     types::{Address, H256, U256},

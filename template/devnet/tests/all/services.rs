@@ -89,7 +89,7 @@ async fn each_fault_is_what_its_name_says_until_it_is_taken_away() {
     assert!(text_of(with(Fault::Nan)).await.contains(&format!("\"{SPOILED}\":NaN")));
     assert!(json_of(with(Fault::String)).await[SPOILED].is_string());
     assert!(json_of(with(Fault::Missing)).await.get(SPOILED).is_none());
-    assert_eq!(json_of(with(Fault::Extra)).await.as_object().unwrap().len(), NAMES.len() + 2);
+    assert_eq!(json_of(with(Fault::Extra)).await.as_object().unwrap().len(), NAMES.len() + 5);
     let far = json_of(with(Fault::OutOfRange)).await;
     assert_eq!(far[SPOILED].as_f64(), well[SPOILED].as_f64().map(|value| value * 1000.0));
 

@@ -1,5 +1,4 @@
 //! What the tests share: acting as the modeler, and a real proof of a tiny model.
-#![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::{
     env, fs,

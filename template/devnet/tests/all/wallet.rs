@@ -1,9 +1,7 @@
 //! The MultiSig wallet: signers, expiry, and the rule of the sequence ids.
 
-mod common;
-
+use crate::common::{error_of, now, stranger};
 use anyhow::Result;
-use common::{error_of, now, stranger};
 use ethers::{
     providers::Provider,
     types::{Address, Bytes, H256, U256},

@@ -1,10 +1,8 @@
 //! The devnet as the daemon sees it: requests, answers, challenges and proofs, on a real chain.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{answer, error_of, tiny_model};
+use crate::common::{answer, error_of, tiny_model};
 use ethers::{
     providers::Middleware as _,
     types::{Address, BlockNumber, H256},
@@ -46,7 +44,7 @@ async fn a_challenge_by_ipfs_is_answered_with_a_file() {
     assert_eq!(document["request_ids"][1], format!("{:?}", ids[1]));
 
     let cid = network.upload(b"a proof".to_vec()).await.unwrap();
-    common::respond(&devnet, network.parties.validator.address(), &cid).await.unwrap();
+    crate::common::respond(&devnet, network.parties.validator.address(), &cid).await.unwrap();
     let response = network.wait_response(&challenge, SOON).await.unwrap();
     assert_eq!(network.download(&response.cid).await.unwrap(), b"a proof");
 }
@@ -60,9 +58,9 @@ async fn the_chain_checks_a_real_proof_and_keeps_its_output() {
     for (number, expected) in [(0, -1.0), (1, 5.5)] {
         let request = network.request(&format!("{:?}", Address::from_low_u64_be(number))).await.unwrap();
         let proof = model.proof(number);
-        common::commit(&devnet, request.id, &proof.instances).await.unwrap();
+        crate::common::commit(&devnet, request.id, &proof.instances).await.unwrap();
         network.request_proof(request.id).await.unwrap();
-        common::submit_proof(&devnet, request.id, &proof).await.unwrap();
+        crate::common::submit_proof(&devnet, request.id, &proof).await.unwrap();
         let proven = network.wait_proof(request.id, SOON).await.unwrap();
         assert_eq!(proven.value, expected);
     }

@@ -1,7 +1,5 @@
 //! The committed artifacts against their sources, and the compiler that `devnet up` uses.
 
-mod common;
-
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -9,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-use common::error_of;
+use crate::common::error_of;
 use nova_devnet::{anvil::contracts_folder, verifier};
 
 fn check(folder: &Path) -> Output {

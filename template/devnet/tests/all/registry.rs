@@ -1,8 +1,6 @@
 //! The ProofRegistry, with real proofs of EZKL: what binds a proof to its request, and who may do what.
 
-mod common;
-
-use common::{
+use crate::common::{
     Proof, TinyModel, answer, as_modeler, as_stranger, commit, error_of, instances_hash, submit_proof, tiny_model,
 };
 use ethers::types::{Address, Bytes, H256, U256};

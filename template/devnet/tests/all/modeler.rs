@@ -1,8 +1,6 @@
 //! The Modeler contract: who may challenge, who may respond, and the one slot.
 
-mod common;
-
-use common::{as_stranger, error_of, respond};
+use crate::common::{as_stranger, error_of, respond};
 use ethers::types::{Address, Bytes, U256};
 use nova_devnet::{
     Devnet, Options,
