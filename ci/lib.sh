@@ -36,8 +36,14 @@ checkout_files() {
     tar -C "$root" --null --files-from=- -cf - | tar -C "$1" -xf -
 }
 
-# set_aside PROJECT, before it is stamped anew, and keep_ages PROJECT after it: what is the same as before is as old as before.
+# Where the projects are stamped that ci/test tries: in the same places each time, so that cargo finds what it has compiled.
+stamps=${NOVA_STAMPS_DIR:-$cache/stamps}
+export CI_STAMPS=$stamps
+
+# set_aside PROJECT, before it is stamped anew, and keep_ages PROJECT after it: what is the same as before is as old as before. Projects that
+# are elsewhere are somebody's own: the generator refuses to write over them.
 set_aside() {
+  case $1 in "$stamps"/*) ;; *) return 0 ;; esac
   rm -rf "$1.before"
   [ ! -e "$1" ] || mv "$1" "$1.before"
 }
@@ -52,7 +58,3 @@ keep_ages() {
   )
   rm -rf "$1.before"
 }
-
-# Where the projects are stamped that ci/test tries: in the same places each time, so that cargo finds what it has compiled.
-stamps=${NOVA_STAMPS_DIR:-$cache/stamps}
-export NOVA_STAMPS=$stamps

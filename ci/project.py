@@ -28,7 +28,7 @@ def check(holds: bool, otherwise: str) -> None:
 def environment() -> dict[str, str]:
     """What ci/lib.sh exports, without settings that the caller's shell has for a daemon of its own."""
     clean = {name: value for name, value in os.environ.items()
-             if not name.startswith("NOVA_") or name in ("NOVA_TARGET_DIR", "NOVA_TOOLS_DIR")}
+             if not name.startswith("NOVA_") or name in ("NOVA_TARGET_DIR", "NOVA_TOOLS_DIR", "NOVA_STAMPS_DIR")}
     script = f'. "{ROOT}/ci/lib.sh" && env -0'
     listed = subprocess.run(["bash", "-c", script], env=clean, check=True, capture_output=True, text=True).stdout
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -52,9 +52,8 @@ class Project:
         """From the checkout to a project that can run: what it needs, stamp, programs, circuit."""
         self.run(ROOT / "ci/setup", cwd=ROOT)
         # What an earlier run left beside the project.
-        for left in self.folder.glob("*"):
-            if left.is_file():
-                left.unlink()
+        for left in ("nova.log", "devnet.log", "proof-by-ipfs.json", "proof-by-hand.json", "changed-proof.json"):
+            (self.folder / left).unlink(missing_ok=True)
         self.stamp()
         self.run("npm", "ci", "--prefix", "devnet/contracts", "--prefer-offline", "--no-audit", "--no-fund")
         self.build()
@@ -67,7 +66,8 @@ class Project:
         say(f"stamping a project into {self.path}")
         aged = self.path.with_name(f"{self.path.name}.aged")
         shutil.rmtree(aged, ignore_errors=True)
-        if self.path.exists():
+        # One that is elsewhere is somebody's own: the generator refuses to write over it.
+        if self.path.exists() and self.path.is_relative_to(self.env["CI_STAMPS"]):
             self.path.rename(aged)
         self.run(self.source / "ci/stamp", self.folder, self.path.name, "network=devnet", cwd=self.source)
         change()
