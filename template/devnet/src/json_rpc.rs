@@ -25,7 +25,7 @@ pub fn check_call(call: &Value) -> Result<(), String> {
     match call.get("id") {
         Some(Value::String(_)) => Ok(()),
         Some(Value::Number(id)) if id.is_i64() || id.is_u64() => Ok(()),
-        None => Err("without \"id\" it is a notification, which nobody answers".to_owned()),
+        None => Err("without \"id\" it is a notification, which gets no response".to_owned()),
         Some(other) => Err(format!("\"id\" is a string or a whole number, not {other}")),
     }
 }

@@ -343,7 +343,7 @@ mod tests {
         // Whereas this one is: there is no such thing.
         let server = Server::answering(vec![Reply::ok(r#"{"jsonrpc": "2.0", "id": 1, "result": null}"#)]).await;
         assert_eq!(asked(&server).await.0.unwrap(), Value::Null);
-        // And nobody's silence is an answer either.
+        // Where no endpoint has either member, the call fails.
         let server = Server::answering(vec![Reply::ok(r#"{"jsonrpc": "2.0", "id": 1}"#)]).await;
         let (answer, _) = asked(&server).await;
         assert!(answer.unwrap_err().to_string().contains("neither result nor error"));

@@ -153,7 +153,7 @@ impl<'a> Pass<'a> {
                 );
                 ledger.leave_gap(stream, Gap { from: cursor, to: fresh - 1 }).await?;
                 pass.next = fresh;
-                // What is older is the gap's.
+                // Older blocks belong to the gap.
                 pass.looks_back_to = Some(fresh);
                 return Ok(pass);
             }

@@ -5,6 +5,7 @@ use polars::prelude::{Column, DataFrame, DataType, Float64Chunked};
 use serde_json::{Map, Value};
 
 use super::row::{FeatureRow, UnusableFeature};
+use crate::plain;
 
 /// The one feature that is a string: whose features these are.
 pub const WALLET: &str = "wallet_address";
@@ -27,7 +28,7 @@ pub fn frame(values: &Map<String, Value>) -> FeatureRow {
 
 /// The number that a value is, if it is one: `true` and `false` are 1 and 0, as in CSV and parquet. Integers beyond 2^53
 /// become the nearest f64, as they did in training.
-pub fn number(value: &Value) -> Option<f64> {
+fn number(value: &Value) -> Option<f64> {
     let number = match value {
         Value::Number(number) => number.as_f64(),
         Value::Bool(truth) => Some(f64::from(u8::from(*truth))),
@@ -41,12 +42,7 @@ fn shown(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
-        other => {
-            let text = other.to_string();
-            let short: String = text.chars().take(40).collect();
-            let more = if short.len() < text.len() { "…" } else { "" };
-            format!("{short}{more}")
-        }
+        other => plain::at_most(&other.to_string(), 40).into_owned(),
     }
 }
 

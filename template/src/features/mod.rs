@@ -11,7 +11,7 @@ mod select;
 mod table;
 
 pub use file::load;
-pub use frame::{WALLET, frame, number, numbers};
+pub use frame::{WALLET, frame, numbers};
 pub use input::{Input, parse_input};
 pub use row::{FeatureRow, IncompleteFeatures};
 pub use select::Selection;

@@ -127,6 +127,20 @@ async fn a_refused_key_is_said_and_not_shown() {
     }
 }
 
+/// An error that came as features, or in place of them, is told: without the key that it echoes.
+#[tokio::test]
+async fn a_key_that_is_echoed_in_a_body_reaches_no_error() {
+    for body in [format!(r#"{{"error": "bad token {KEY}"}}"#), format!(r#"{{"error": "bad token {KEY}", "code": 17}}"#)]
+    {
+        let (_server, plumber) = answering(vec![Reply::ok(body)]).await;
+        let told = match plumber.features(A).await {
+            Err(fault) => fault.to_string(),
+            Ok(features) => format!("{features:?} {:?}", frame(&features)),
+        };
+        assert!(told.contains("bad token [key]") && !told.contains(KEY), "{told}");
+    }
+}
+
 /// A deploy, an ingress without a backend, a validator of inputs that is too strict for a day.
 #[tokio::test]
 async fn regression_a_refusal_of_plumber_may_pass() {

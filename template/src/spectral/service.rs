@@ -161,7 +161,7 @@ impl Service {
             return Err(self.refused(path, status, answer.headers(), &body));
         }
         read(&body).map(Some).map_err(|error| {
-            let quoted = self.quoted(&body);
+            let quoted = Self::quoted(&body);
             self.retry(path, error.context(format!("cannot use the answer {quoted}")))
         })
     }
@@ -178,7 +178,18 @@ impl Service {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(body)
+        Ok(self.without_key(body))
+    }
+
+    /// What a server says, without our key, which it may echo: what is read of it may be quoted in errors.
+    fn without_key(&self, body: Vec<u8>) -> Vec<u8> {
+        let key = self.key.as_ref().map(|key| key.expose_secret()).filter(|key| !key.is_empty());
+        match key {
+            Some(key) if memchr::memmem::find(&body, key.as_bytes()).is_some() => {
+                String::from_utf8_lossy(&body).replace(key, "[key]").into_bytes()
+            }
+            _ => body,
+        }
     }
 
     fn unreached(&self, path: &str, error: reqwest::Error) -> Failed {
@@ -190,7 +201,7 @@ impl Service {
     }
 
     fn refused(&self, path: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failed {
-        let quoted = self.quoted(body);
+        let quoted = Self::quoted(body);
         let error = anyhow!("{status}: {quoted}");
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -218,12 +229,9 @@ impl Service {
         error.context(format!("{} ({}{path})", self.name, self.shown))
     }
 
-    /// The start of an answer, on one line. A server may echo the key.
-    fn quoted(&self, body: &[u8]) -> String {
-        let mut text = String::from_utf8_lossy(body).into_owned();
-        if let Some(key) = &self.key {
-            text = text.replace(key.expose_secret(), "[key]");
-        }
+    /// The start of an answer, on one line.
+    fn quoted(body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(body);
         let short: String = text.chars().take(QUOTED).collect();
         let more = if short.len() < text.len() { "…" } else { "" };
         format!("{short:?}{more}")
