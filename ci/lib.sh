@@ -40,8 +40,8 @@ checkout_files() {
 stamps=${NOVA_STAMPS_DIR:-$cache/stamps}
 export CI_STAMPS=$stamps
 
-# set_aside PROJECT, before it is stamped anew, and keep_ages PROJECT after it: what is the same as before is as old as before. Projects that
-# are elsewhere are somebody's own: the generator refuses to write over them.
+# set_aside PROJECT, before it is stamped anew, and keep_ages PROJECT after it: what is the same as before is as old as before. A
+# project that is elsewhere is a user's: it stays, and the generator refuses to overwrite it.
 set_aside() {
   case $1 in "$stamps"/*) ;; *) return 0 ;; esac
   rm -rf "$1.before"

@@ -36,6 +36,11 @@ def environment() -> dict[str, str]:
     return dict(line.split("=", 1) for line in listed.split("\0") if line) | {"NOVA_HTTP_ADDRESS": address}
 
 
+def in_shell(function: str, argument: Path) -> None:
+    """One of the functions of ci/lib.sh."""
+    subprocess.run(["bash", "-euo", "pipefail", "-c", f'. "$0/ci/lib.sh" && {function} "$1"', ROOT, argument], check=True)
+
+
 class Project:
     """The project in `folder`/nova-demo. Logs and copies of its programs lie in `folder`."""
 
@@ -64,16 +69,10 @@ class Project:
         """Stamps the project, anew where it is there, and makes the change to it. What then is the same as before keeps its age, so that
         cargo compiles the rest alone."""
         say(f"stamping a project into {self.path}")
-        aged = self.path.with_name(f"{self.path.name}.aged")
-        shutil.rmtree(aged, ignore_errors=True)
-        # One that is elsewhere is somebody's own: the generator refuses to write over it.
-        if self.path.exists() and self.path.is_relative_to(self.env["CI_STAMPS"]):
-            self.path.rename(aged)
+        in_shell("set_aside", self.path)
         self.run(self.source / "ci/stamp", self.folder, self.path.name, "network=devnet", cwd=self.source)
         change()
-        if aged.exists():
-            aged.rename(self.path.with_name(f"{self.path.name}.before"))
-            self.run("bash", "-c", '. "$0/ci/lib.sh" && keep_ages "$1"', ROOT, self.path, cwd=ROOT)
+        in_shell("keep_ages", self.path)
 
     def build(self) -> None:
         say("building (6 minutes if the dependencies are not compiled yet)")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # EZKL 23.0.5: with hashed parameters and public inputs a proof's instances are hash, inputs, outputs. One would expect inputs first, as
-# in every other combination of visibilities, and as the witness lists them. Whoever commits to the instances in that order
-# (a hash of them on chain, say) can prove none of it. The order is made in prepare_public_inputs of EZKL's src/graph/mod.rs.
+# in every other combination of visibilities, and as the witness lists them. A prover that commits to the instances in that order
+# (a hash of them on chain, say) can never open the commitment. The order is made in prepare_public_inputs of EZKL's src/graph/mod.rs.
 # Seen: hash, 4 inputs, output. Fails if another order is seen.
 set -euo pipefail
 work=$(mktemp -d)
