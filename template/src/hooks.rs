@@ -1,6 +1,7 @@
 //! Your side of the daemon: what happens before the model, and after it. Edit this file, and nothing else.
 //!
-//! Both functions depend on nothing but what they are given: the daemon may run them more than once a request. An error (`bail!("…")`) or a panic fails that one request and is written down with
+//! Both functions depend on nothing but what they are given: the daemon runs them more than once a request, `post_process` on the
+//! circuit's output and on the float model's. An error (`bail!("…")`) or a panic fails that one request and is written down with
 //! it; nothing is sent. Look at the result without any chain: `nova predict --features assets/sample.parquet`.
 
 use crate::prelude::*;
@@ -39,7 +40,7 @@ pub fn pre_process(ctx: &Context, features: DataFrame) -> Result<DataFrame> {
 /// The model's output → the value submitted on chain.
 ///
 /// `output.scalar()` is for the usual model, which answers with one number; `output.values("name")` gives all numbers of
-/// one output.
+/// one output. Where it gives whole numbers (a class, a tier) both outputs must give the same one: near a threshold no answer is given.
 pub fn post_process(_ctx: &Context, output: &ModelOutput) -> Result<f64> {
     output.scalar()
 }

@@ -22,8 +22,9 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::health::Health;
 use crate::http;
 use crate::ledger::{Allowed, Ledger, Request};
+use crate::pipeline::circuit::Circuit;
 use crate::pipeline::infer::Inferrer;
-use crate::pipeline::predict::{Circuit, Predictor};
+use crate::pipeline::predict::Predictor;
 use crate::pipeline::prove::{Prover, Responder};
 use crate::spectral::gateway::Gateway;
 use crate::spectral::plumber::Plumber;
@@ -115,7 +116,7 @@ impl Daemon {
         let ledger = Ledger::open(&config.artifacts).await?;
         let store = Store::open(&config)?;
         let version = persistently("the witness store", &health, "store", || store.keep_model(&version)).await?;
-        let circuit = Circuit { ezkl: ezkl.clone(), version };
+        let circuit = Circuit::of(&config, ezkl.clone(), version)?;
         let predictor = Predictor::new(&config, Some(circuit))?;
         health.set("model", Ok(()));
 

@@ -13,7 +13,8 @@ use crate::ezkl::{Ezkl, srs};
 use crate::fault::Fault;
 use crate::features;
 use crate::model::Model;
-use crate::pipeline::predict::{Circuit, circuit_only};
+use crate::pipeline::circuit::Circuit;
+use crate::pipeline::predict::circuit_only;
 use crate::plain;
 use crate::private;
 use crate::service;
@@ -105,7 +106,7 @@ fn described(config: &Config, version: &ModelVersion) -> String {
 async fn check_prover(config: &Config, options: &Options) -> Result<String> {
     let sample = options.sample.clone().unwrap_or_else(super::sample);
     let predictor = super::predict::with_circuit(config).await?;
-    let Circuit { ezkl, version } = predictor.circuit().context("EZKL's model files are missing")?;
+    let Circuit { ezkl, version, .. } = predictor.circuit().context("EZKL's model files are missing")?;
     let input = predictor.model_input("sample", "", features::load(&sample)?.row(0)?).await?;
     let folder = ezkl.scratch().folder()?;
     let start = Instant::now();

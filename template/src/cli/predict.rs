@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::features;
-use crate::pipeline::predict::{Circuit, Prediction, Predictor};
+use crate::pipeline::circuit::Circuit;
+use crate::pipeline::predict::{Prediction, Predictor};
 use crate::service;
 
 #[derive(Args)]
@@ -75,9 +76,8 @@ pub async fn predict(config: Config, options: Options) -> anyhow::Result<()> {
     let expectation = options.expect.map(|value| Expectation {
         value,
         divergence: (prediction.submitted - value).abs(),
-        // The value is that of the usual model, whose one output is the first.
         // What post_process made of an equal number may differ in its last digits.
-        tolerance: options.tolerance.unwrap_or_else(|| predictor.allowed_divergence(0, value).max(1e-12 * value.abs())),
+        tolerance: options.tolerance.unwrap_or_else(|| predictor.tolerance().of_answer(value).max(1e-12 * value.abs())),
     });
     if options.json {
         println!("{}", serde_json::to_string_pretty(&as_json(&prediction, expectation.as_ref()))?);

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::config::Config;
 use crate::ezkl::Ezkl;
 use crate::ledger::Ledger;
-use crate::pipeline::predict::Circuit;
+use crate::pipeline::circuit::Circuit;
 use crate::pipeline::prove::{Prover, is_request_id};
 use crate::witness::Store;
 
@@ -50,7 +50,7 @@ pub async fn prove(config: Config, options: ProveOptions) -> anyhow::Result<()> 
 /// Checks a proof against the verification key in the model files.
 pub async fn verify(config: Config, options: VerifyOptions) -> anyhow::Result<()> {
     ensure!(options.proof.is_file(), "{} is not there", options.proof.display());
-    let Circuit { ezkl, version } = Circuit::load(&config).await?;
+    let Circuit { ezkl, version, .. } = Circuit::load(&config).await?;
     let proof = std::path::absolute(&options.proof)?;
     if !ezkl.verify(&version.files, &proof).await? {
         bail!("{} is no valid proof for {}", options.proof.display(), version.files.verification_key.display());

@@ -11,7 +11,7 @@ use super::layers::Layers;
 use super::reader::{self, Reader};
 use super::{
     Chain, Config, Ezkl, FeatureSource, Finality, Inference, InferenceEncoding, InferenceSource, Log, LogFormat,
-    ModelFiles, Need, Network, Polling, Storage, WalletKey,
+    MockPolicy, ModelFiles, Need, Network, Polling, Storage, WalletKey,
 };
 
 pub use super::layers::Sources;
@@ -178,6 +178,10 @@ fn inference(reader: &mut Reader) -> Inference {
 fn ezkl(reader: &mut Reader, project: &Path) -> Ezkl {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ezkl {
+        mock: reader.choice(
+            "NOVA_MOCK",
+            &[("auto", MockPolicy::Auto), ("always", MockPolicy::Always), ("never", MockPolicy::Never)],
+        ),
         python: reader.text("NOVA_PYTHON").map_or_else(|| python_of(project), PathBuf::from),
         witness_workers: reader.whole_option("NOVA_WITNESS_WORKERS", 1).unwrap_or((cores - 1).clamp(1, 4)),
         prover_threads: reader.whole_option("NOVA_PROVER_THREADS", 1).unwrap_or((cores / 2).max(1)),

@@ -133,7 +133,7 @@ pub struct Inference {
     pub feature_source: FeatureSource,
     /// Allowed |circuit − candle|, as a share of |candle|.
     pub max_divergence: f64,
-    /// Allowed |circuit − candle| besides. `None`: two steps of the circuit's output.
+    /// Allowed |circuit − candle| besides. `None`: what `setup` has measured says.
     pub max_divergence_abs: Option<f64>,
     /// A model that candle cannot run is answered by its circuit, unchecked.
     pub allow_circuit_only: bool,
@@ -141,8 +141,19 @@ pub struct Inference {
     pub hook_timeout: Duration,
 }
 
+/// When `mock` checks that a witness can be proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MockPolicy {
+    /// Where EZKL's figures do not suffice, near the edges of ranges, and for a sample of the rest.
+    Auto,
+    Always,
+    Never,
+}
+
 #[derive(Debug, Clone)]
 pub struct Ezkl {
+    /// When a witness is checked by `mock`.
+    pub mock: MockPolicy,
     /// The Python that has the EZKL wheel.
     pub python: PathBuf,
     /// Processes that make witnesses.

@@ -65,6 +65,11 @@ pub struct Making {
     pub fidelity: Fidelity,
     pub keys_seconds: f64,
     pub prove_seconds: f64,
+    /// Of one witness, and of its check by `mock`. Files of an earlier `setup` do not say.
+    #[serde(default)]
+    pub witness_seconds: f64,
+    #[serde(default)]
+    pub mock_seconds: f64,
     /// The most memory that the prover had, where the system tells.
     pub peak_memory_mb: Option<u64>,
 }

@@ -29,6 +29,11 @@ pub struct Settings {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct RunArgs {
+    /// Inputs are multiplied by 2^this, parameters by 2^the next.
+    #[serde(default)]
+    pub input_scale: i32,
+    #[serde(default)]
+    pub param_scale: i32,
     pub logrows: u32,
     pub lookup_range: (i128, i128),
     pub input_visibility: Visibility,
@@ -94,6 +99,14 @@ impl Settings {
         serde_json::from_str(&text).map_err(|error| {
             Fault::Stop(anyhow!("{} is not a settings file of EZKL: {error}; run `nova setup`", path.display()))
         })
+    }
+
+    /// The coarsest scale of the values on the way to an output: its own, the parameters', and that of the inputs unless all are
+    /// whole numbers, which EZKL gives the scale 0.
+    pub fn coarsest_scale(&self, output: usize, has_float_input: bool) -> i32 {
+        let inputs = has_float_input.then_some(self.run_args.input_scale);
+        let output = self.model_output_scales.get(output).copied();
+        inputs.into_iter().chain(output).fold(self.run_args.param_scale, i32::min)
     }
 
     /// The largest range that a range check of the circuit covers.

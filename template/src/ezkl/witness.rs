@@ -6,6 +6,9 @@ use serde::Deserialize;
 use super::felt::Felt;
 use super::settings::{Settings, Visibility};
 
+/// The edge of a range: one part in so many of its width.
+const EDGE: i128 = 64;
+
 /// EZKL's witness, kept whole as EZKL wrote it.
 #[derive(Debug, Clone)]
 pub struct Witness {
@@ -92,6 +95,13 @@ impl Witness {
         self.fields.min_lookup_inputs >= low
             && self.fields.max_lookup_inputs <= high
             && self.fields.max_range_size <= settings.largest_range()
+    }
+
+    /// True if a lookup comes near the end of the circuit's tables, by a share of their width.
+    pub fn is_near_edge(&self, settings: &Settings) -> bool {
+        let (low, high) = settings.run_args.lookup_range;
+        let edge = (high - low) / EDGE;
+        self.fields.min_lookup_inputs < low + edge || self.fields.max_lookup_inputs > high - edge
     }
 
     /// The figures behind `is_inside`, for a person.

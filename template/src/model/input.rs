@@ -44,6 +44,11 @@ impl InputSpec {
         self.shape.iter().product()
     }
 
+    /// True if its elements may be other than whole numbers.
+    pub fn is_float(&self) -> bool {
+        self.dtype.is_float()
+    }
+
     /// The type of its elements: `f32`.
     pub fn dtype(&self) -> &'static str {
         match self.dtype {

@@ -2,6 +2,7 @@
 //! `plan` runs them.
 
 mod budget;
+mod claims;
 mod graph;
 mod input;
 mod load;
@@ -16,6 +17,7 @@ use anyhow::{Context as _, Result as Anyhow, anyhow, bail, ensure};
 use candle_core::Tensor;
 use polars::prelude::DataFrame;
 
+pub use claims::claimed_operators;
 pub use input::{InputSpec, ModelInput};
 #[cfg(test)]
 pub use lower::operators;
@@ -49,9 +51,14 @@ impl Model {
         &self.inputs
     }
 
-    /// True if the output at this place is of a type of whole numbers, or of truth values: a class, a label, a count.
-    pub fn is_integer_output(&self, at: usize) -> bool {
-        self.outputs.get(at).is_some_and(|output| output.is_integer)
+    /// Of each output, whether it is of a type of whole numbers, or of truth values: a class, a label, a count.
+    pub fn integer_outputs(&self) -> Vec<bool> {
+        self.outputs.iter().map(|output| output.is_integer).collect()
+    }
+
+    /// An output's name, for errors.
+    pub fn output_name(&self, at: usize) -> String {
+        self.outputs.get(at).map_or_else(|| format!("output {at}"), |output| format!("output {:?}", output.name))
     }
 
     /// The frame that `pre_process` gave, as the model takes it.

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 
-use super::predict::{Circuit, Prediction, Predictor};
+use super::circuit::Circuit;
+use super::predict::{Prediction, Predictor};
 use crate::chain::Chain;
 use crate::config::{Config, FeatureSource};
 use crate::digest;

@@ -6,31 +6,24 @@ use anyhow::{Context as _, anyhow};
 use polars::prelude::DataFrame;
 use tokio::sync::Semaphore;
 
+use super::circuit::Circuit;
+use super::tolerance::{Coarse, Disagreement, Tolerance};
 use crate::config::{Config, Inference, InferenceSource};
 use crate::context::{Context, ContextFiles};
-use crate::ezkl::Ezkl;
-use crate::ezkl::files::ModelVersion;
 use crate::ezkl::witness::Witness;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::features::FeatureRow;
 use crate::hook_runner::run_hook;
 use crate::hooks;
-use crate::model::{Model, ModelInput, ModelOutput};
+use crate::model::{InputSpec, Model, ModelInput, ModelOutput};
 use crate::times::Times;
-
-/// The default of `NOVA_MAX_DIVERGENCE_ABS`, in steps of the circuit's output: what rounding at both ends explains.
-const STEPS_OF_DIVERGENCE: f64 = 2.0;
-/// A float output that is a whole number up to here is a class, a label or a count, as exporters write them that know no other
-/// type: that candle and the circuit both give a whole number, and not the same, is no rounding of a real one.
-const LARGEST_LABEL: f64 = 65_536.0;
-/// How far single precision in another order of additions may be off, as a share: seven digits, and room for a deep model.
-const OF_ROUNDING: f64 = 1e-5;
 
 /// Everything that an inference needs.
 #[derive(Clone)]
 pub struct Predictor {
     model: Arc<Model>,
     circuit: Option<Circuit>,
+    tolerance: Arc<Tolerance>,
     settings: Inference,
     files: Arc<ContextFiles>,
     /// A hook's deadline begins when there is a core for it.
@@ -46,11 +39,11 @@ pub fn circuit_only(refusal: &str) -> String {
     )
 }
 
-/// The circuit, as the model files have it.
-#[derive(Clone)]
-pub struct Circuit {
-    pub ezkl: Ezkl,
-    pub version: ModelVersion,
+/// What `post_process` makes of each engine's output, as far as there is one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Answers {
+    pub model: Option<f64>,
+    pub circuit: Option<f64>,
 }
 
 /// What an inference found, each part as far as the model files allow.
@@ -84,8 +77,9 @@ impl Predictor {
             tracing::warn!("{}", circuit_only(refusal));
         }
         Ok(Self {
-            model: Arc::new(model),
             files: ContextFiles::new(files.folder.clone()),
+            tolerance: Arc::new(tolerance(&model, circuit.as_ref(), &config.inference)),
+            model: Arc::new(model),
             circuit,
             settings: config.inference.clone(),
             cores: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
@@ -94,11 +88,17 @@ impl Predictor {
 
     /// The same model and hooks with another circuit.
     pub fn with_circuit(&self, circuit: Circuit) -> Self {
-        Self { circuit: Some(circuit), ..self.clone() }
+        let tolerance = Arc::new(tolerance(&self.model, Some(&circuit), &self.settings));
+        Self { circuit: Some(circuit), tolerance, ..self.clone() }
     }
 
     pub fn circuit(&self) -> Option<&Circuit> {
         self.circuit.as_ref()
+    }
+
+    /// Of each output of the model, whether it is of a type of whole numbers.
+    pub fn integer_outputs(&self) -> Vec<bool> {
+        self.model.integer_outputs()
     }
 
     /// Runs the owner's `pre_process` and checks its frame against the model's inputs.
@@ -134,27 +134,68 @@ impl Predictor {
         let circuit = match &self.circuit {
             None => None,
             Some(circuit) => {
-                let witness =
-                    times.stage("witness", circuit.ezkl.witness(&circuit.version.files, &input.flat())).await?;
-                let outputs = witness.outputs(&circuit.version.settings).fail_row()?;
-                let outputs = match &model {
-                    Some(model) => {
-                        self.check_agreement(model, &outputs)?;
-                        model.with_values(outputs)
-                    }
-                    None => self.model.outputs_of(outputs)?,
-                };
-                times.stage("provable", circuit.check_provable(&witness)).await?;
-                Some((outputs, witness))
+                let found = times.stage("witness", self.witness(circuit, &input, model.as_ref())).await?;
+                if let Some(model) = &model {
+                    self.check_agreement(model, &found.0)?;
+                }
+                times.stage("provable", circuit.check_provable(&found.1)).await?;
+                Some(found)
             }
         };
-        let answered = match (&circuit, &model, self.settings.source) {
-            (Some((output, _)), _, InferenceSource::Circuit) => output.clone(),
-            (_, Some(output), _) => output.clone(),
-            _ => return Err(Fault::Row(anyhow!("neither candle nor the circuit has an output"))),
+        let circuits = circuit.as_ref().map(|(output, _)| output);
+        let answers =
+            times.stage("post_process", self.answers(request_id, raw_input, model.as_ref(), circuits)).await?;
+        if let (Some(model), Some(circuit)) = (answers.model, answers.circuit) {
+            self.check_answers(model, circuit)?;
+        }
+        let submitted = match self.settings.source {
+            InferenceSource::Circuit => answers.circuit.or(answers.model),
+            InferenceSource::Model => answers.model,
         };
-        let submitted = times.stage("post_process", self.post_process(request_id, raw_input, answered)).await?;
+        let submitted = submitted.context("neither candle nor the circuit has an output").fail_row()?;
         Ok(Prediction { input, model, circuit, submitted, times })
+    }
+
+    /// The circuit's witness of an input, and its output, named as candle's is.
+    pub async fn witness(
+        &self,
+        circuit: &Circuit,
+        input: &ModelInput,
+        model: Option<&ModelOutput>,
+    ) -> Result<(ModelOutput, Witness)> {
+        let witness = circuit.ezkl.witness(&circuit.version.files, &input.flat()).await?;
+        let outputs = witness.outputs(&circuit.version.settings).fail_row()?;
+        let outputs = match model {
+            Some(model) => model.with_values(outputs),
+            None => self.model.outputs_of(outputs)?,
+        };
+        Ok((outputs, witness))
+    }
+
+    /// What `post_process` makes of both outputs. Hooks are pure: run on equal outputs they give equal answers.
+    pub async fn answers(
+        &self,
+        request_id: &str,
+        raw_input: &str,
+        model: Option<&ModelOutput>,
+        circuit: Option<&ModelOutput>,
+    ) -> Result<Answers> {
+        let mut answers = Answers::default();
+        if let Some(circuit) = circuit {
+            answers.circuit = Some(self.post_process(request_id, raw_input, circuit.clone()).await?);
+        }
+        if let Some(model) = model {
+            answers.model = Some(self.post_process(request_id, raw_input, model.clone()).await?);
+        }
+        Ok(answers)
+    }
+
+    /// # Errors
+    /// `Row` where `post_process` makes something else of the circuit's output than of candle's: a threshold lies between them.
+    pub fn check_answers(&self, model: f64, circuit: f64) -> Result<()> {
+        self.tolerance
+            .check_answer(model, circuit)
+            .map_err(|apart| Fault::Row(anyhow!("what post_process makes of both outputs: {apart}{}", advice(&apart))))
     }
 
     /// What candle says, unless the circuit answers alone.
@@ -179,50 +220,41 @@ impl Predictor {
         Ok(value)
     }
 
-    /// How far from `value` another may be: `NOVA_MAX_DIVERGENCE_ABS` + `NOVA_MAX_DIVERGENCE` × |value|. The first is by
-    /// default a few steps of that output of the circuit. Candle alone differs from others by their rounding only. Whole
-    /// numbers are equal or wrong.
-    pub fn allowed_divergence(&self, output: usize, value: f64) -> f64 {
-        if self.model.is_integer_output(output) {
-            return 0.0;
-        }
-        let Some(circuit) = &self.circuit else { return OF_ROUNDING * value.abs().max(1.0) };
-        let scale = circuit.version.settings.model_output_scales.get(output);
-        let step = scale.map_or(0.0, |scale| (-f64::from(*scale)).exp2());
-        let absolute = self.settings.max_divergence_abs.unwrap_or(STEPS_OF_DIVERGENCE * step);
-        absolute + self.settings.max_divergence * value.abs()
+    /// How far the circuit may be from candle.
+    pub fn tolerance(&self) -> &Tolerance {
+        &self.tolerance
     }
 
-    /// Every value of the circuit is as near to candle's as is allowed.
-    pub fn check_agreement(&self, model: &ModelOutput, circuit: &[Vec<f64>]) -> Result<()> {
-        let same_shape = model.values.len() == circuit.len()
-            && model.values.iter().zip(circuit).all(|(model, circuit)| model.len() == circuit.len());
+    /// # Errors
+    /// `Row` if a value of the circuit is not as near to candle's as is allowed.
+    pub fn check_agreement(&self, model: &ModelOutput, circuit: &ModelOutput) -> Result<()> {
+        let same_shape = model.values.len() == circuit.values.len()
+            && model.values.iter().zip(&circuit.values).all(|(model, circuit)| model.len() == circuit.len());
         if !same_shape {
             return Err(Fault::Row(anyhow!(
                 "candle and the circuit have outputs of different shapes: the circuit was made of another model; run `nova setup`"
             )));
         }
-        for (i, (model, circuit)) in model.values.iter().zip(circuit).enumerate() {
+        for (at, (model, circuit)) in model.values.iter().zip(&circuit.values).enumerate() {
             for (model, circuit) in model.iter().zip(circuit) {
-                let allowed = self.allowed_divergence(i, *model);
-                let is_integer = self.model.is_integer_output(i) || (is_label(*model) && is_label(*circuit));
-                if circuit != model && is_integer {
-                    return Err(Fault::Row(anyhow!(
-                        "candle says {model}, the circuit {circuit}: whole numbers must be equal; the input lies so near a boundary \
-                         between them that the circuit's rounding crosses it, or the circuit is of another model"
-                    )));
-                }
-                if (circuit - model).abs() > allowed {
-                    return Err(Fault::Row(anyhow!(
-                        "candle says {model}, the circuit {circuit}: they differ by {:.3e}, {allowed:.3e} is allowed \
-                         (NOVA_MAX_DIVERGENCE, NOVA_MAX_DIVERGENCE_ABS); the input is outside what the circuit was calibrated \
-                         for, or the circuit is of another model",
-                        (circuit - model).abs()
-                    )));
-                }
+                self.tolerance.check_output(at, *model, *circuit).map_err(|apart| {
+                    Fault::Row(anyhow!("{}: {apart}{}", self.model.output_name(at), advice(&apart)))
+                })?;
             }
         }
         Ok(())
+    }
+
+    /// A circuit that is too coarse, for a person.
+    pub fn described(&self, coarse: &Coarse) -> String {
+        let Coarse { output, error_p99, allowed, range } = coarse;
+        let what =
+            output.map_or_else(|| "what post_process makes of the output".to_owned(), |at| self.model.output_name(at));
+        format!(
+            "the circuit is too coarse for {what}: |circuit − candle| is up to {error_p99:.2e} in 99 % of the held-out rows, {allowed:.2e} \
+             is allowed (1 % of its range {range:.2e}, or NOVA_MAX_DIVERGENCE_ABS). Bring the inputs to one order of magnitude in \
+             pre_process, and weights and output to one in the model; what is a class should be a whole number"
+        )
     }
 
     fn context(&self, request_id: &str, raw_input: &str) -> Context {
@@ -230,39 +262,27 @@ impl Predictor {
     }
 }
 
-fn is_label(value: f64) -> bool {
-    value.fract() == 0.0 && value.abs() <= LARGEST_LABEL
+/// The limits of a model and its circuit, or of candle alone.
+fn tolerance(model: &Model, circuit: Option<&Circuit>, settings: &Inference) -> Tolerance {
+    let integers = model.integer_outputs();
+    match circuit {
+        None => Tolerance::without_circuit(&integers),
+        Some(Circuit { version, measured, .. }) => {
+            let has_float_input = model.inputs().iter().any(InputSpec::is_float);
+            Tolerance::of(&integers, has_float_input, &version.settings, measured, settings)
+        }
+    }
 }
 
-impl Circuit {
-    /// The circuit of the model files, with an EZKL of their version.
-    ///
-    /// # Errors
-    /// `Stop`: files that are missing or do not belong together, another version of EZKL, visibilities that no answer can be
-    /// proven with.
-    pub async fn load(config: &Config) -> Result<Self> {
-        let version = ModelVersion::read(&config.model_files)?;
-        version.settings.check_visibilities(&version.files.settings)?;
-        let ezkl = Ezkl::new(&config.ezkl)?;
-        version.settings.check_version(&ezkl.version().await?, &version.files.settings)?;
-        Ok(Self { ezkl, version })
-    }
-
-    /// A witness whose values lie inside the circuit's ranges is provable. For one whose values do not, the circuit's own
-    /// constraints decide, in `mock`.
-    pub async fn check_provable(&self, witness: &Witness) -> Result<()> {
-        if witness.is_inside(&self.version.settings) {
-            return Ok(());
+/// What two values mean that are too far apart.
+fn advice(apart: &Disagreement) -> &'static str {
+    match apart {
+        Disagreement::Labels { .. } => {
+            "; the input lies so near a boundary between them that the circuit's rounding crosses it, or the circuit is of another model"
         }
-        let saved = self.ezkl.scratch().file().retry()?;
-        tokio::fs::write(saved.path(), &witness.json).await.context("cannot write a temporary file").retry()?;
-        match self.ezkl.mock(&self.version.files, saved.path()).await? {
-            Ok(()) => Ok(()),
-            Err(reason) => Err(Fault::Row(anyhow!(
-                "this answer could not be proven, so it is not given: {}; EZKL: {}",
-                witness.describe_ranges(&self.version.settings),
-                reason.lines().next().unwrap_or_default()
-            ))),
+        Disagreement::Apart { .. } => {
+            " (NOVA_MAX_DIVERGENCE, NOVA_MAX_DIVERGENCE_ABS); the input is outside what the circuit was calibrated for, or the circuit \
+             is of another model"
         }
     }
 }

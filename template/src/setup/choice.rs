@@ -154,6 +154,8 @@ mod tests {
         let visibility = || crate::ezkl::settings::Visibility::Plain("Public".to_owned());
         let settings = Settings {
             run_args: crate::ezkl::settings::RunArgs {
+                input_scale: 11,
+                param_scale: 11,
                 logrows: 15,
                 lookup_range: (-9910, 5376),
                 input_visibility: visibility(),

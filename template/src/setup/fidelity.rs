@@ -1,12 +1,15 @@
 //! How well a circuit does what the model does, on rows that had no part in making it.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use super::sample::{Row, Sample};
 use crate::fault::Fault;
-use crate::pipeline::predict::{Circuit, Predictor};
+use crate::model::ModelOutput;
+use crate::pipeline::circuit::Circuit;
+use crate::pipeline::predict::{Answers, Predictor};
+use crate::pipeline::tolerance::{Measured, Spread, percentile};
 
 /// Rows that are named where a circuit fails.
 const NAMED: usize = 5;
@@ -21,12 +24,18 @@ pub struct Fidelity {
     /// Over the rows that can be proven.
     #[serde(flatten)]
     pub error: Errors,
+    /// What the daemon's limits follow from.
+    #[serde(default)]
+    pub measured: Measured,
     /// Share of rows over `NOVA_MAX_DIVERGENCE` and `NOVA_MAX_DIVERGENCE_ABS`.
     pub over_limit: f64,
     /// Share of rows whose witness could not be proven.
     pub unprovable: f64,
     /// The first rows that the daemon would not answer.
     pub refused: Vec<Refused>,
+    /// What is wrong with all rows, if so: the circuit errs by more than an answer survives.
+    #[serde(skip)]
+    pub(super) too_coarse: Option<String>,
     /// Of each row, in their order; `None` where it cannot be proven.
     #[serde(skip)]
     pub(super) of_rows: Vec<Option<f64>>,
@@ -43,11 +52,9 @@ pub struct Errors {
 impl Errors {
     fn of(mut errors: Vec<f64>) -> Self {
         errors.sort_by(f64::total_cmp);
-        // The smallest that 99 % do not exceed.
-        let p99 = errors.get((errors.len() * 99).div_ceil(100).saturating_sub(1)).copied();
         Self {
             mean: errors.iter().sum::<f64>() / errors.len().max(1) as f64,
-            p99: p99.unwrap_or_default(),
+            p99: percentile(&errors, 99).unwrap_or_default(),
             max: errors.last().copied().unwrap_or_default(),
         }
     }
@@ -68,11 +75,21 @@ enum Verdict {
 }
 
 impl Fidelity {
-    /// Runs the circuit on every held-out row, `at_once` of them at a time.
+    /// Runs the circuit on every held-out row, `at_once` of them at a time, and judges them as the daemon will, with the limits that
+    /// follow from these very rows.
     pub async fn measure(predictor: &Predictor, sample: &Sample, at_once: usize) -> Result<Self> {
-        let verdicts: Vec<Verdict> =
-            stream::iter(&sample.held_out).map(|row| judge(predictor, row)).buffered(at_once).try_collect().await?;
-        Ok(Self::of(verdicts, sample.held_out.iter().all(|row| row.model.is_some())))
+        let circuit = predictor.circuit().context("there is no circuit to measure")?;
+        let attempts: Vec<Attempt> = stream::iter(&sample.held_out)
+            .map(|row| attempt(predictor, circuit, row))
+            .buffered(at_once)
+            .try_collect()
+            .await?;
+        let measured = measured(predictor, &attempts);
+        let judge = predictor.with_circuit(circuit.clone().with_measured(measured.clone()));
+        let verdicts = attempts.into_iter().map(|attempt| attempt.verdict(&judge)).collect();
+        let compared = sample.held_out.iter().all(|row| row.model.is_some());
+        let too_coarse = judge.tolerance().exceeded_by(&measured).map(|coarse| judge.described(&coarse));
+        Ok(Self { measured, too_coarse, ..Self::of(verdicts, compared) })
     }
 
     fn of(verdicts: Vec<Verdict>, compared: bool) -> Self {
@@ -104,6 +121,8 @@ impl Fidelity {
             unprovable: share(unprovable),
             refused,
             of_rows,
+            measured: Measured::default(),
+            too_coarse: None,
         }
     }
 
@@ -120,9 +139,17 @@ impl Fidelity {
         self.over_limit + self.unprovable
     }
 
+    /// True if a finer scale may help: the two engines are further apart than is allowed.
+    pub fn is_too_coarse(&self, most_refused: f64) -> bool {
+        self.too_coarse.is_some() || self.over_limit > most_refused
+    }
+
     /// # Errors
     /// If the daemon would refuse more than this share: some of the rows, each with its reason.
     pub fn require(&self, most_refused: f64, sample: &Sample) -> Result<()> {
+        if let Some(reason) = &self.too_coarse {
+            bail!("{reason}");
+        }
         let rows: Vec<String> =
             self.refused.iter().map(|refused| format!("row {}: {}", refused.row, refused.reason)).collect();
         ensure!(
@@ -159,27 +186,69 @@ impl std::fmt::Display for Fidelity {
     }
 }
 
-/// As the daemon would: witness, provable or not, then the two values.
-async fn judge(predictor: &Predictor, row: &Row) -> Result<Verdict> {
-    let circuit = predictor.circuit().context("there is no circuit to measure")?;
-    let outputs = match provable_outputs(circuit, row).await {
-        Ok(outputs) => outputs,
-        Err(Fault::Row(error)) => return Ok(Verdict::Unprovable(refused(row, &error))),
-        Err(other) => return Err(other.into()),
-    };
-    let Some(model) = &row.model else { return Ok(Verdict::Within(0.0)) };
-    let pairs = model.values.iter().flatten().zip(outputs.iter().flatten());
-    let error = pairs.map(|(model, circuit)| (model - circuit).abs()).fold(0.0, f64::max);
-    match predictor.check_agreement(model, &outputs) {
-        Ok(()) => Ok(Verdict::Within(error)),
-        Err(fault) => Ok(Verdict::OverLimit(error, refused(row, fault.error()))),
+/// What came of one row: the circuit's output and both answers, or why it would not be answered.
+struct Attempt<'a> {
+    row: &'a Row,
+    outcome: Result<(ModelOutput, Answers), Refused>,
+}
+
+/// As the daemon would, up to the comparison.
+async fn attempt<'a>(predictor: &Predictor, circuit: &Circuit, row: &'a Row) -> Result<Attempt<'a>> {
+    match computed(predictor, circuit, row).await {
+        Ok(computed) => Ok(Attempt { row, outcome: Ok(computed) }),
+        Err(Fault::Row(error)) => Ok(Attempt { row, outcome: Err(refused(row, &error)) }),
+        Err(other) => Err(other.into()),
     }
 }
 
-async fn provable_outputs(circuit: &Circuit, row: &Row) -> Result<Vec<Vec<f64>>, Fault> {
-    let witness = circuit.ezkl.witness(&circuit.version.files, &row.input.flat()).await?;
+async fn computed(
+    predictor: &Predictor,
+    circuit: &Circuit,
+    row: &Row,
+) -> std::result::Result<(ModelOutput, Answers), Fault> {
+    let (output, witness) = predictor.witness(circuit, &row.input, row.model.as_ref()).await?;
     circuit.check_provable(&witness).await?;
-    witness.outputs(&circuit.version.settings).map_err(Fault::Row)
+    let answers = predictor.answers(&row.name(), "", row.model.as_ref(), Some(&output)).await?;
+    Ok((output, answers))
+}
+
+impl Attempt<'_> {
+    fn verdict(self, predictor: &Predictor) -> Verdict {
+        let (circuit, answers) = match self.outcome {
+            Ok(computed) => computed,
+            Err(refused) => return Verdict::Unprovable(refused),
+        };
+        let Some(model) = &self.row.model else { return Verdict::Within(0.0) };
+        let pairs = model.values.iter().flatten().zip(circuit.values.iter().flatten());
+        let error = pairs.map(|(model, circuit)| (model - circuit).abs()).fold(0.0, f64::max);
+        let agreed = predictor.check_agreement(model, &circuit).and_then(|()| match answers {
+            Answers { model: Some(model), circuit: Some(circuit) } => predictor.check_answers(model, circuit),
+            _ => Ok(()),
+        });
+        match agreed {
+            Ok(()) => Verdict::Within(error),
+            Err(fault) => Verdict::OverLimit(error, refused(self.row, fault.error())),
+        }
+    }
+}
+
+/// What the rows show of each output, and of the answers.
+fn measured(predictor: &Predictor, attempts: &[Attempt]) -> Measured {
+    let compared = || {
+        attempts.iter().filter_map(|attempt| {
+            let (circuit, answers) = attempt.outcome.as_ref().ok()?;
+            Some((attempt.row.model.as_ref()?, circuit, answers))
+        })
+    };
+    let output = |at: usize| {
+        let values = |output: &ModelOutput| output.values.get(at).cloned().unwrap_or_default();
+        Spread::of(compared().flat_map(|(model, circuit, _)| std::iter::zip(values(model), values(circuit))))
+    };
+    let integers = predictor.integer_outputs();
+    Measured {
+        outputs: integers.iter().enumerate().map(|(at, integer)| if *integer { None } else { output(at) }).collect(),
+        answer: Spread::of(compared().filter_map(|(_, _, answers)| answers.model.zip(answers.circuit))),
+    }
 }
 
 fn refused(row: &Row, error: &anyhow::Error) -> Refused {

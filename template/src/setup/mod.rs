@@ -29,12 +29,15 @@ use choice::Choice;
 use fidelity::Fidelity;
 use progress::Progress;
 use sample::Sample;
-use workshop::{Calibration, Made, Workshop};
+use workshop::{Calibration, Checks, Made, Workshop};
 
 /// How far the lookup tables reach where nothing is said: EZKL's own default.
 const LOOKUP_MARGIN: f64 = 2.0;
 /// Rows of the sample on which EZKL chooses the scale. The range of values is then read off all of them.
 const ROWS_FOR_SCALE: usize = 128;
+/// Bits that are added to EZKL's scale where it is too coarse, and the most.
+const FINER_BY: usize = 2;
+const MOST_FINER: i32 = 4;
 
 /// What is wanted of `setup`.
 pub struct Request {
@@ -59,6 +62,7 @@ struct Finished {
     fidelity: Fidelity,
     keys: Duration,
     prove: Duration,
+    checks: Checks,
     peak_memory_mb: Option<u64>,
 }
 
@@ -95,6 +99,7 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
         memory_mb: config.ezkl.memory_mb,
         onnx,
         witness_workers: config.ezkl.witness_workers,
+        mock: config.ezkl.mock,
         insecure_srs: request.insecure_srs,
         folder: folder.path().to_owned(),
         target,
@@ -135,30 +140,51 @@ fn working_folder(above: &Path) -> Result<LockedFolder> {
 /// Without a search: EZKL's scale, tables as wide as asked for, in columns that need not be split.
 async fn straight(shop: &Workshop, request: &Request) -> Result<Finished> {
     let steps = &shop.progress;
-    let what = format!("calibrating on {} rows", shop.sample.calibration.len());
-    let margin = request.lookup_margin.unwrap_or(LOOKUP_MARGIN);
-    let choice = steps.step(&what, "compiling the circuit", calibrated(shop, margin)).await?;
-    let made = steps.step("compiling the circuit", "measuring it", shop.compile(choice, "made")).await?;
-    let what = format!("measuring it on {} held-out rows", shop.sample.held_out.len());
-    let fidelity = steps.step(&what, "the keys", shop.fidelity(&made)).await?;
-    fidelity.require(request.max_refused, &shop.sample)?;
+    let (made, fidelity) = fine_enough(shop, request).await?;
     shop.srs(&made).await?;
     let keys = steps.step("making the proving and verification keys", "a proof", shop.make_keys(&made)).await?;
     let proving = shop.prove(&made);
     let prove = steps.step("proving and verifying a row of the sample", "the Solidity verifier", proving).await?;
-    Ok(Finished { made, fidelity, keys, prove, peak_memory_mb: shop.ezkl.prover_peak_mb() })
+    let checks = shop.time_checks(&made).await?;
+    Ok(Finished { made, fidelity, keys, prove, checks, peak_memory_mb: shop.ezkl.prover_peak_mb() })
+}
+
+/// The circuit at EZKL's scale; at finer ones while it is further from candle than is allowed.
+async fn fine_enough(shop: &Workshop, request: &Request) -> Result<(Made, Fidelity)> {
+    let steps = &shop.progress;
+    let margin = request.lookup_margin.unwrap_or(LOOKUP_MARGIN);
+    let mut refused = None;
+    for finer in (0..=MOST_FINER).step_by(FINER_BY) {
+        let rows = shop.sample.calibration.len();
+        let scale = if finer == 0 { String::new() } else { format!(", {finer} bits finer") };
+        let what = format!("calibrating on {rows} rows{scale}");
+        let choice = match steps.step(&what, "compiling the circuit", calibrated(shop, margin, finer)).await {
+            Ok(choice) => choice,
+            // EZKL has no circuit so fine: what the coarser one lacks is the reason.
+            Err(error) => return Err(refused.unwrap_or(error)),
+        };
+        let made = steps.step("compiling the circuit", "measuring it", shop.compile(choice, "made")).await?;
+        let what = format!("measuring it on {} held-out rows", shop.sample.held_out.len());
+        let fidelity = steps.step(&what, "the keys", shop.fidelity(&made)).await?;
+        match fidelity.require(request.max_refused, &shop.sample) {
+            Ok(()) => return Ok((made, fidelity)),
+            Err(error) if fidelity.is_too_coarse(request.max_refused) => refused = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.context("no scale was tried")?)
 }
 
 /// EZKL's scale and the sample's range of values, in one inner column: proofs are then faster than with EZKL's two, at the
-/// same error. Three digits of base 1024 check ranges to 2^30, further than EZKL's own two of 2^14.
-async fn calibrated(shop: &Workshop, margin: f64) -> Result<Choice> {
+/// same error; `finer` by so many bits. Three digits of base 1024 check ranges to 2^30, further than EZKL's own two of 2^14.
+async fn calibrated(shop: &Workshop, margin: f64, finer: i32) -> Result<Choice> {
     let run_args: Map<String, Value> = Map::from_iter(
         [("num_inner_cols", 1), ("decomp_base", 1024), ("decomp_legs", 3)].map(|(k, v)| (k.into(), json!(v))),
     );
     let few = Calibration { run_args: run_args.clone(), most_rows: Some(ROWS_FOR_SCALE), ..Calibration::default() };
     let few = shop.calibrate(few).await?;
     // Where all inputs are whole numbers EZKL gives them scale 0, and all its precision to the parameters.
-    let scale = few.input_scale.max(few.param_scale);
+    let scale = few.input_scale.max(few.param_scale) + finer;
     let choice = shop.calibrate(at_scale(run_args, scale, few.scale_rebase_multiplier)).await?;
     let shape = shop.shape(&choice).await?;
     let roomy = Choice { logrows: choice.roomy(&shape, margin), ..choice };
@@ -188,6 +214,8 @@ fn making(finished: &Finished, sample: &Sample, sample_sha256: String) -> Making
         fidelity: finished.fidelity.clone(),
         keys_seconds: finished.keys.as_secs_f64(),
         prove_seconds: finished.prove.as_secs_f64(),
+        witness_seconds: finished.checks.witness.as_secs_f64(),
+        mock_seconds: finished.checks.mock.as_secs_f64(),
         peak_memory_mb: finished.peak_memory_mb,
     }
 }
@@ -198,6 +226,8 @@ fn report(finished: &Finished, target: &ModelFiles) {
     for refused in &finished.fidelity.refused {
         println!("  row {} would not be answered: {}", refused.row, refused.reason);
     }
+    let Checks { witness, mock, policy } = &finished.checks;
+    println!("a witness took {:.2} s, its check by mock {:.2} s: {policy}", witness.as_secs_f64(), mock.as_secs_f64());
     println!(
         "a proof took {:.1} s{memory}; the model files are in {}",
         finished.prove.as_secs_f64(),

@@ -24,6 +24,17 @@ pub struct Row {
     pub model: Option<ModelOutput>,
 }
 
+impl Row {
+    /// What hooks see as its request's id.
+    pub fn name(&self) -> String {
+        name(self.at)
+    }
+}
+
+fn name(at: usize) -> String {
+    format!("sample row {at}")
+}
+
 /// The rows of one file.
 pub struct Sample {
     pub file: PathBuf,
@@ -69,7 +80,7 @@ impl Sample {
 }
 
 async fn read_row(predictor: &Predictor, at: usize, features: FeatureRow) -> Result<Row> {
-    let input = predictor.model_input(&format!("sample row {at}"), "", features).await?;
+    let input = predictor.model_input(&name(at), "", features).await?;
     let model = predictor.candle(input.clone()).await?;
     Ok(Row { at, input, model })
 }

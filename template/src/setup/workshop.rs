@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value, json};
 
 use super::choice::Choice;
@@ -13,11 +13,13 @@ use super::fidelity::Fidelity;
 use super::progress::Progress;
 use super::reference;
 use super::sample::Sample;
-use crate::config::ModelFiles;
+use crate::config::{MockPolicy, ModelFiles};
 use crate::ezkl::Ezkl;
 use crate::ezkl::files::ModelVersion;
 use crate::ezkl::settings::Settings;
-use crate::pipeline::predict::{Circuit, Predictor};
+use crate::pipeline::circuit::Circuit;
+use crate::pipeline::predict::Predictor;
+use crate::pipeline::tolerance::Measured;
 
 /// Everything that circuits are made with.
 pub struct Workshop {
@@ -36,6 +38,8 @@ pub struct Workshop {
     /// Megabytes that the prover may have.
     pub memory_mb: Option<u64>,
     pub witness_workers: usize,
+    /// When the daemon will check its witnesses.
+    pub mock: MockPolicy,
     pub insecure_srs: bool,
 }
 
@@ -49,6 +53,14 @@ pub struct Calibration {
     pub lookup_margin: Option<f64>,
     /// Calibrate on no more rows than this.
     pub most_rows: Option<usize>,
+}
+
+/// What an answer costs before it is given, and when.
+pub struct Checks {
+    pub witness: Duration,
+    pub mock: Duration,
+    /// When `mock` runs, for a person.
+    pub policy: String,
 }
 
 /// A circuit that was compiled, and maybe has keys.
@@ -95,7 +107,8 @@ impl Workshop {
             json!({ "model": files.onnx, "compiled_circuit": files.compiled, "settings_path": files.settings });
         self.ezkl.call("compile_circuit", compile).await?;
         let version = ModelVersion::with_digests(&files, BTreeMap::new())?;
-        let predictor = self.predictor.with_circuit(Circuit { ezkl: self.ezkl.clone(), version });
+        let circuit = Circuit::new(self.ezkl.clone(), version, Measured::default(), self.mock)?;
+        let predictor = self.predictor.with_circuit(circuit);
         Ok(Made { choice, files, settings, predictor })
     }
 
@@ -137,6 +150,23 @@ impl Workshop {
     pub async fn prove(&self, made: &Made) -> Result<Duration> {
         let row = self.sample.calibration.first().context("the sample has no row")?;
         Ok(self.ezkl.prove_input(&made.files, &row.input.flat(), &made.files.folder).await?)
+    }
+
+    /// How long a witness of the sample takes, and its check by `mock`.
+    ///
+    /// # Errors
+    /// If the witness, which has just been proven, does not hold.
+    pub async fn time_checks(&self, made: &Made) -> Result<Checks> {
+        let circuit = made.predictor.circuit().context("there is no circuit")?;
+        let row = self.sample.calibration.first().context("the sample has no row")?;
+        let start = Instant::now();
+        let witness = self.ezkl.witness(&made.files, &row.input.flat()).await?;
+        let took = start.elapsed();
+        let start = Instant::now();
+        if let Err(reason) = circuit.mock(&witness).await? {
+            bail!("EZKL's mock refuses a witness that was proven: {reason}");
+        }
+        Ok(Checks { witness: took, mock: start.elapsed(), policy: circuit.mock_policy() })
     }
 
     pub async fn write_verifier(&self, made: &Made) -> Result<()> {

@@ -78,6 +78,19 @@ pub fn of_whole_numbers() -> Vec<u8> {
     model(nodes, ("x", DataType::Int64, &[1, 4]), ("y", DataType::Float, &[1, 1]), vec![weights])
 }
 
+/// `x · w`, as regressions around zero, logits and margins are.
+pub fn of_a_sum(w: &[f32; 4]) -> Vec<u8> {
+    let nodes = vec![node("MatMul", &["x", "w"], "y")];
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), vec![floats("w", &[4, 1], w)])
+}
+
+/// One by the first number: the prover claims a reciprocal, and the circuit does not hold for each.
+pub fn of_a_reciprocal() -> Vec<u8> {
+    let nodes = vec![node("MatMul", &["x", "w"], "first"), node("Reciprocal", &["first"], "y")];
+    let weights = floats("w", &[4, 1], &[1.0, 0.0, 0.0, 0.0]);
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), vec![weights])
+}
+
 /// The class of four numbers, out of three, two of which are nearly the same: an int64, as ArgMax gives it.
 pub fn of_classes() -> Vec<u8> {
     let mut class = node("ArgMax", &["scores"], "class");

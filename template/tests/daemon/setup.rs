@@ -78,6 +78,47 @@ async fn regression_a_class_that_is_off_by_one_is_never_submitted() {
     }
 }
 
+/// The output's scale is 26 here: two of its steps are 3e-8, and the errors are those of the inputs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_outputs_around_zero_are_answered() {
+    let project = of_four_columns(onnx::of_a_sum(&[0.05, -0.05, 0.03, -0.02]), rows_of_four(400));
+    let said = project.nova(&["setup", "--insecure-srs", "--sample", "rows.csv"]).succeed().await;
+    assert_says(&said, &["a witness took", "its check by mock", "mock checks one answer in 20"]);
+    let making = json(&project, "setup.json")["making"].clone();
+    let measured = &making["fidelity"]["measured"]["outputs"][0];
+    assert!(making["fidelity"]["over_limit"] == 0.0 && making["mock_seconds"].as_f64() > Some(0.0), "{making:#}");
+    assert!(measured["error_p99"].as_f64().unwrap() < 1e-3 && measured["p1"].as_f64().unwrap() < 0.0, "{measured:#}");
+    for row in ["0", "1", "2", "3"] {
+        project.nova(&["predict", "--features", "rows.csv", "--row", row]).succeed().await;
+    }
+}
+
+/// The weights are less than half a step of any scale that is tried: every answer would be 0.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn setup_refuses_a_circuit_too_coarse_for_its_output() {
+    let project = of_four_columns(onnx::of_a_sum(&[1e-9, -1e-9, 2e-9, 1e-9]), rows_of_four(200));
+    let says = ["the circuit is too coarse for output \"y\"", "99 % of the held-out rows", "NOVA_MAX_DIVERGENCE_ABS"];
+    project.nova(&["setup", "--insecure-srs", "--sample", "rows.csv"]).fail(&says).await;
+}
+
+/// At 2^(scale + 1) EZKL 23.0.5 makes a witness inside all ranges that has no proof.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_witness_without_a_proof_is_refused() {
+    let project = of_four_columns(
+        onnx::of_a_reciprocal(),
+        rows_of_four(240).map(|[first, rest @ ..]| [1.0 + first * 40_000.0, rest[0], rest[1], rest[2]]),
+    );
+    let wide = |args: &[&str]| project.nova(args).env("NOVA_MAX_DIVERGENCE_ABS", "0.01");
+    let said = wide(&["setup", "--insecure-srs", "--sample", "rows.csv"]).succeed().await;
+    assert_says(&said, &["mock checks every answer, because the circuit holds Reciprocal"]);
+    let scale = json(&project, "settings.json")["run_args"]["input_scale"].as_u64().unwrap();
+    fs::write(project.path().join("tie.csv"), format!("a,b,c,d\n{},0,0,0\n", 2_u64 << scale)).unwrap();
+    let predict = ["predict", "--features", "tie.csv"];
+    wide(&predict).fail(&["could not be proven", "Reciprocal", "EZKL:"]).await;
+    wide(&predict).env("NOVA_MOCK", "always").fail(&["could not be proven", "EZKL:"]).await;
+    wide(&["predict", "--features", "rows.csv"]).succeed().await;
+}
+
 /// Each combination that is offered is proven: `setup` and `doctor` compare the proof's instances with what would be committed to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_every_visibility_that_is_offered_can_be_proven() {

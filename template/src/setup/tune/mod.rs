@@ -162,12 +162,14 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
     };
     write(shop, &tried, &dropped, at, &limits)?;
     let chosen = &tried[at];
+    let checks = shop.time_checks(&made).await?;
     let seconds = |seconds: f64| std::time::Duration::from_secs_f64(seconds);
     Ok(Finished {
         made,
         fidelity: chosen.fidelity.clone().unwrap_or_default(),
         keys: seconds(chosen.keys_seconds.unwrap_or_default()),
         prove: seconds(chosen.fastest().unwrap_or_default()),
+        checks,
         peak_memory_mb: chosen.peak_memory_mb,
     })
 }
