@@ -5,6 +5,7 @@ pub mod felt;
 pub mod files;
 pub mod kept;
 pub mod memory;
+mod progress;
 pub mod proof;
 pub mod reply;
 pub mod scratch;
@@ -27,6 +28,7 @@ use crate::config::{self, ModelFiles};
 use crate::fault::{Classify as _, Fault, Result};
 use files::SETUP_PROOF;
 use memory::Memory;
+use progress::Patience;
 use proof::ProofFile;
 use scratch::Scratch;
 use settings::Settings;
@@ -70,6 +72,7 @@ impl Ezkl {
             background,
             threads,
             memory_mb: settings.memory_mb,
+            patience: Patience::default(),
         };
         // Python's GIL is held while EZKL works, and the daemon's own threads want cores too: one thread a witness.
         let witnesses = Pool::new(kind(false, 1), settings.witness_workers);

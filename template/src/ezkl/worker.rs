@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrit
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::progress::{Patience, wait_stalled};
 use super::reply::Reply;
 use super::scratch::Scratch;
 use crate::fault::Fault;
@@ -28,6 +29,9 @@ const LAST_MOMENTS: Duration = Duration::from_secs(2);
 /// What a worker gets of our environment: no key is in it. EZKL looks for its SRS cache and its log level here.
 const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "EZKL_REPO_PATH", "RUST_LOG"];
 
+/// They wait for the network, which takes no processor.
+const NETWORK_CALLS: [&str; 2] = ["create_evm_verifier", "get_srs"];
+
 /// How the workers of one kind are started.
 pub struct Kind {
     pub python: PathBuf,
@@ -37,6 +41,7 @@ pub struct Kind {
     pub threads: usize,
     /// Megabytes of memory, if that is limited.
     pub memory_mb: Option<u64>,
+    pub patience: Patience,
 }
 
 /// The script's file in the folder, written again if somebody tidied it away.
@@ -59,6 +64,8 @@ pub enum Failure {
     Hindered(String),
     #[error("the EZKL worker took longer than {0:?} for {1} and was ended")]
     TimedOut(Duration, &'static str),
+    #[error("the EZKL worker made no progress in {1} for {0:?}: it used no processor and was ended")]
+    Stalled(Duration, &'static str),
     #[error("the EZKL worker died ({how}): {words}")]
     Died {
         how: String,
@@ -89,7 +96,9 @@ impl Failure {
     /// Of the first call there is: a worker that ends by itself, or does not start, needs a person.
     pub fn at_start(self) -> Fault {
         match self {
-            Self::Died { killed: true, .. } | Self::Hindered(_) | Self::TimedOut(..) => Fault::Retry(self.into()),
+            Self::Died { killed: true, .. } | Self::Hindered(_) | Self::TimedOut(..) | Self::Stalled(..) => {
+                Fault::Retry(self.into())
+            }
             _ => Fault::Stop(self.into()),
         }
     }
@@ -103,6 +112,8 @@ pub struct Worker {
     last_words: tokio::sync::watch::Receiver<String>,
     calls: u64,
     memory_mb: Option<u64>,
+    threads: usize,
+    patience: Patience,
 }
 
 impl Worker {
@@ -138,7 +149,8 @@ impl Worker {
             return Err(not_started(io::Error::other("no pipes")));
         };
         let (stdout, last_words) = (BufReader::new(stdout), log_stderr(stderr));
-        Ok(Self { child, stdin, stdout, last_words, calls: 0, memory_mb: kind.memory_mb })
+        let Kind { memory_mb, threads, patience, .. } = *kind;
+        Ok(Self { child, stdin, stdout, last_words, calls: 0, memory_mb, threads, patience })
     }
 
     /// False if it has ended while it was idle.
@@ -151,12 +163,17 @@ impl Worker {
     pub async fn call(&mut self, function: &'static str, args: Value, deadline: Duration) -> Result<Value, Failure> {
         self.calls += 1;
         let request = format!("{}\n", json!({ "id": self.calls, "call": function, "args": args }));
+        let stalled = stalled(self.process(), function, self.threads, self.patience);
         let exchange = async {
             self.stdin.write_all(request.as_bytes()).await?;
             self.stdin.flush().await?;
             read_line(&mut self.stdout, MAX_ANSWER).await
         };
-        let line = match timeout(deadline, exchange).await {
+        let line = tokio::select! {
+            line = timeout(deadline, exchange) => line,
+            () = stalled => return Err(Failure::Stalled(self.patience.limit(), function)),
+        };
+        let line = match line {
             Err(_) => return Err(Failure::TimedOut(deadline, function)),
             Ok(Ok(Line::Whole(line))) => line,
             Ok(Ok(Line::Part(line))) if line.len() as u64 == MAX_ANSWER => {
@@ -206,6 +223,14 @@ impl Worker {
             (Some(SIGKILL), _) => "; the kernel ends a process so when memory runs out".to_owned(),
             _ => String::new(),
         }
+    }
+}
+
+/// Returns once a call makes no progress, if that can be told.
+async fn stalled(process: Option<u32>, function: &str, threads: usize, patience: Patience) {
+    match process {
+        Some(process) if !NETWORK_CALLS.contains(&function) => wait_stalled(process, threads, patience).await,
+        _ => std::future::pending().await,
     }
 }
 

@@ -19,7 +19,15 @@ fn worker(folder: &Path, script: &str) -> Result<Worker, Failure> {
 
 fn kind(python: PathBuf) -> Kind {
     let scratch = Arc::new(Scratch::new().unwrap());
-    Kind { python, scratch, background: false, threads: 1, memory_mb: None }
+    Kind { python, scratch, background: false, threads: 1, memory_mb: None, patience: Patience::default() }
+}
+
+/// What becomes of a call to a worker that may sleep for a fifth of a second.
+async fn impatient_call(script: &str, function: &'static str, deadline: Duration) -> Failure {
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = worker(folder.path(), script).unwrap();
+    worker.patience = Patience { interval: Duration::from_millis(50), looks: 4 };
+    worker.call(function, json!({}), deadline).await.unwrap_err()
 }
 
 async fn failure(script: &str, deadline: Duration) -> Failure {
@@ -70,6 +78,26 @@ async fn one_that_hangs_is_ended_at_the_deadline() {
     let mut worker = worker(folder.path(), "exec sleep 600").unwrap();
     let large = json!({ "data": "x".repeat(1 << 20) });
     let failure = worker.call("gen_witness", large, Duration::from_millis(200)).await.unwrap_err();
+    assert!(matches!(failure, Failure::TimedOut(..)), "{failure}");
+}
+
+#[tokio::test]
+async fn one_that_sleeps_is_ended_before_its_deadline() {
+    let failure = impatient_call("exec sleep 600", "prove", DEADLINE).await;
+    let told = "the EZKL worker made no progress in prove for 200ms: it used no processor and was ended";
+    assert_eq!(failure.to_string(), told);
+    assert!(matches!(failure.of_this_row(), Fault::Retry(_)), "it may work the next time");
+}
+
+#[tokio::test]
+async fn one_that_computes_has_until_its_deadline() {
+    let failure = impatient_call("while :; do :; done", "prove", Duration::from_secs(1)).await;
+    assert!(matches!(failure, Failure::TimedOut(..)), "{failure}");
+}
+
+#[tokio::test]
+async fn one_that_downloads_has_until_its_deadline() {
+    let failure = impatient_call("exec sleep 600", "get_srs", Duration::from_secs(1)).await;
     assert!(matches!(failure, Failure::TimedOut(..)), "{failure}");
 }
 

@@ -124,6 +124,25 @@ async fn workers_that_die_hang_or_talk_rubbish_cost_nothing() {
     daemon.stop().await;
 }
 
+/// A prover that waits for a lock was seen to wait for ever. No deadline is near: a proof may take an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prover_that_sleeps_is_ended_and_the_proof_is_made() {
+    let mut scene = Scene::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let python = Wrapper::middleman(folder.path());
+    let daemon = scene.run().env("NOVA_PYTHON", python.path()).start().ready().await;
+    let request = scene.ask(1).await.remove(0);
+    scene.answered(&scene.requests).await;
+    python.plan("prove", "hang", 1);
+    let challenge = scene.challenge(&[request.id]).await;
+    let row = scene.challenge_row(&challenge, |row| row.reason.is_some()).await;
+    assert!(row.reason.unwrap().contains("made no progress in prove"));
+    assert_eq!(row.state, "asked", "it is tried again");
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    scene.check().await;
+    daemon.stop().await;
+}
+
 /// SIGSTOP: the process is there and does nothing; the deadline finds out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_are_stopped_or_killed_are_replaced() {
