@@ -177,6 +177,7 @@ fn inference(reader: &mut Reader) -> Inference {
 
 fn ezkl(reader: &mut Reader, project: &Path) -> Ezkl {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let half = (cores / 2).max(1);
     Ezkl {
         mock: reader.choice(
             "NOVA_MOCK",
@@ -184,8 +185,10 @@ fn ezkl(reader: &mut Reader, project: &Path) -> Ezkl {
         ),
         python: reader.text("NOVA_PYTHON").map_or_else(|| python_of(project), PathBuf::from),
         witness_workers: reader.whole_option("NOVA_WITNESS_WORKERS", 1).unwrap_or((cores - 1).clamp(1, 4)),
-        prover_threads: reader.whole_option("NOVA_PROVER_THREADS", 1).unwrap_or((cores / 2).max(1)),
+        mock_threads: reader.whole_option("NOVA_MOCK_THREADS", 1).unwrap_or(half),
+        prover_threads: reader.whole_option("NOVA_PROVER_THREADS", 1).unwrap_or(half),
         witness_timeout: reader.seconds("NOVA_WITNESS_TIMEOUT"),
+        mock_timeout: reader.seconds("NOVA_MOCK_TIMEOUT"),
         prove_timeout: reader.seconds("NOVA_PROVE_TIMEOUT"),
         memory_mb: reader.whole_option("NOVA_PROVER_MEMORY_MB", LEAST_MEMORY_MB),
     }

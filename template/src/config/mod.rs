@@ -158,9 +158,12 @@ pub struct Ezkl {
     pub python: PathBuf,
     /// Processes that make witnesses.
     pub witness_workers: usize,
+    /// Threads that the one worker for `mock` may use.
+    pub mock_threads: usize,
     /// Threads that the one prover may use.
     pub prover_threads: usize,
     pub witness_timeout: Duration,
+    pub mock_timeout: Duration,
     pub prove_timeout: Duration,
     /// Megabytes of memory that a worker process may use. `None`: no limit.
     pub memory_mb: Option<u64>,

@@ -38,14 +38,17 @@ use worker::{Failure, Kind, Worker};
 /// Long enough for Python to start and import the wheel on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// EZKL's functions. Witnesses are made by several workers at once, proofs by one that makes way for everything else.
+/// EZKL's functions. Witnesses are made by several workers at once, proofs by one that makes way for everything else, and `mock`
+/// has one of its own: that of a large circuit takes long and much memory, and no witness waits for it.
 #[derive(Clone)]
 pub struct Ezkl {
     witnesses: Arc<Pool>,
+    mocks: Arc<Pool>,
     prover: Arc<Pool>,
     scratch: Arc<Scratch>,
     version: Arc<OnceCell<String>>,
     witness_timeout: Duration,
+    mock_timeout: Duration,
     prove_timeout: Duration,
 }
 
@@ -76,13 +79,16 @@ impl Ezkl {
         };
         // Python's GIL is held while EZKL works, and the daemon's own threads want cores too: one thread a witness.
         let witnesses = Pool::new(kind(false, 1), settings.witness_workers);
+        let mocks = Pool::new(kind(false, settings.mock_threads), 1);
         let prover = Pool::new(kind(background, settings.prover_threads), 1);
         Ok(Self {
             witnesses: Arc::new(witnesses),
+            mocks: Arc::new(mocks),
             prover: Arc::new(prover),
             scratch,
             version: Arc::default(),
             witness_timeout: settings.witness_timeout,
+            mock_timeout: settings.mock_timeout,
             prove_timeout: settings.prove_timeout,
         })
     }
@@ -99,7 +105,7 @@ impl Ezkl {
 
     /// What is wrong with the workers, if their last call failed for another reason than EZKL's own.
     pub fn trouble(&self) -> Option<String> {
-        self.witnesses.condition.trouble().or_else(|| self.prover.condition.trouble())
+        [&self.witnesses, &self.mocks, &self.prover].into_iter().find_map(|pool| pool.condition.trouble())
     }
 
     /// Where temporary files go, so that nothing of them stays.
@@ -121,7 +127,7 @@ impl Ezkl {
     /// True if the constraints of the circuit hold for the witness. Slower than `Witness::is_inside`, and never wrong.
     pub async fn mock(&self, files: &ModelFiles, witness: &Path) -> Result<std::result::Result<(), String>> {
         let args = json!({ "witness": witness, "model": files.compiled });
-        match self.witnesses.call("mock", args, self.witness_timeout).await {
+        match self.mocks.call("mock", args, self.mock_timeout).await {
             Ok(Value::Bool(true)) => Ok(Ok(())),
             Ok(other) => Ok(Err(format!("mock answered {other}"))),
             Err(Failure::Refused(reason)) => Ok(Err(reason)),
@@ -217,6 +223,7 @@ impl Ezkl {
     /// Ends all workers, a running proof too: its row stays asked for.
     pub async fn shut_down(&self) {
         self.witnesses.close().await;
+        self.mocks.close().await;
         self.prover.close().await;
     }
 }
@@ -317,3 +324,7 @@ impl Pool {
         self.retire().await;
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

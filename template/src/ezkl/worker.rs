@@ -62,7 +62,7 @@ pub enum Failure {
     /// The machine's word (disk full, out of memory, too many files): it may say otherwise later.
     #[error("the EZKL worker: {0}")]
     Hindered(String),
-    #[error("the EZKL worker took longer than {0:?} for {1} and was ended")]
+    #[error("the EZKL worker took longer than {0:?} for {1} and was ended{hint}", hint = timeout_hint(.1))]
     TimedOut(Duration, &'static str),
     #[error("the EZKL worker made no progress in {1} for {0:?}: it used no processor and was ended")]
     Stalled(Duration, &'static str),
@@ -82,6 +82,16 @@ pub enum Failure {
     NotStarted(PathBuf, std::io::Error),
     #[error("the daemon is shutting down")]
     ShutDown,
+}
+
+/// Which setting allows a call more time, if one does.
+fn timeout_hint(function: &str) -> &'static str {
+    match function {
+        "version" => "",
+        "gen_witness" => "; NOVA_WITNESS_TIMEOUT allows it more",
+        "mock" => "; NOVA_MOCK_TIMEOUT allows it more",
+        _ => "; NOVA_PROVE_TIMEOUT allows it more",
+    }
 }
 
 impl Failure {
