@@ -22,10 +22,12 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::health::Health;
 use crate::http;
 use crate::ledger::{Allowed, Ledger, Request};
+use crate::pipeline::canary::Canary;
 use crate::pipeline::circuit::Circuit;
 use crate::pipeline::infer::Inferrer;
 use crate::pipeline::predict::Predictor;
 use crate::pipeline::prove::{Prover, Responder};
+use crate::pipeline::stop_loss::StopLoss;
 use crate::spectral::gateway::Gateway;
 use crate::spectral::plumber::Plumber;
 use crate::spectral::pulse::Pulse;
@@ -64,6 +66,8 @@ struct Daemon {
     ezkl: Ezkl,
     inferrer: Inferrer,
     responder: Responder,
+    canary: Option<Canary>,
+    stop_loss: StopLoss,
     health: Arc<Health>,
     wake: WakeUps,
     /// Nothing new is begun.
@@ -137,7 +141,12 @@ impl Daemon {
             "ready"
         );
         let prover = Prover { config: config.clone(), ezkl: ezkl.clone(), store: store.clone() };
+        let model = predictor.circuit().map(|circuit| circuit.version.digest.clone()).unwrap_or_default();
+        let canary =
+            config.canary_interval.map(|interval| Canary::new(prover.clone(), ledger.clone(), model.clone(), interval));
         Ok(Self {
+            canary,
+            stop_loss: StopLoss::new(ledger.clone(), model),
             inferrer: Inferrer {
                 config: config.clone(),
                 predictor,
@@ -167,6 +176,10 @@ impl Daemon {
 
     /// Runs the loops. The first that ends with a fault stops all others.
     async fn serve(self: Arc<Self>) -> Result<()> {
+        // Before anything is sent. What it finds is told by the loop that looks again and again.
+        if let Err(fault @ Fault::Stop(_)) = self.stop_loss.check().await {
+            return Err(fault);
+        }
         let finished_inferring = CancellationToken::new();
         let mut loops: JoinSet<Result<()>> = JoinSet::new();
         if self.config.polling.enabled {
@@ -202,12 +215,13 @@ impl Daemon {
     async fn infer(self: Arc<Self>) -> Result<()> {
         let in_hand = Arc::new(AtomicUsize::new(0));
         let mut running: JoinSet<Result<()>> = JoinSet::new();
-        let mut failing = Failing::default();
+        let (mut failing, mut losing) = (Failing::default(), Failing::default());
         let mut renewed = Instant::now();
         while !self.stop.is_cancelled() {
             while let Some(ended) = running.try_join_next() {
                 ended.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic))))?;
             }
+            losing.judge(&self.health, "stop-loss", self.stop_loss.check().await)?;
             let claimed =
                 self.claim(REQUESTS_AT_ONCE.saturating_sub(in_hand.load(Ordering::Relaxed)), &mut renewed).await;
             let (claimed, outcome) = match claimed {
@@ -238,7 +252,7 @@ impl Daemon {
             *renewed = Instant::now();
         }
         // What cannot be saved cannot be proven: it waits in the ledger, and expires there if the store stays as it is.
-        if limit == 0 || !self.inferrer.store.accepts().await {
+        if limit == 0 || self.stop_loss.is_triggered() || !self.inferrer.store.accepts().await {
             return Ok(Vec::new());
         }
         self.ledger.claim_requests(limit).await
@@ -260,7 +274,7 @@ impl Daemon {
 
     /// Serves one challenge after the other. The stop interrupts a running proof: its row stays asked for.
     async fn prove(self: Arc<Self>) -> Result<()> {
-        let mut failing = Failing::default();
+        let (mut failing, mut failing_canary) = (Failing::default(), Failing::default());
         loop {
             let served = async {
                 let Some(challenge) = self.ledger.claim_challenge().await? else { return Ok(false) };
@@ -277,10 +291,41 @@ impl Daemon {
             if more {
                 continue;
             }
+            if let (Some(canary), None) = (&self.canary, wait) {
+                let outcome = self.prove_unasked(canary).await;
+                failing_canary.judge(&self.health, "canary", outcome)?;
+            }
             tokio::select! {
                 () = self.wake.prove.notified(), if wait.is_none() => {}
                 () = tokio::time::sleep(wait.unwrap_or(LOOK)) => {}
                 () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Proves an answer that nobody asked about, when that is due. A proof request ends it at once, and it is done another time: a
+    /// proof may take minutes, and what is lost is only its own work.
+    async fn prove_unasked(&self, canary: &Canary) -> Result<()> {
+        if let Some(begun) = canary.begin().await? {
+            tokio::select! {
+                outcome = canary.prove(&begun) => outcome?,
+                () = self.wait_asked() => {
+                    tracing::info!(request = begun.request, "canary makes way for a proof request");
+                    self.ledger.forget_canary(&begun).await?;
+                    self.wake.prove.notify_one();
+                }
+                () = self.stop.cancelled() => self.ledger.forget_canary(&begun).await?,
+            }
+        }
+        canary.check().await
+    }
+
+    /// Returns once a proof request waits.
+    async fn wait_asked(&self) {
+        while !matches!(self.ledger.has_claimable_challenge().await, Ok(true)) {
+            tokio::select! {
+                () = self.wake.prove.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
     }
@@ -293,11 +338,15 @@ impl Daemon {
             sender = taking => sender?,
             () = self.stop.cancelled() => return Ok(()),
         };
-        let allowed = Allowed { answers: self.config.submit_inferences, proofs: self.config.submit_proofs };
+        // A promise that is not signed yet is none.
+        let allowed = || Allowed {
+            answers: self.config.submit_inferences && !self.stop_loss.is_triggered(),
+            proofs: self.config.submit_proofs,
+        };
         let mut failing = Failing::default();
         while !finished_inferring.is_cancelled() {
             let outcome = tokio::select! {
-                outcome = sender.pass(allowed) => outcome,
+                outcome = sender.pass(allowed()) => outcome,
                 // A pass that hangs must not hold up the stop; one that is interrupted goes on in the next.
                 () = cancelled_since(&finished_inferring, LAST_PASS) => return Ok(()),
             };
@@ -316,7 +365,7 @@ impl Daemon {
                 () = finished_inferring.cancelled() => {}
             }
         }
-        match tokio::time::timeout(LAST_PASS, sender.pass(allowed)).await {
+        match tokio::time::timeout(LAST_PASS, sender.pass(allowed())).await {
             Ok(Err(fault @ Fault::Stop(_))) => Err(fault),
             _ => Ok(()),
         }

@@ -76,6 +76,7 @@ impl Config {
             },
             submit_inferences: reader.boolean("NOVA_INFERENCE_SUBMISSION_ENABLED"),
             submit_proofs: reader.boolean("NOVA_PROOF_SUBMISSION_ENABLED"),
+            canary_interval: reader.seconds_or_never("NOVA_CANARY_INTERVAL"),
             http_address: reader.parsed("NOVA_HTTP_ADDRESS", SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             plumber_host: reader.service_url("NOVA_PLUMBER_HOST"),
             pulse_host: reader.service_url("NOVA_PULSE_HOST"),

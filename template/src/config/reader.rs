@@ -101,6 +101,13 @@ impl Reader {
         })
     }
 
+    /// Seconds, or never where they are 0.
+    pub fn seconds_or_never(&mut self, name: &str) -> Option<Duration> {
+        let read =
+            |text: &str| number(text, |seconds| (0.0..=MAX_SECONDS).contains(&seconds)).map(Duration::from_secs_f64);
+        Some(self.value(name, Duration::ZERO, read)).filter(|duration| !duration.is_zero())
+    }
+
     /// A whole number of at least `least`.
     pub fn whole<T>(&mut self, name: &str, least: T) -> T
     where

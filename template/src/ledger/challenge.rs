@@ -96,6 +96,13 @@ const SEE: &str = "INSERT INTO challenge
          seen_at = iif(state <> 'orphaned', seen_at, excluded.seen_at),
          changed_at = excluded.changed_at
      WHERE state = 'orphaned' OR block_hash <> excluded.block_hash";
+/// What waits for this process (`?1`) at this time (`?2`), where a lease lasts so long (`?3`).
+macro_rules! claimable {
+    () => {
+        "(state = 'asked' OR (state = 'proved' AND route = 'ipfs')) AND (next_try <= ?2 OR changed_at > ?2)
+             AND (owner IS NULL OR (owner <> ?1 AND (lease_until <= ?2 OR lease_until > ?2 + ?3)))"
+    };
+}
 /// Which requests were named by what stood in this place before.
 const FORGET_NAMES: &str = "DELETE FROM challenge_request WHERE transaction_hash = ?1 AND log_index = ?2 AND EXISTS (
          SELECT 1 FROM challenge WHERE challenge.transaction_hash = ?1 AND challenge.log_index = ?2
@@ -137,21 +144,29 @@ impl Ledger {
 
     /// Takes the oldest challenge that waits to be proved, or whose proof waits to be uploaded.
     pub async fn claim_challenge(&self) -> Result<Option<Challenge>> {
-        sqlx::query_as(
+        sqlx::query_as(concat!(
             "UPDATE challenge SET owner = ?1, lease_until = ?2 + ?3, tries = tries + 1, changed_at = ?2
-             WHERE (transaction_hash, log_index) IN (
-                 SELECT transaction_hash, log_index FROM challenge
-                 WHERE (state = 'asked' OR (state = 'proved' AND route = 'ipfs')) AND (next_try <= ?2 OR changed_at > ?2)
-                     AND (owner IS NULL OR (owner <> ?1 AND (lease_until <= ?2 OR lease_until > ?2 + ?3)))
-                 ORDER BY block, log_index LIMIT 1)
-             RETURNING *",
-        )
+             WHERE (transaction_hash, log_index) IN (SELECT transaction_hash, log_index FROM challenge WHERE ",
+            claimable!(),
+            " ORDER BY block, log_index LIMIT 1) RETURNING *"
+        ))
         .bind(self.owner())
         .bind(now())
         .bind(LEASE)
         .fetch_optional(&self.pool)
         .await
         .map_err(broken)
+    }
+
+    /// True if a challenge waits that `claim_challenge` could take.
+    pub async fn has_claimable_challenge(&self) -> Result<bool> {
+        sqlx::query_scalar(concat!("SELECT EXISTS (SELECT 1 FROM challenge WHERE ", claimable!(), ")"))
+            .bind(self.owner())
+            .bind(now())
+            .bind(LEASE)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(broken)
     }
 
     /// Keeps which requests a challenge asks about.
@@ -203,24 +218,13 @@ impl Ledger {
             .map_err(broken)
     }
 
-    /// Keeps that a proof was made and verified.
-    pub async fn proof_made(&self, request: &RequestKey, vk_digest: &str, seconds: f64) -> Result<()> {
-        let insert = sqlx::query("INSERT INTO proof VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
-            .bind(&request.contract)
-            .bind(&request.id)
-            .bind(vk_digest)
-            .bind(seconds)
-            .bind(now());
-        step(Step::ProofMade, insert.run(&self.pool)).await.map(drop)
-    }
-
-    /// Proofs made since `since`, in unix seconds: what `NOVA_MAX_PROOFS_PER_DAY` counts.
+    /// Proofs made since `since`, in unix seconds: what `NOVA_MAX_PROOFS_PER_DAY` counts. Canaries are ours, and take nothing from
+    /// what others may ask for.
     pub async fn proofs_since(&self, since: i64) -> Result<u32> {
-        sqlx::query_scalar("SELECT count(*) FROM proof WHERE proved_at >= ?")
-            .bind(since)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(broken)
+        let asked = "SELECT count(*) FROM proof WHERE proved_at >= ? AND NOT EXISTS (
+                 SELECT 1 FROM proof_attempt WHERE proof_attempt.contract = proof.contract
+                     AND proof_attempt.request = proof.request AND purpose = 'canary' AND outcome = 'verified')";
+        sqlx::query_scalar(asked).bind(since).fetch_one(&self.pool).await.map_err(broken)
     }
 
     /// `asked → proved`: every proof is made and verified. `delivery` is the call that carries it, where that is known.

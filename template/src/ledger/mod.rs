@@ -12,6 +12,9 @@ mod claim;
 #[cfg(test)]
 mod model_tests;
 mod owner;
+mod proof_attempt;
+#[cfg(test)]
+mod proof_attempt_tests;
 mod request;
 mod retry;
 mod status;
@@ -29,6 +32,7 @@ use sqlx::{Connection as _, SqlitePool};
 
 pub use blocks::{Block, Gap, Read};
 pub use challenge::{Challenge, ChallengeKey, Route, SeenChallenge};
+pub use proof_attempt::{BegunCanary, ProofOutcome, Refusals};
 pub use request::{Inferred, Reading, Request, RequestKey, RequestTerms, SeenRequest};
 pub use status::{Counts, Status};
 pub use tx::{Allowed, Attempt, AttemptKind, Mined, NewAttempt, Purpose, Targets, Tx};

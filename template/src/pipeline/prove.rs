@@ -32,6 +32,21 @@ pub struct Prover {
     pub store: Store,
 }
 
+/// EZKL refuses to prove an answer, or its proof does not hold or shows something else than was promised: what the stop-loss counts.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub struct Unproven(anyhow::Error);
+
+impl Unproven {
+    /// Of a failure that is for good; what may pass says nothing about the answer.
+    fn fault(fault: Fault) -> Fault {
+        match fault {
+            Fault::Row(error) => Fault::Row(Self(error).into()),
+            passing => passing,
+        }
+    }
+}
+
 /// A verified proof of one request.
 pub struct Proof {
     pub manifest: Manifest,
@@ -64,17 +79,17 @@ impl Prover {
         }
         self.store.fetch_witness(&manifest, &witness).await?;
         let start = Instant::now();
-        self.ezkl.prove(&version.files, &witness, &proof).await?;
+        self.ezkl.prove(&version.files, &witness, &proof).await.map_err(Unproven::fault)?;
         let seconds = start.elapsed().as_secs_f64();
         if !self.ezkl.verify(&version.files, &proof).await? {
-            return Err(Fault::Row(anyhow!(
+            return Err(Unproven::fault(Fault::Row(anyhow!(
                 "EZKL's own proof of request {request_id} does not verify: the proving key, the verification key and the SRS in {} \
                  do not belong together",
                 version.files.folder.display()
-            )));
+            ))));
         }
         let json = tokio::fs::read(&proof).await.context("EZKL wrote no proof").retry()?;
-        check_instances(&json, &manifest).fail_row()?;
+        check_instances(&json, &manifest).fail_row().map_err(Unproven::fault)?;
         self.store.save_proof(&manifest, &json).await?;
         tracing::info!(request = request_id, seconds, "proved and verified");
         Ok(Proof { manifest, json, seconds: Some(seconds), vk_digest })
@@ -166,9 +181,19 @@ impl Responder {
             .request(id)
             .await?
             .ok_or_else(|| Fault::Row(anyhow!("request {id} is unknown here: this daemon has never seen it")))?;
-        let proof = self.prover.prove(id, request.witness.as_deref()).await?;
+        let proof = match self.prover.prove(id, request.witness.as_deref()).await {
+            Ok(proof) => proof,
+            Err(fault) => {
+                // Of a ledger that is younger than the answer nothing is known of its model.
+                if let Some(model) = request.model_digest.as_deref().filter(|_| fault.error().is::<Unproven>()) {
+                    self.ledger.proof_refused(&request.key(), model, &fault.to_string()).await?;
+                }
+                return Err(fault);
+            }
+        };
         if let Some(seconds) = proof.seconds {
-            self.ledger.proof_made(&request.key(), &proof.vk_digest, seconds).await?;
+            let model = &proof.manifest.model_digest;
+            self.ledger.proof_made(&request.key(), model, &proof.vk_digest, seconds).await?;
         }
         Ok(proof)
     }
