@@ -60,6 +60,15 @@ impl Daemon {
         Some((status, serde_json::from_str(&body).unwrap()))
     }
 
+    /// Waits until `/readyz` says no, and this of a part.
+    pub async fn is_unready(&self, part: &str, says: &str) {
+        wait_until(format!("a daemon whose {part} says {says:?}"), SOON, async || match self.readyz().await {
+            Some((503, body)) if body["parts"][part].as_str().is_some_and(|told| told.contains(says)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+
     /// True if `/healthz` says that the process is alive.
     pub async fn is_alive(&self) -> bool {
         let url = format!("http://{}/healthz", self.address().expect("it serves HTTP"));

@@ -14,6 +14,7 @@ pub struct Rows {
     pub challenges: Vec<ChallengeRow>,
     pub transactions: Vec<TransactionRow>,
     pub attempts: Vec<AttemptRow>,
+    pub proof_attempts: Vec<ProofAttemptRow>,
 }
 
 #[derive(Debug, Clone, FromRow)]
@@ -47,6 +48,13 @@ pub struct AttemptRow {
     pub state: String,
 }
 
+#[derive(Debug, Clone, FromRow)]
+pub struct ProofAttemptRow {
+    pub request: String,
+    pub purpose: String,
+    pub outcome: String,
+}
+
 impl Project {
     /// The ledger as it is now; `None` while there is none.
     pub async fn rows(&self) -> Option<Rows> {
@@ -68,6 +76,7 @@ impl Project {
             )
             .await?,
             attempts: all(&mut moment, "SELECT hash, tx, nonce, state FROM attempt ORDER BY nonce").await?,
+            proof_attempts: all(&mut moment, "SELECT request, purpose, outcome FROM proof_attempt ORDER BY id").await?,
         };
         moment.rollback().await.unwrap();
         db.close().await.unwrap();

@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use ethers::providers::Middleware as _;
 use ethers::types::{Address, H256, Transaction, U256};
-use nova_devnet::contracts::{Competition, Consumption, ConsumptionString};
+use nova_devnet::contracts::{Competition, Consumption, ConsumptionString, PaymentToken};
 use nova_devnet::request::{Answer, Request};
 use nova_devnet::sender::Call;
 use nova_devnet::{Devnet, InferenceEncoding, Network, Options, Terms};
@@ -69,6 +69,18 @@ impl Net {
     pub async fn ask_about(&self, wallets: &[Address]) -> Vec<Request> {
         let inputs: Vec<_> = wallets.iter().map(|wallet| format!("{wallet:?}")).collect();
         self.requests(&inputs).await.unwrap()
+    }
+
+    /// Has a second consumer ask about a wallet that nobody has asked about.
+    pub async fn ask_as_another(&self) -> Request {
+        let (other, of) = (&self.parties.admin, &self.deployment);
+        let amount = U256::exp10(18);
+        let approve = PaymentToken::new(of.token, self.node.clone()).approve(of.consumption, amount);
+        other.send(Call::new("approve the deposit", &approve)).await.unwrap();
+        let deposit = Consumption::new(of.consumption, self.node.clone()).deposit_payment_token(amount);
+        other.send(Call::new("deposit", &deposit)).await.unwrap();
+        let wallet = self.fresh_wallets(1).await.unwrap().remove(0);
+        self.with_consumer(other.clone()).request(&format!("{wallet:?}")).await.unwrap()
     }
 
     /// Waits until every request is answered, and asserts that each is answered once, by us.

@@ -33,6 +33,8 @@ impl Nova {
         env.insert("TMPDIR".to_owned(), folder.display().to_string());
         // The default is one that answers do not feel. Here proofs are waited for.
         env.insert("NOVA_PROVER_THREADS".to_owned(), "2".to_owned());
+        // Where proofs are counted, or steps of one, none is made that the test did not ask for.
+        env.insert("NOVA_CANARY_INTERVAL".to_owned(), "0".to_owned());
         Self { folder: folder.to_owned(), arguments: arguments.iter().map(|text| (*text).to_owned()).collect(), env }
     }
 

@@ -18,6 +18,7 @@ mod kill_watching;
 mod load;
 mod nonces;
 mod pool;
+mod promises;
 mod reorg;
 mod rewards;
 mod scene;

@@ -14,11 +14,11 @@ use crate::common::{SOON, python, wait_until};
 use crate::scene::Scene;
 
 /// A program that is run in place of Python.
-struct Wrapper(PathBuf);
+pub struct Wrapper(PathBuf);
 
 impl Wrapper {
     /// Stands between the daemon and its workers, and does what it is told.
-    fn middleman(folder: &Path) -> Self {
+    pub fn middleman(folder: &Path) -> Self {
         let (python, script) = (python::program(), python::script("middleman.py"));
         let (python, script) = (python.display(), script.display());
         Self::write(folder, &format!("exec '{python}' -I '{script}' '{}' '{python}' \"$@\"", folder.display()))
@@ -58,12 +58,12 @@ impl Wrapper {
         fs::set_permissions(&self.0, fs::Permissions::from_mode(if allowed { 0o755 } else { 0o644 })).unwrap();
     }
 
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         self.0.display().to_string()
     }
 
     /// From now on so many calls of this name go wrong.
-    fn plan(&self, call: &str, what: &str, times: usize) {
+    pub fn plan(&self, call: &str, what: &str, times: usize) {
         let folder = self.0.parent().unwrap();
         // Absent where nothing has gone wrong yet.
         let _ = fs::remove_file(folder.join("done"));
@@ -73,7 +73,7 @@ impl Wrapper {
     }
 
     /// Waits until so many calls went wrong.
-    async fn has_gone_wrong(&self, times: usize) {
+    pub async fn has_gone_wrong(&self, times: usize) {
         wait_until(format!("{times} calls that go wrong"), SOON, async || {
             let done = fs::read_to_string(self.0.with_file_name("done")).unwrap_or_default();
             if done.lines().count() >= times { Ok(()) } else { Err(done) }

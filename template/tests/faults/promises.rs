@@ -1,0 +1,176 @@
+//! Whether what was promised can be proven, found out before anybody asks; and that no more is promised where it cannot.
+
+use nova_devnet::challenge::Challenge;
+use nova_devnet::request::Request;
+
+use crate::common::ledger::ProofAttemptRow;
+use crate::common::nova::Nova;
+use crate::common::{A_WHILE, wait_until};
+use crate::scene::Scene;
+use crate::worker::Wrapper;
+
+/// Longer than any test takes.
+const LONG: &str = "36000";
+
+impl Scene {
+    /// Waits until so many attempts to prove have come to this end.
+    async fn attempts(&self, count: usize, outcome: &str) -> Vec<ProofAttemptRow> {
+        wait_until(format!("{count} attempts to prove that are {outcome}"), A_WHILE, async || {
+            let rows = self.project.rows().await.ok_or("there is no ledger")?.proof_attempts;
+            let found: Vec<_> = rows.iter().filter(|row| row.outcome == outcome).cloned().collect();
+            if found.len() == count { Ok(found) } else { Err(format!("{rows:?}")) }
+        })
+        .await
+    }
+
+    /// Has the validator ask for a proof that EZKL refuses.
+    async fn refused(&mut self, python: &Wrapper, request: &Request) -> Challenge {
+        python.plan("verify", "refuse", 1);
+        let challenge = self.challenge(&[request.id]).await;
+        let row = self.challenge_row(&challenge, |row| row.state == "failed").await;
+        assert!(row.reason.unwrap().contains("does not verify"));
+        challenge
+    }
+
+    /// Brings a failed proof request back, and waits for its delivery.
+    async fn retried(&self, challenge: &Challenge) {
+        self.project.nova(&["retry", &format!("{:?}", challenge.transaction)]).succeed().await;
+        self.challenge_row(challenge, |row| row.state == "final").await;
+    }
+}
+
+fn with_canary(run: Nova) -> Nova {
+    run.env("NOVA_CANARY_INTERVAL", LONG)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_is_proven_once_and_nothing_is_sent_for_it() {
+    let mut scene = Scene::new().await;
+    let daemon = with_canary(scene.run()).start().ready().await;
+    let requests = scene.ask(2).await;
+    scene.answered(&requests).await;
+    let before = scene.net.sent().await;
+    let canary = scene.attempts(1, "verified").await.remove(0);
+    assert_eq!(canary.purpose, "canary");
+    let proven = requests.iter().find(|request| format!("{:?}", request.id) == canary.request).unwrap();
+    assert!(scene.project.saved(proven.id, "proof.json").is_file());
+    daemon.stop().await;
+
+    // The next start finds that one was made, however soon it comes; and the proof, whoever asks for it then.
+    let daemon = with_canary(scene.run()).env("NOVA_MAX_PROOFS_PER_DAY", "1").start().ready().await;
+    let more = scene.ask(1).await;
+    scene.answered(&more).await;
+    assert_eq!(scene.net.sent().await, before + 1, "one answer");
+    let asked_for = requests.iter().find(|request| request.id != proven.id).unwrap();
+    let challenge = scene.challenge(&[asked_for.id]).await;
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    let attempts = scene.attempts(2, "verified").await;
+    assert_eq!(attempts[1].purpose, "asked", "the day's only proof was not spent on a canary");
+    scene.check().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_makes_way_for_a_proof_request() {
+    let mut scene = Scene::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let python = Wrapper::middleman(folder.path());
+    python.plan("prove", "hang", 1);
+    let daemon = with_canary(scene.run()).env("NOVA_PYTHON", python.path()).start().ready().await;
+    let requests = scene.ask(2).await;
+    scene.answered(&requests).await;
+    python.has_gone_wrong(1).await;
+    let challenge = scene.challenge(&[requests[0].id]).await;
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    assert!(daemon.log().contains("canary makes way for a proof request"));
+    assert!(!daemon.log().contains("made no progress"), "nothing waited for the guard");
+    // It is made up for.
+    let attempts = scene.attempts(2, "verified").await;
+    assert_eq!(attempts[1].purpose, "canary");
+    scene.check().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_canary_is_said_until_a_proof_works() {
+    let mut scene = Scene::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let python = Wrapper::middleman(folder.path());
+    python.plan("verify", "refuse", 1);
+    let run = with_canary(scene.run()).env("NOVA_PYTHON", python.path());
+    let daemon = run.clone().start().ready().await;
+    let first = scene.ask(1).await.remove(0);
+    let says = format!("the answer to request {:?} cannot be proven", first.id);
+    daemon.is_unready("canary", &says).await;
+    daemon.stop().await;
+
+    let daemon = run.start();
+    daemon.is_unready("canary", &says).await;
+    // One answer that cannot be proven holds up no other.
+    let second = scene.ask(1).await.remove(0);
+    scene.answered(&scene.requests).await;
+    let challenge = scene.challenge(&[second.id]).await;
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    scene.check().await;
+    daemon.ready().await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_proofs_of_several_consumers_end_new_promises() {
+    let mut scene = Scene::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let python = Wrapper::middleman(folder.path());
+    let run = scene.run().env("NOVA_PYTHON", python.path());
+    let daemon = run.clone().start().ready().await;
+    let odd = scene.ask(3).await;
+    scene.answered(&odd).await;
+    let mut failed = Vec::new();
+    for request in &odd {
+        failed.push(scene.refused(&python, request).await);
+    }
+    // All of one consumer: its odd input stops no other.
+    let others = scene.net.ask_as_another().await;
+    scene.requests.push(others.clone());
+    scene.answered(&scene.requests).await;
+    failed.push(scene.refused(&python, &others).await);
+
+    let says = "the proofs of 4 requests of 2 consumers were refused";
+    daemon.is_unready("stop-loss", says).await;
+    let waiting = scene.ask(1).await.remove(0);
+    let told =
+        |row: &crate::common::ledger::RequestRow| row.reason.as_ref().is_some_and(|reason| reason.contains(says));
+    assert_eq!(scene.request_row(&waiting, told).await.state, "seen");
+    daemon.stop().await;
+
+    // It is in the ledger, and proofs go on.
+    let daemon = run.start();
+    daemon.is_unready("stop-loss", says).await;
+    scene.retried(&failed.pop().unwrap()).await;
+    let daemon = daemon.ready().await;
+    scene.answered(&[waiting]).await;
+    for challenge in &failed {
+        scene.retried(challenge).await;
+    }
+    scene.check().await;
+    daemon.stop().await;
+}
+
+/// No validator asks here: the idle prover finds out by itself that proofs do not work, and that they do again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn canaries_begin_and_end_the_stop_loss_by_themselves() {
+    let mut scene = Scene::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let python = Wrapper::middleman(folder.path());
+    python.plan("verify", "refuse", usize::MAX);
+    let run = scene.run().env("NOVA_PYTHON", python.path()).env("NOVA_CANARY_INTERVAL", "1");
+    let daemon = run.start().ready().await;
+    scene.ask(3).await;
+    let others = scene.net.ask_as_another().await;
+    scene.requests.push(others);
+    daemon.is_unready("stop-loss", "requests of 2 consumers were refused").await;
+    let waiting = scene.ask(1).await;
+    python.plan("verify", "refuse", 0);
+    scene.answered(&waiting).await;
+    scene.check().await;
+    daemon.ready().await.stop().await;
+}
