@@ -8,7 +8,8 @@ use crate::prelude::*;
 
 /// One request's raw features (a frame with one row) → the model's input (one row, columns in training order).
 ///
-/// All numbers are f64 here, and become the model's own type afterwards. Columns are computed with polars' expressions,
+/// All numbers are f64 here, and become the model's own type afterwards. What is missing is null, in requests only where the sample of
+/// `nova setup` lacks it too; a string is a string. Columns are computed with polars' expressions,
 /// as in Python's polars:
 ///
 /// ```

@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Writes a fitted scikit-learn transformer or pipeline as the JSON file that the daemon's `ctx.preprocessor` reads.
 
-    export_preprocessing.py FITTED [--columns NAMES] [--output model_files/preprocessing.json]
+    export_preprocessing.py FITTED [--columns NAMES] [--dtype float64] [--output model_files/preprocessing.json]
 
 FITTED was written by joblib or pickle; reading it runs what is in it, so take your own files only. NAMES are the features
 in the order of training, as a,b,c or as a JSON file with a list of them. They are needed if the pipeline was fitted on an
 array; one that was fitted on a data frame knows them. In a notebook: `export_preprocessing.export(pipeline, names)`.
 
+A transformer that was fitted on float32 computes in float32, and so does the daemon. Most tell; for those that do not (StandardScaler,
+FunctionTransformer) the others of the pipeline decide, or --dtype.
+
 What it does not know it refuses by name. A model at the end of a pipeline is left out: that goes to ONNX.
 """
 
 import argparse
+import functools
 import inspect
 import json
 import math
@@ -81,6 +85,81 @@ def unique(names: list[str]) -> list[str]:
         seen.add(name)
         names[at] = name
     return names
+
+
+# What a transformer was fitted in, where it tells: float32, float64, or None.
+
+
+def of_arrays(*arrays) -> str | None:
+    """By the type of what it learnt."""
+    dtypes = {str(array.dtype) for array in arrays if array is not None and array.dtype.kind == "f"}
+    return dtypes.pop() if len(dtypes) == 1 and dtypes <= {"float32", "float64"} else None
+
+
+def of_values(values) -> str | None:
+    """By what it learnt, where NumPy made float64 of it: values of the data itself."""
+    values = np.concatenate([np.asarray(of, float).ravel() for of in values])
+    values = values[np.isfinite(values)]
+    single = values.astype(np.float32)
+    if (single != values).any():
+        return "float64"
+    # 0.10000000149011612 is what float32 makes of 0.1; 0.5 is in both.
+    return "float32" if any(len(repr(float(value))) > len(str(of)) + 2 for value, of in zip(values, single)) else None
+
+
+def of_edges(fitted) -> str | None:
+    dtype = of_arrays(*fitted.bin_edges_)
+    # Of quantiles the first and the last are values of the data.
+    return dtype if dtype == "float32" else of_values([edges[[0, -1]] for edges in fitted.bin_edges_])
+
+
+def of_imputer(fitted) -> str | None:
+    kind = np.dtype(fitted._fit_dtype) if hasattr(fitted, "_fit_dtype") else fitted.statistics_.dtype
+    return str(kind) if kind in (np.float32, np.float64) else None
+
+
+DTYPES = {
+    KBinsDiscretizer: of_edges,
+    MaxAbsScaler: lambda fitted: of_arrays(fitted.max_abs_),
+    MinMaxScaler: lambda fitted: of_arrays(fitted.data_min_),
+    PowerTransformer: lambda fitted: of_arrays(np.asarray(fitted.lambdas_)),
+    QuantileTransformer: lambda fitted: of_values([fitted.quantiles_[[0, -1]]]),
+    RobustScaler: lambda fitted: of_arrays(getattr(fitted, "center_", None)),
+    SimpleImputer: of_imputer,
+}
+
+
+def leaves(transformer):
+    """All transformers in it, from left to right."""
+    if type(transformer) is Pipeline:
+        parts = [part for _, part in transformer.steps]
+    elif type(transformer) is ColumnTransformer:
+        parts = [part for _, part, _ in getattr(transformer, "transformers_", [])]
+    else:
+        parts = []
+        yield transformer
+    for part in parts:
+        yield from leaves(part)
+
+
+def own_dtypes(transformer) -> set[str]:
+    """What a fitted transformer tells of the numbers that it saw."""
+    if isinstance(transformer, (OneHotEncoder, OrdinalEncoder)):
+        return {str(of.dtype) for of in getattr(transformer, "categories_", []) if of.dtype in (np.float32, np.float64)}
+    try:
+        told = DTYPES.get(type(transformer), lambda _: None)(transformer)
+    except AttributeError:  # it is not fitted, which is told elsewhere
+        return set()
+    return {told} - {None}
+
+
+@functools.cache
+def single_parameters() -> bool:
+    """Whether this scikit-learn rounds the parameters of a StandardScaler where it computes in float32, as 1.8 and later do."""
+    rows = np.linspace(0.1, 7.7, 64, dtype=np.float32)[:, None]
+    probe = StandardScaler().fit(rows)
+    rounded = (rows - probe.mean_.astype(np.float32)) / probe.scale_.astype(np.float32)
+    return bool((probe.transform(rows) == rounded).all())
 
 
 # One function a class: the fitted transformer and the names of its columns → its parameters, and the names of the columns
@@ -176,6 +255,11 @@ def categories_of(fitted, columns):
     ]
 
 
+def dtype_of(categories: np.ndarray) -> dict:
+    """An encoder compares each column of a frame in the column's own type."""
+    return {"dtype": "float32"} if categories.dtype == np.float32 else {}
+
+
 def one_hot_encoder(fitted, columns):
     made, offset, output, encodings = encoded(fitted), 0, [], []
     infrequent = getattr(fitted, "infrequent_categories_", None) or [None] * len(columns)
@@ -188,10 +272,10 @@ def one_hot_encoder(fitted, columns):
         of_rows = [int(row.argmax()) if row.any() else None for row in own]
         places = of_rows[: len(categories)]
         unknown = None if fitted.handle_unknown == "error" else of_rows[-1]
-        encodings.append({"categories": categories, "places": places, "unknown": unknown})
+        encodings.append({"categories": categories, "places": places, "unknown": unknown} | dtype_of(fitted.categories_[at]))
         names = {place: fitted.categories_[at][k] for k, place in enumerate(places)}
         names |= {places[categories.index(of)]: "infrequent_sklearn" for of in rare}
-        output += [f"{columns[at]}_{names[place]}" for place in range(width)]
+        output += [f"{columns[at]}_{names[place]!s}" for place in range(width)]
     if offset != made.shape[1]:
         raise Refused(f"it makes {made.shape[1]} columns, and its attributes tell of {offset}")
     return {
@@ -205,6 +289,7 @@ def ordinal_encoder(fitted, columns):
     made = encoded(fitted)
     encodings = [
         {"categories": categories, "codes": [scalar(code, "a code") for code in made[: len(categories), at]]}
+        | dtype_of(fitted.categories_[at])
         for at, categories in enumerate(categories_of(fitted, columns))
     ]
     return {
@@ -233,10 +318,10 @@ def function_transformer(fitted, columns):
     return {"function": known[0], "validate": bool(fitted.validate)}, columns
 
 
-def column_transformer(fitted, columns):
+def column_transformer(fitted, columns, dtype):
     if fitted.transformer_weights:
         raise Refused(f"transformer_weights={fitted.transformer_weights!r}")
-    branches, output = [], []
+    branches, output, dtypes = [], [], set()
     for name, transformer, _ in fitted.transformers_:
         # Names, positions, slices, masks and functions all have become positions here.
         own = [columns[at] for at in fitted._transformer_to_input_indices[name]]
@@ -244,13 +329,17 @@ def column_transformer(fitted, columns):
             continue
         if len(set(own)) < len(own):
             raise Refused(f"transformers: {name!r} takes a column twice")
-        steps, made = convert(name, transformer, own)
+        steps, made, made_in = convert(name, transformer, own, dtype)
+        dtypes.add(made_in)
+        if not steps and made_in == "float32":
+            # What is passed through is float32 here, too.
+            steps = [{"class": "FunctionTransformer", "name": name, "dtype": made_in, "function": "identity", "validate": False}]
         branches.append({"columns": own, "steps": steps})
         output += [(name, column) for column in made]
     names = [column for _, column in output]
     if fitted.verbose_feature_names_out is not False or len(set(names)) < len(names):
         names = unique([f"{name}__{column}" for name, column in output])
-    return {"branches": branches, "output": names}, names
+    return {"branches": branches, "output": names}, names, "float32" if dtypes == {"float32"} else "float64"
 
 
 COPY = {"copy"}
@@ -287,22 +376,34 @@ def check_parameters(transformer, known: set[str]) -> None:
             raise Refused(f"{parameter}={value!r}: the parameter is not known here")
 
 
-def convert(name: str, transformer, columns: list[str]) -> tuple[list[dict], list[str]]:
-    """The transformer as steps, and the names of the columns that they make."""
+def in_single(parameters: dict) -> dict:
+    """Parameters that are themselves float32 in a float32 step."""
+    rounded = {}
+    if isinstance(parameters.get("missing"), float):
+        rounded["missing"] = float(np.float32(parameters["missing"]))
+    if single_parameters():
+        for name in {"mean", "scale"} & parameters.keys():
+            rounded[name] = parameters[name] and [float(np.float32(value)) for value in parameters[name]]
+    return parameters | rounded
+
+
+def convert(name: str, transformer, columns: list[str], dtype: str) -> tuple[list[dict], list[str], str]:
+    """The transformer as steps, the names of the columns that they make, and their type. `dtype` is that of the columns that go in."""
     if transformer is None or isinstance(transformer, str) and transformer == "passthrough":
-        return [], columns
+        return [], columns, dtype
     if type(transformer) is Pipeline:
         steps = []
         for part, of in transformer.steps:
-            more, columns = convert(f"{name}__{part}" if name else part, of, columns)
+            more, columns, dtype = convert(f"{name}__{part}" if name else part, of, columns, dtype)
             steps += more
-        return steps, columns
+        return steps, columns, dtype
     kind = type(transformer)
     label = f"{name or kind.__name__.lower()!r} ({kind.__name__})"
     if kind not in KNOWN:
         raise Refused(f"{label}: {kind.__module__}.{kind.__qualname__} is not known; known are Pipeline, "
                       + ", ".join(sorted(known.__name__ for known in KNOWN)))
     function, known = KNOWN[kind]
+    step = {"class": kind.__name__, "name": name or kind.__name__.lower()}
     try:
         check_is_fitted(transformer)
         check_parameters(transformer, known)
@@ -310,20 +411,48 @@ def convert(name: str, transformer, columns: list[str]) -> tuple[list[dict], lis
         width = getattr(transformer, "n_features_in_", len(columns))
         if width != len(columns):
             raise Refused(f"it was fitted on {width} columns, and there are {len(columns)}")
-        parameters, output = function(transformer, columns)
+        if kind is ColumnTransformer:
+            parameters, output, dtype = function(transformer, columns, dtype)
+        else:
+            parameters, output = function(transformer, columns)
+            dtype = next(iter(own_dtypes(transformer)), dtype)
+            if kind in (OneHotEncoder, OrdinalEncoder):
+                dtype = "float32" if np.dtype(transformer.dtype) == np.float32 else "float64"
+            elif dtype == "float32":
+                step["dtype"] = dtype
+                if kind in (StandardScaler, PowerTransformer, SimpleImputer):
+                    parameters = in_single(parameters)
     except NotFittedError:
         raise Refused(f"{label} is not fitted") from None
     except Refused as refused:
         raise Refused(f"{label}: {refused}") from None
-    step = {"class": kind.__name__, "name": name or kind.__name__.lower()}
-    return [step | parameters], output
+    return [step | parameters], output, dtype
 
 
-def export(transformer, columns: list[str] | None = None) -> dict:
-    """The document of a fitted transformer or pipeline. `columns` are needed if it was fitted on an array."""
+def dtype_of_features(transformer, model) -> str:
+    """The type of the features, as the transformers and the model tell that learnt from them."""
+    told, silent = set(), []
+    for leaf in leaves(transformer):
+        own = set() if isinstance(leaf, str) or leaf is None else own_dtypes(leaf)
+        told |= own
+        if not own and isinstance(leaf, (FunctionTransformer, StandardScaler)):
+            silent.append(type(leaf).__name__)
+    weights = getattr(model, "coefs_", None) or [getattr(model, "coef_", None)]
+    told |= {"float32"} if getattr(weights[0], "dtype", None) == np.float32 else set()
+    dtype = "float32" if told == {"float32"} else "float64"
+    if silent and "float32" in told:
+        print(f"taking {' and '.join(sorted(set(silent)))} to be fitted in {dtype}, by the rest of the pipeline: they do not tell; "
+              "--dtype says otherwise", file=sys.stderr)
+    return dtype
+
+
+def export(transformer, columns: list[str] | None = None, dtype: str | None = None) -> dict:
+    """The document of a fitted transformer or pipeline. `columns` are needed if it was fitted on an array. `dtype` is float32 or float64,
+    the type of the features in training, for transformers that do not tell."""
+    model = None
     if type(transformer) is Pipeline and not hasattr(last := transformer.steps[-1][1], "transform") and hasattr(last, "predict"):
         print(f"leaving out the last step, {transformer.steps[-1][0]!r}: it is the model", file=sys.stderr)
-        transformer = transformer[:-1]
+        model, transformer = last, transformer[:-1]
     own = getattr(transformer, "feature_names_in_", None)
     own = None if own is None else [str(name) for name in own]
     if columns is None and own is None:
@@ -333,7 +462,7 @@ def export(transformer, columns: list[str] | None = None) -> dict:
     columns = own or list(columns)
     if len(set(columns)) < len(columns):
         raise Refused("a name of a column is there twice")
-    steps, _ = convert("", transformer, columns)
+    steps, _, _ = convert("", transformer, columns, dtype or dtype_of_features(transformer, model))
     return {
         "format": "nova-preprocessing",
         "version": 1,
@@ -360,6 +489,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fitted", type=Path, metavar="FITTED")
     parser.add_argument("--columns", metavar="NAMES")
+    parser.add_argument("--dtype", choices=["float32", "float64"])
     parser.add_argument("--output", type=Path, default=Path("model_files/preprocessing.json"), metavar="FILE")
     arguments = parser.parse_args()
     try:
@@ -367,7 +497,8 @@ def main() -> None:
             fitted = joblib.load(arguments.fitted)
         except Exception as error:  # whatever the classes in it raise
             raise Refused(f"cannot read it with joblib or pickle: {type(error).__name__}: {error}") from None
-        document = export(fitted, None if arguments.columns is None else names_of(arguments.columns))
+        names = None if arguments.columns is None else names_of(arguments.columns)
+        document = export(fitted, names, arguments.dtype)
     except Refused as refused:
         sys.exit(f"{parser.prog}: {arguments.fitted}: {refused}")
     arguments.output.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")

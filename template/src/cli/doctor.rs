@@ -1,6 +1,7 @@
 //! `nova doctor`: every check that can be made before money is at stake.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,10 +12,10 @@ use crate::config::{Config, FeatureSource, Mistakes, Network};
 use crate::ezkl::files::{ModelVersion, SETUP_PROOF, SetupManifest};
 use crate::ezkl::{Ezkl, srs};
 use crate::fault::Fault;
-use crate::features;
-use crate::model::Model;
+use crate::features::{self, FeatureRow};
+use crate::model::{Model, ModelInput};
 use crate::pipeline::circuit::Circuit;
-use crate::pipeline::predict::circuit_only;
+use crate::pipeline::predict::{Predictor, circuit_only};
 use crate::plain;
 use crate::private;
 use crate::service;
@@ -107,7 +108,8 @@ async fn check_prover(config: &Config, options: &Options) -> Result<String> {
     let sample = options.sample.clone().unwrap_or_else(super::sample);
     let predictor = super::predict::with_circuit(config).await?;
     let Circuit { ezkl, version, .. } = predictor.circuit().context("EZKL's model files are missing")?;
-    let input = predictor.model_input("sample", "", features::load(&sample)?.row(0)?).await?;
+    let rows = usable_rows(&predictor, &sample, 1).await?;
+    let (_, _, input) = &rows[0];
     let folder = ezkl.scratch().folder()?;
     let start = Instant::now();
     ezkl.prove_input(&version.files, &input.flat(), folder.path()).await?;
@@ -133,18 +135,50 @@ async fn check_ezkl(config: &Config, version: &ModelVersion) -> Result<String> {
 /// Sends rows of the sample through hooks, candle and circuit.
 async fn check_path(config: &Config, options: &Options) -> Result<String> {
     let sample = options.sample.clone().unwrap_or_else(super::sample);
-    let table = features::load(&sample)?;
     let predictor = super::predict::with_circuit(config).await?;
-    let rows = table.height().min(SAMPLE_ROWS);
-    let mut last = 0.0;
-    for row in 0..rows {
+    let (mut last, mut rounded) = (0.0, BTreeMap::new());
+    let rows = usable_rows(&predictor, &sample, SAMPLE_ROWS).await?;
+    let count = rows.len();
+    for (row, features, input) in rows {
+        rounded.extend(input.rounded().iter().map(|rounded| (rounded.label.clone(), rounded.to_string())));
         let prediction = predictor
-            .predict(&format!("0x{row:064x}"), "", table.row(row)?)
+            .predict(&format!("0x{row:064x}"), "", features)
             .await
             .map_err(|fault| anyhow::Error::from(fault).context(format!("{} row {row}", sample.display())))?;
         last = prediction.submitted;
     }
-    Ok(format!("{rows} rows of {} agree and are provable, the last would submit {last}", sample.display()))
+    let rounded: String = rounded.into_values().map(|rounded| format!("; {rounded}")).collect();
+    Ok(format!("{count} rows of {} agree and are provable, the last would submit {last}{rounded}", sample.display()))
+}
+
+/// The first rows of the sample, at most so many, with the model's input of each. Some cannot be used, which `setup` has told.
+///
+/// # Errors
+/// Half of those looked at, or more, cannot be used: why the first cannot.
+async fn usable_rows(
+    predictor: &Predictor,
+    sample: &Path,
+    most: usize,
+) -> Result<Vec<(usize, FeatureRow, ModelInput)>> {
+    let table = features::load(sample)?;
+    let (mut usable, mut first_failure) = (Vec::new(), None);
+    for at in 0..table.height().min(2 * most) {
+        let row = table.row(at)?;
+        match predictor.model_input("sample", "", row.clone()).await {
+            Ok(input) => usable.push((at, row, input)),
+            Err(Fault::Row(error)) => {
+                first_failure.get_or_insert(error.context(format!("{} row {at}", sample.display())));
+            }
+            Err(other) => return Err(other.into()),
+        }
+        if usable.len() == most {
+            break;
+        }
+    }
+    match first_failure {
+        Some(error) if usable.len() < most => Err(error),
+        _ => Ok(usable),
+    }
 }
 
 async fn check_artifacts(config: &Config) -> Result<String> {

@@ -79,6 +79,9 @@ pub async fn predict(config: Config, options: Options) -> anyhow::Result<()> {
         // What post_process made of an equal number may differ in its last digits.
         tolerance: options.tolerance.unwrap_or_else(|| predictor.tolerance().of_answer(value).max(1e-12 * value.abs())),
     });
+    for rounded in prediction.input.rounded() {
+        eprintln!("note: {rounded}");
+    }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&as_json(&prediction, expectation.as_ref()))?);
     } else {
@@ -100,6 +103,7 @@ pub async fn circuit(config: &Config) -> anyhow::Result<Option<Circuit>> {
 fn as_json(prediction: &Prediction, expectation: Option<&Expectation>) -> serde_json::Value {
     json!({
         "input": prediction.input.flat(),
+        "rounded": prediction.input.rounded().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "model": prediction.model.as_ref().map(|model| &model.values),
         "circuit": prediction.circuit.as_ref().map(|(output, _)| &output.values),
         "divergence": divergence(prediction),

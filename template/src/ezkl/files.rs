@@ -11,6 +11,7 @@ use super::settings::Settings;
 use crate::config::ModelFiles;
 use crate::digest;
 use crate::fault::{Classify as _, Fault, Result};
+use crate::features::FeatureSchema;
 use crate::setup::choice::Choice;
 use crate::setup::fidelity::Fidelity;
 
@@ -61,6 +62,12 @@ pub struct Making {
     pub sample: String,
     pub sample_sha256: String,
     pub calibration_rows: usize,
+    /// What the sample shows of features: where they may be missing, and which hold strings.
+    #[serde(default)]
+    pub features: FeatureSchema,
+    /// Rows of the sample that could not be used.
+    #[serde(default)]
+    pub unusable_rows: usize,
     pub choice: Choice,
     pub fidelity: Fidelity,
     pub keys_seconds: f64,

@@ -1,13 +1,16 @@
 //! Rows of raw features, as a file has them.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use anyhow::{Result as Anyhow, ensure};
-use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn as _};
+use polars::prelude::{Column, Float64Chunked, StringChunked};
 use serde_json::{Map, Value};
 
-use super::row::{FeatureRow, UnusableFeature};
-use super::{WALLET, frame, numbers};
+use super::cell::Cell;
+use super::numbers;
+use super::row::FeatureRow;
 use crate::fault::{Classify as _, Result};
-use crate::plain;
 
 /// The rows of one file, at least one.
 #[derive(Debug, Clone)]
@@ -15,38 +18,58 @@ pub struct FeatureTable(Rows);
 
 #[derive(Debug, Clone)]
 enum Rows {
-    /// Columns of numbers are f64, all others are as they were read.
-    Frame(DataFrame),
-    /// Columns of strings, each of which may be a number: CSV knows nothing else.
-    Texts(DataFrame),
-    Objects(Vec<Map<String, Value>>),
+    Columns(usize, Vec<(String, Values)>),
+    /// With the names of all, in their order.
+    Objects(Vec<String>, Vec<Map<String, Value>>),
+}
+
+/// A column of a file.
+#[derive(Debug, Clone)]
+pub(super) enum Values {
+    Numbers(Float64Chunked),
+    /// Strings, and why the column holds them where the file does not say so.
+    Texts(StringChunked, Option<Arc<str>>),
+    /// What is no feature: its type, for messages.
+    Unusable(String),
+}
+
+impl Values {
+    /// A column of numbers, truth values or strings.
+    pub fn of(column: &Column) -> Anyhow<Self> {
+        if column.dtype().is_string() {
+            return Ok(Self::Texts(column.str()?.clone(), None));
+        }
+        Ok(Self::Numbers(numbers(column)?))
+    }
+
+    fn cell(&self, row: usize) -> Cell {
+        match self {
+            Self::Numbers(numbers) => numbers.get(row).map_or(Cell::Missing("empty"), Cell::of_number),
+            Self::Texts(texts, why) => match texts.get(row) {
+                Some(text) => Cell::Text(text.to_owned(), why.clone()),
+                None => Cell::Missing("empty"),
+            },
+            Self::Unusable(what) => Cell::Unusable(what.clone()),
+        }
+    }
 }
 
 impl FeatureTable {
-    /// # Errors
-    /// Names a column whose numbers cannot be read.
-    pub(super) fn of_frame(frame: &DataFrame) -> Anyhow<Self> {
-        ensure!(frame.height() > 0, "the file holds no row");
-        let columns: Anyhow<Vec<Column>> = frame.columns().iter().map(as_numbers).collect();
-        Ok(Self(Rows::Frame(DataFrame::new(frame.height(), columns?)?)))
-    }
-
-    /// The cells of a CSV file, as strings.
-    pub(super) fn of_texts(frame: DataFrame) -> Anyhow<Self> {
-        ensure!(frame.height() > 0, "the file holds no row");
-        Ok(Self(Rows::Texts(frame)))
+    pub(super) fn of_columns(height: usize, columns: Vec<(String, Values)>) -> Anyhow<Self> {
+        ensure!(height > 0, "the file holds no row");
+        Ok(Self(Rows::Columns(height, columns)))
     }
 
     pub(super) fn of_objects(objects: Vec<Map<String, Value>>) -> Anyhow<Self> {
         ensure!(!objects.is_empty(), "the file holds no row");
-        Ok(Self(Rows::Objects(objects)))
+        Ok(Self(Rows::Objects(names_of(&objects), objects)))
     }
 
     /// How many rows there are.
     pub fn height(&self) -> usize {
         match &self.0 {
-            Rows::Frame(frame) | Rows::Texts(frame) => frame.height(),
-            Rows::Objects(objects) => objects.len(),
+            Rows::Columns(height, _) => *height,
+            Rows::Objects(_, objects) => objects.len(),
         }
     }
 
@@ -55,57 +78,33 @@ impl FeatureTable {
         let one = || {
             let rows = self.height();
             ensure!(at < rows, "there is no row {at}: the file has {rows} rows, counted from 0");
-            match &self.0 {
-                Rows::Frame(frame) => one_row(&frame.slice(i64::try_from(at)?, 1), |_| None),
-                Rows::Texts(frame) => one_row(&frame.slice(i64::try_from(at)?, 1), number_in),
-                Rows::Objects(objects) => Ok(frame(&objects[at])),
-            }
+            let cells = match &self.0 {
+                Rows::Columns(_, columns) => {
+                    columns.iter().map(|(name, values)| (name.clone(), values.cell(at))).collect()
+                }
+                Rows::Objects(names, objects) => {
+                    let of = |name: &String| objects[at].get(name).map_or(Cell::Missing("absent"), Cell::of_json);
+                    names.iter().map(|name| (name.clone(), of(name))).collect()
+                }
+            };
+            Ok(FeatureRow::new(cells))
         };
         one().fail_row()
     }
 }
 
-/// A column of numbers or truth values as f64; any other as it is.
-fn as_numbers(column: &Column) -> Anyhow<Column> {
-    if column.dtype().is_primitive_numeric() || column.dtype().is_bool() {
-        return Ok(numbers(column)?.into_column());
-    }
-    Ok(column.clone())
-}
-
-/// One row, whose strings may be numbers.
-fn one_row(frame: &DataFrame, number_in: impl Fn(&str) -> Option<f64>) -> Anyhow<FeatureRow> {
-    let (mut columns, mut unusable) = (Vec::with_capacity(frame.width()), Vec::new());
-    for (at, column) in frame.columns().iter().enumerate() {
-        let (name, value) = (column.name(), column.get(0)?);
-        let number = match value {
-            AnyValue::Float64(number) => Some(number),
-            _ => value.get_str().filter(|_| name != WALLET).and_then(&number_in),
-        };
-        match number.filter(|number| number.is_finite()) {
-            Some(number) => columns.push(Column::new(name.clone(), [number])),
-            None if name == WALLET && value.get_str().is_some() => columns.push(column.clone()),
-            None => unusable.push(UnusableFeature { at, name: name.to_string(), holds: shown(&value) }),
+/// The names in all objects: each behind the one that stands before it in the first object that has it.
+fn names_of(objects: &[Map<String, Value>]) -> Vec<String> {
+    let (mut names, mut seen) = (Vec::<String>::new(), HashSet::new());
+    for object in objects {
+        let mut before: Option<&String> = None;
+        for name in object.keys() {
+            if seen.insert(name) {
+                let after = before.and_then(|before| names.iter().position(|other| other == before));
+                names.insert(after.map_or(0, |after| after + 1), name.clone());
+            }
+            before = Some(name);
         }
     }
-    Ok(FeatureRow::new(DataFrame::new(1, columns)?, unusable))
-}
-
-/// The number that a cell of a CSV file is. Truth values are 1 and 0, as pandas and polars write them.
-fn number_in(cell: &str) -> Option<f64> {
-    let cell = cell.trim();
-    match cell {
-        "true" | "True" | "TRUE" => Some(1.0),
-        "false" | "False" | "FALSE" => Some(0.0),
-        number => number.parse().ok(),
-    }
-}
-
-/// What a value is, for a message.
-fn shown(value: &AnyValue) -> String {
-    match value.get_str() {
-        Some(text) => format!("{:?}", plain::at_most(text, 40)),
-        None if value.is_null() => "empty".to_owned(),
-        None => plain::at_most(&value.to_string(), 40).into_owned(),
-    }
+    names
 }

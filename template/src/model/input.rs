@@ -1,5 +1,7 @@
 //! From a frame to tensors: for one input all columns in order, reshaped; for several, one List column an input.
 
+use std::fmt;
+
 use anyhow::{Context as _, Result as Anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn};
@@ -21,13 +23,39 @@ pub struct InputSpec {
 pub struct ModelInput {
     /// The numbers of each input, exactly as the model takes them.
     values: Vec<Vec<f64>>,
+    rounded: Vec<Rounded>,
     pub(super) tensors: Vec<Tensor>,
+}
+
+/// A whole number that the model's type cannot hold: an id, a time, an amount in wei. The model gets its neighbour.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rounded {
+    /// Where it stands: `column "a"`.
+    pub label: String,
+    number: f64,
+    rounded: f64,
+    dtype: &'static str,
+}
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { label, number, rounded, dtype } = self;
+        write!(
+            f,
+            "{label} is {number}, which the model's {dtype} holds as {rounded}: take it apart or scale it in pre_process if the difference counts"
+        )
+    }
 }
 
 impl ModelInput {
     /// The numbers of each input, flat and rounded to what the model takes: EZKL's `input_data`.
     pub fn flat(&self) -> Vec<Vec<f64>> {
         self.values.clone()
+    }
+
+    /// Whole numbers that the model's type has rounded.
+    pub fn rounded(&self) -> &[Rounded] {
+        &self.rounded
     }
 }
 
@@ -70,8 +98,8 @@ impl InputSpec {
         format!("the model's input {:?} ({} {:?})", self.name, self.dtype(), self.shape)
     }
 
-    /// The tensor, and its numbers after rounding.
-    fn tensor(&self, labelled: &[Labelled]) -> Anyhow<(Tensor, Vec<f64>)> {
+    /// The tensor, its numbers after rounding, and which whole numbers that changed.
+    fn tensor(&self, labelled: &[Labelled]) -> Anyhow<(Tensor, Vec<f64>, Vec<Rounded>)> {
         ensure!(
             labelled.len() == self.elements(),
             "{} takes {} numbers, and the frame gives {}",
@@ -85,7 +113,16 @@ impl InputSpec {
         for ((label, number), rounded) in labelled.iter().zip(&rounded) {
             self.check(*number, *rounded).with_context(|| format!("{label} is {number}"))?;
         }
-        Ok((tensor, rounded))
+        let changed =
+            labelled.iter().zip(&rounded).filter(|((_, number), rounded)| number.fract() == 0.0 && number != *rounded);
+        let changed = changed.map(|((label, number), rounded)| Rounded {
+            label: label.clone(),
+            number: *number,
+            rounded: *rounded,
+            dtype: self.dtype(),
+        });
+        let changed = changed.collect();
+        Ok((tensor, rounded, changed))
     }
 
     fn check(&self, number: f64, rounded: f64) -> Anyhow<()> {
@@ -104,9 +141,14 @@ pub(super) fn tensors(specs: &[InputSpec], frame: &DataFrame) -> Anyhow<ModelInp
         [only] if !is_list_of(frame, only) => vec![row(only, frame)?],
         several => several.iter().map(|spec| list(spec, several, frame)).collect::<Anyhow<_>>()?,
     };
-    let mut input = ModelInput { values: Vec::with_capacity(specs.len()), tensors: Vec::with_capacity(specs.len()) };
+    let mut input = ModelInput {
+        values: Vec::with_capacity(specs.len()),
+        rounded: Vec::new(),
+        tensors: Vec::with_capacity(specs.len()),
+    };
     for (spec, labelled) in specs.iter().zip(&labelled) {
-        let (tensor, values) = spec.tensor(labelled)?;
+        let (tensor, values, rounded) = spec.tensor(labelled)?;
+        input.rounded.extend(rounded);
         input.tensors.push(tensor);
         input.values.push(values);
     }

@@ -18,7 +18,7 @@ use candle_core::Tensor;
 use polars::prelude::DataFrame;
 
 pub use claims::claimed_operators;
-pub use input::{InputSpec, ModelInput};
+pub use input::{InputSpec, ModelInput, Rounded};
 #[cfg(test)]
 pub use lower::operators;
 pub use output::ModelOutput;

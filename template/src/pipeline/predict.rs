@@ -1,5 +1,6 @@
 //! One inference, without chain and ledger: features → `pre_process` → candle → circuit → checks → `post_process`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
@@ -10,12 +11,14 @@ use super::circuit::Circuit;
 use super::tolerance::{Coarse, Disagreement, Tolerance};
 use crate::config::{Config, Inference, InferenceSource};
 use crate::context::{Context, ContextFiles};
+use crate::ezkl::files::SetupManifest;
 use crate::ezkl::witness::Witness;
 use crate::fault::{Classify as _, Fault, Result};
-use crate::features::FeatureRow;
+use crate::features::{Expectation, FeatureRow};
 use crate::hook_runner::run_hook;
 use crate::hooks;
 use crate::model::{InputSpec, Model, ModelInput, ModelOutput};
+use crate::preprocess::gap;
 use crate::times::Times;
 
 /// Everything that an inference needs.
@@ -26,6 +29,8 @@ pub struct Predictor {
     tolerance: Arc<Tolerance>,
     settings: Inference,
     files: Arc<ContextFiles>,
+    /// What rows may hold.
+    expectation: Expectation,
     /// A hook's deadline begins when there is a core for it.
     cores: Arc<Semaphore>,
 }
@@ -79,6 +84,7 @@ impl Predictor {
         Ok(Self {
             files: ContextFiles::new(files.folder.clone()),
             tolerance: Arc::new(tolerance(&model, circuit.as_ref(), &config.inference)),
+            expectation: expectation(config, circuit.is_some())?,
             model: Arc::new(model),
             circuit,
             settings: config.inference.clone(),
@@ -101,23 +107,43 @@ impl Predictor {
         self.model.integer_outputs()
     }
 
+    /// The same for rows that hold whatever they hold: a sample shows what may be missing.
+    #[must_use]
+    pub fn of_a_sample(self) -> Self {
+        Self { expectation: Expectation::Anything, ..self }
+    }
+
     /// Runs the owner's `pre_process` and checks its frame against the model's inputs.
     ///
     /// # Errors
     /// `Row`, with an [`IncompleteFeatures`](crate::features::IncompleteFeatures) where the model's input would depend on features
-    /// that hold no number.
+    /// that are absent, or hold what they never held in `setup`'s sample.
     pub async fn model_input(&self, request_id: &str, raw_input: &str, features: FeatureRow) -> Result<ModelInput> {
-        features.apply(|frame| self.pre_processed(request_id, raw_input, frame), ModelInput::flat).await
+        let hook = |frame| self.pre_processed(request_id, raw_input, frame);
+        features.apply(&self.expectation, hook, ModelInput::flat).await
+    }
+
+    /// The features of a row of the sample that are missing and on which its `input` depends. `known` are some of which that is known.
+    pub async fn used_gaps(
+        &self,
+        row: &FeatureRow,
+        input: &ModelInput,
+        known: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>> {
+        row.used_gaps(known, |frame| self.pre_processed("sample", "", frame), ModelInput::flat, input).await
     }
 
     async fn pre_processed(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<ModelInput> {
         let context = self.context(request_id, raw_input);
         let _core = self.cores.acquire().await.context("the hooks have ended").stop()?;
-        let frame =
-            run_hook("pre_process", self.settings.hook_timeout, move || hooks::pre_process(&context, features)).await?;
-        self.model
-            .tensors(&frame)
-            .map_err(|fault| fault.context("pre_process returned a frame that the model cannot take"))
+        let hook = move || Ok((hooks::pre_process(&context, features)?, gap::take()));
+        let (frame, gaps) = run_hook("pre_process", self.settings.hook_timeout, hook).await?;
+        self.model.tensors(&frame).map_err(|fault| {
+            let told = format!("{:#}", fault.error());
+            let origin = gaps.iter().find(|(column, _)| told.contains(&format!("{column:?}")));
+            let origin = origin.map_or_else(String::new, |(_, origin)| format!(" ({origin})"));
+            fault.context(format!("pre_process returned a frame that the model cannot take{origin}"))
+        })
     }
 
     /// One inference. `raw_input` is the request's input as the hooks may see it.
@@ -260,6 +286,15 @@ impl Predictor {
     fn context(&self, request_id: &str, raw_input: &str) -> Context {
         Context::new(self.files.clone(), request_id, raw_input)
     }
+}
+
+/// What `setup` has found in its sample. Before `setup` there is nothing to hold rows to.
+fn expectation(config: &Config, has_circuit: bool) -> Result<Expectation> {
+    if !has_circuit {
+        return Ok(Expectation::Anything);
+    }
+    let making = SetupManifest::beside(&config.model_files)?.and_then(|manifest| manifest.making);
+    Ok(Expectation::AsIn(making.map(|making| making.features).unwrap_or_default()))
 }
 
 /// The limits of a model and its circuit, or of candle alone.

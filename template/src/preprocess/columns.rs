@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use polars::prelude::{ChunkApply, ChunkFillNullValue, Column, Float64Chunked, IntoColumn};
+use serde::Deserialize;
 
 use crate::features;
 
@@ -12,6 +13,34 @@ use crate::features;
 pub enum Gaps {
     Allowed,
     Refused,
+}
+
+/// In what a step computes: the type of the array that it was fitted on, as NumPy names it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+pub enum Precision {
+    #[default]
+    #[serde(rename = "float64")]
+    Double,
+    #[serde(rename = "float32")]
+    Single,
+}
+
+impl Precision {
+    /// What NumPy keeps of a number: after each operation, so that results are equal to the last bit.
+    pub fn round(self, number: f64) -> f64 {
+        match self {
+            Self::Double => number,
+            Self::Single => f64::from(number as f32),
+        }
+    }
+
+    /// The column as an array of this type has it. Strings stay.
+    pub fn round_column(self, column: &Column) -> Result<Column> {
+        if self == Self::Double || column.dtype().is_string() {
+            return Ok(column.clone());
+        }
+        Ok(features::numbers(column)?.apply_values(|number| self.round(number)).into_column())
+    }
 }
 
 /// The column's numbers. An infinite one is refused, as scikit-learn refuses it.
@@ -30,11 +59,16 @@ pub fn any_numbers(column: &Column) -> Result<Float64Chunked> {
     Ok(features::numbers(column)?.fill_null_with_values(f64::NAN)?)
 }
 
-/// Each column's numbers under a function of its own: `function(which column, number)`.
-pub fn map(columns: &[Column], gaps: Gaps, function: impl Fn(usize, f64) -> f64) -> Result<Vec<Column>> {
+/// Each column's numbers under a function of its own, `function(which column, number)`, rounded.
+pub fn map(
+    columns: &[Column],
+    gaps: Gaps,
+    precision: Precision,
+    function: impl Fn(usize, f64) -> f64,
+) -> Result<Vec<Column>> {
     let each = columns.iter().enumerate().map(|(at, column)| {
         let numbers = numbers(column, gaps)?;
-        Ok(numbers.apply_values(|number| function(at, number)).into_column())
+        Ok(numbers.apply_values(|number| precision.round(function(at, number))).into_column())
     });
     each.collect()
 }

@@ -5,7 +5,7 @@ use polars::prelude::{Column, Float64Chunked, IntoColumn, NewChunkedArray, PlSma
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::columns::{check_length, check_output, labelled};
+use super::columns::{Precision, check_length, check_output, labelled};
 use super::lookup::Lookup;
 use super::step::{Built, Parameters, Step};
 
@@ -25,6 +25,9 @@ struct Places {
     categories: Vec<Value>,
     places: Vec<Option<usize>>,
     unknown: Option<usize>,
+    /// Of its categories: a frame's columns keep their own.
+    #[serde(default)]
+    dtype: Precision,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -48,6 +51,8 @@ pub struct OrdinalEncoder {
 struct Codes {
     categories: Vec<Value>,
     codes: Vec<Option<f64>>,
+    #[serde(default)]
+    dtype: Precision,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -64,6 +69,7 @@ struct Encoding<T> {
     becomes: Vec<T>,
     /// What an unknown value becomes; without it, one is an error.
     unknown: Option<T>,
+    precision: Precision,
 }
 
 #[derive(Debug)]
@@ -96,7 +102,8 @@ impl Places {
             "the place of unknown values is beyond the categories'"
         );
         let unknown = ignore.then_some(self.unknown);
-        Ok((Encoding::new(&self.categories, ("places", self.places), unknown)?, width))
+        let encoding = Encoding::new(&self.categories, ("places", self.places), unknown, self.dtype)?;
+        Ok((encoding, width))
     }
 }
 
@@ -107,26 +114,32 @@ impl Parameters for OrdinalEncoder {
         let unknown = (self.handle_unknown == UnknownCode::UseEncodedValue).then_some(or_nan(self.unknown_value));
         let columns = self.columns.into_iter().enumerate().map(|(at, column)| {
             let codes = column.codes.into_iter().map(or_nan).collect();
-            Encoding::new(&column.categories, ("codes", codes), unknown).with_context(|| labelled(input, at))
+            Encoding::new(&column.categories, ("codes", codes), unknown, column.dtype)
+                .with_context(|| labelled(input, at))
         });
         Built::one_to_one(Ordinal(columns.collect::<Result<_>>()?), input)
     }
 }
 
 impl<T: Copy> Encoding<T> {
-    fn new(categories: &[Value], (parameter, becomes): (&str, Vec<T>), unknown: Option<T>) -> Result<Self> {
+    fn new(
+        categories: &[Value],
+        (parameter, becomes): (&str, Vec<T>),
+        unknown: Option<T>,
+        precision: Precision,
+    ) -> Result<Self> {
         ensure!(
             categories.len() == becomes.len(),
             "{parameter:?} has {} entries for {} categories",
             becomes.len(),
             categories.len()
         );
-        Ok(Self { lookup: Lookup::new(categories)?, becomes, unknown })
+        Ok(Self { lookup: Lookup::new(categories)?, becomes, unknown, precision })
     }
 
     /// What each row becomes.
     fn encode(&self, column: &Column) -> Result<Vec<T>> {
-        let found = self.lookup.find(column)?.into_iter().enumerate();
+        let found = self.lookup.find(&self.precision.round_column(column)?)?.into_iter().enumerate();
         found
             .map(|(row, category)| match (category, self.unknown) {
                 (Some(category), _) => Ok(self.becomes[category]),
@@ -142,7 +155,7 @@ impl<T: Copy> Encoding<T> {
 }
 
 impl Step for OneHot {
-    fn apply(&self, columns: &[Column]) -> Result<Vec<Column>> {
+    fn apply(&self, columns: &[Column], _: Precision) -> Result<Vec<Column>> {
         let mut made = Vec::new();
         for (column, (encoding, width)) in columns.iter().zip(&self.0) {
             made.extend(one_hot(&encoding.encode(column)?, *width));
@@ -152,7 +165,7 @@ impl Step for OneHot {
 }
 
 impl Step for Ordinal {
-    fn apply(&self, columns: &[Column]) -> Result<Vec<Column>> {
+    fn apply(&self, columns: &[Column], _: Precision) -> Result<Vec<Column>> {
         let each = columns.iter().zip(&self.0).map(|(column, encoding)| {
             let codes = encoding.encode(column)?;
             Ok(Float64Chunked::from_vec(PlSmallStr::EMPTY, codes).into_column())

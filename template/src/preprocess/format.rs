@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::columns::check_unique;
+use super::columns::{Precision, check_unique};
 
 /// What `"format"` says in a file that `tools/export_preprocessing.py` wrote.
 const FORMAT: &str = "nova-preprocessing";
@@ -32,6 +32,9 @@ pub struct RawStep {
     pub class: String,
     /// Its name in the pipeline.
     pub name: String,
+    /// The type of the array that it was fitted on. Files of earlier exports do not say.
+    #[serde(default)]
+    pub dtype: Precision,
     #[serde(flatten)]
     parameters: Map<String, Value>,
 }

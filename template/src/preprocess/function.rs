@@ -4,7 +4,7 @@ use anyhow::Result;
 use polars::prelude::{ChunkApply, Column, IntoColumn};
 use serde::Deserialize;
 
-use super::columns::{Gaps, any_numbers, numbers};
+use super::columns::{Gaps, Precision, any_numbers, numbers};
 use super::step::{Built, Parameters, Step};
 
 /// A function of each number. With `validate`, NaN and infinite numbers are refused before it.
@@ -31,7 +31,10 @@ impl Parameters for FunctionTransformer {
 }
 
 impl Step for FunctionTransformer {
-    fn apply(&self, columns: &[Column]) -> Result<Vec<Column>> {
+    fn apply(&self, columns: &[Column], precision: Precision) -> Result<Vec<Column>> {
+        if let (Function::Identity, false) = (self.function, self.validate) {
+            return Ok(columns.to_vec());
+        }
         let function: fn(f64) -> f64 = match self.function {
             Function::Identity => |number| number,
             Function::Log1p => f64::ln_1p,
@@ -39,7 +42,7 @@ impl Step for FunctionTransformer {
         };
         let each = columns.iter().map(|column| {
             let numbers = if self.validate { numbers(column, Gaps::Refused)? } else { any_numbers(column)? };
-            Ok(numbers.apply_values(function).into_column())
+            Ok(numbers.apply_values(|number| precision.round(function(number))).into_column())
         });
         each.collect()
     }

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use polars::prelude::{ChunkApply, Column, Float64Chunked, IntoColumn, NewChunkedArray, PlSmallStr, StringChunked};
 use serde::Deserialize;
 
-use super::columns::{Gaps, check_length, check_output, numbers};
+use super::columns::{Gaps, Precision, check_length, check_output, numbers};
 use super::lookup::strings;
 use super::step::{Built, Parameters, Step};
 
@@ -49,10 +49,10 @@ impl Parameters for SimpleImputer {
 }
 
 impl Step for Impute {
-    fn apply(&self, columns: &[Column]) -> Result<Vec<Column>> {
+    fn apply(&self, columns: &[Column], precision: Precision) -> Result<Vec<Column>> {
         let filled = columns.iter().zip(&self.fill).filter_map(|(column, fill)| Some((column, fill.as_ref()?)));
         let filled = filled.map(|(column, fill)| match fill {
-            Scalar::Number(fill) => self.fill_numbers(column, *fill),
+            Scalar::Number(fill) => self.fill_numbers(column, precision.round(*fill)),
             Scalar::String(fill) => self.fill_strings(column, fill),
         });
         let indicators = self.indicator.iter().map(|at| self.indicator(&columns[*at]));

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use polars::prelude::Column;
+use polars::prelude::{ChunkFullNull as _, Column, StringChunked};
 use serde_json::Value;
 
-use super::columns::{Gaps, numbers};
+use super::columns::{Gaps, any_numbers, numbers};
 
 /// Categories are all numbers or all strings; null among them stands for what is missing: NaN, null.
 #[derive(Debug)]
@@ -67,7 +67,11 @@ impl Lookup {
 }
 
 /// The column's strings. A number is not made one: "1" and "1.0" would be two categories.
-pub fn strings(column: &Column) -> Result<polars::prelude::StringChunked> {
+pub fn strings(column: &Column) -> Result<StringChunked> {
+    // A column without a value has the type of numbers.
+    if column.dtype().is_float() && any_numbers(column)?.no_null_iter().all(f64::is_nan) {
+        return Ok(StringChunked::full_null(column.name().clone(), column.len()));
+    }
     ensure!(
         column.dtype().is_string(),
         "column {:?} holds {}, and training had strings there",

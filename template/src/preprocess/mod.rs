@@ -8,6 +8,7 @@ mod columns;
 mod encode;
 mod format;
 mod function;
+pub mod gap;
 mod impute;
 mod lookup;
 mod normal;
@@ -20,11 +21,11 @@ mod step;
 mod tests;
 
 use anyhow::{Context as _, Result};
-use polars::prelude::DataFrame;
+use polars::prelude::{Column, DataFrame};
 
 use crate::features::Selection;
 use columns::check_unique;
-use step::Stages;
+use step::{Stages, has_gap};
 
 /// A fitted pipeline, ready for frames of any number of rows.
 #[derive(Debug)]
@@ -60,8 +61,23 @@ impl Preprocessor {
     /// # Errors
     /// Features that are missing, of the wrong type, infinite, or otherwise such that scikit-learn would refuse them.
     pub fn transform(&self, frame: &DataFrame) -> Result<DataFrame> {
-        let columns = self.features.select(frame)?.into_columns();
-        let columns = self.stages.apply(columns).with_context(|| self.file.clone())?;
+        let features = self.features.select(frame)?.into_columns();
+        let columns = self.stages.apply(features.clone()).with_context(|| self.file.clone())?;
+        if frame.height() == 1 && columns.iter().any(has_gap) {
+            gap::remember(self.gaps(features)?);
+        }
         Ok(DataFrame::new(frame.height(), columns)?)
+    }
+
+    /// The columns that come out with a gap, and where it came from.
+    fn gaps(&self, features: Vec<Column>) -> Result<Vec<(String, String)>> {
+        let missing = |column: &Column| {
+            let name = column.name();
+            has_gap(column).then(|| format!("feature {name:?} is missing, and no step fills the gap"))
+        };
+        let missing = features.iter().map(missing).collect();
+        let traced = self.stages.trace(features, missing).with_context(|| self.file.clone())?;
+        let named = traced.into_iter().zip(self.output());
+        Ok(named.filter_map(|(gap, name)| Some((name.clone(), format!("{}: {}", self.file, gap?)))).collect())
     }
 }

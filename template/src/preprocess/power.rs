@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use polars::prelude::Column;
 use serde::Deserialize;
 
-use super::columns::{Gaps, check_length, map, numbers};
+use super::columns::{Gaps, Precision, check_length, map, numbers};
 use super::scale::Shift;
 use super::step::{Built, Parameters, Step};
 
@@ -41,15 +41,17 @@ impl Parameters for PowerTransformer {
 }
 
 impl Step for Power {
-    fn apply(&self, columns: &[Column]) -> Result<Vec<Column>> {
+    fn apply(&self, columns: &[Column], precision: Precision) -> Result<Vec<Column>> {
         let bent = match self.method {
             Method::BoxCox => {
                 columns.iter().try_for_each(check_positive)?;
-                map(columns, Gaps::Allowed, |at, number| box_cox(number, self.lambdas[at]))?
+                map(columns, Gaps::Allowed, precision, |at, number| box_cox(number, self.lambdas[at]))?
             }
-            Method::YeoJohnson => map(columns, Gaps::Allowed, |at, number| yeo_johnson(number, self.lambdas[at]))?,
+            Method::YeoJohnson => {
+                map(columns, Gaps::Allowed, precision, |at, number| yeo_johnson(number, self.lambdas[at]))?
+            }
         };
-        self.standardize.apply(&bent)
+        self.standardize.apply(&bent, precision)
     }
 }
 

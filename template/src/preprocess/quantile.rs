@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use polars::prelude::Column;
 use serde::Deserialize;
 
-use super::columns::{Gaps, check_length, check_sorted, labelled, map};
+use super::columns::{Gaps, Precision, check_length, check_sorted, labelled, map};
 use super::normal;
 use super::step::{Built, Parameters, Step};
 
@@ -48,10 +48,10 @@ impl Parameters for QuantileTransformer {
 }
 
 impl Step for QuantileTransformer {
-    fn apply(&self, columns: &[Column]) -> Result<Vec<Column>> {
+    fn apply(&self, columns: &[Column], precision: Precision) -> Result<Vec<Column>> {
         let ends = [normal::quantile(BOUNDS - f64::EPSILON), normal::quantile(1.0 - (BOUNDS - f64::EPSILON))];
-        map(columns, Gaps::Allowed, |at, number| {
-            let share = self.share(&self.quantiles[at], number);
+        map(columns, Gaps::Allowed, precision, |at, number| {
+            let share = precision.round(self.share(&self.quantiles[at], number, precision));
             match self.output_distribution {
                 Distribution::Uniform => share,
                 Distribution::Normal if share.is_nan() => share,
@@ -64,11 +64,11 @@ impl Step for QuantileTransformer {
 impl QuantileTransformer {
     /// The number's share. Where quantiles are equal it is halfway between the least and the greatest that is right, hence
     /// the two directions.
-    fn share(&self, quantiles: &[f64], number: f64) -> f64 {
+    fn share(&self, quantiles: &[f64], number: f64, precision: Precision) -> f64 {
         let (first, last) = (quantiles[0], quantiles[quantiles.len() - 1]);
         let (below, above) = match self.output_distribution {
             Distribution::Uniform => (number == first, number == last),
-            Distribution::Normal => (number - BOUNDS < first, number + BOUNDS > last),
+            Distribution::Normal => (precision.round(number - BOUNDS) < first, precision.round(number + BOUNDS) > last),
         };
         // Both, where training saw one number only: then the lower bound decides.
         if below {

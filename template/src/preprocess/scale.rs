@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 use polars::prelude::Column;
 use serde::Deserialize;
 
-use super::columns::{Gaps, check_length, labelled, map};
+use super::columns::{Gaps, Precision, check_length, labelled, map};
 use super::step::{Built, Parameters, Step};
 
 /// (x − mean) / scale, each where training had it: `with_mean`, `with_std`.
@@ -94,18 +94,21 @@ impl Shift {
 }
 
 impl Step for Shift {
-    fn apply(&self, columns: &[Column]) -> Result<Vec<Column>> {
-        map(columns, Gaps::Allowed, |at, number| {
-            let centered = self.center.as_ref().map_or(number, |center| number - center[at]);
-            let scaled = self.scale.as_ref().map_or(centered, |scale| centered / scale[at]);
+    fn apply(&self, columns: &[Column], precision: Precision) -> Result<Vec<Column>> {
+        map(columns, Gaps::Allowed, precision, |at, number| {
+            let centered = self.center.as_ref().map_or(number, |center| precision.round(number - center[at]));
+            let scaled = self.scale.as_ref().map_or(centered, |scale| precision.round(centered / scale[at]));
             clipped(scaled, self.clip)
         })
     }
 }
 
 impl Step for MinMaxScaler {
-    fn apply(&self, columns: &[Column]) -> Result<Vec<Column>> {
-        map(columns, Gaps::Allowed, |at, number| clipped(number * self.scale[at] + self.min[at], self.clip))
+    fn apply(&self, columns: &[Column], precision: Precision) -> Result<Vec<Column>> {
+        map(columns, Gaps::Allowed, precision, |at, number| {
+            let scaled = precision.round(number * self.scale[at]);
+            clipped(precision.round(scaled + self.min[at]), self.clip)
+        })
     }
 }
 

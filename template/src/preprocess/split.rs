@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use polars::prelude::Column;
 use serde::Deserialize;
 
-use super::columns::check_output;
+use super::columns::{Precision, check_output};
 use super::format::RawStep;
 use super::step::{Built, Parameters, Stages, Step};
 
@@ -49,12 +49,22 @@ impl Branch {
 }
 
 impl Step for Split {
-    fn apply(&self, columns: &[Column]) -> Result<Vec<Column>> {
+    fn apply(&self, columns: &[Column], _: Precision) -> Result<Vec<Column>> {
         let mut made = Vec::new();
         for (places, stages) in &self.0 {
             let own = places.iter().map(|place| columns[*place].clone()).collect();
             made.extend(stages.apply(own)?);
         }
         Ok(made)
+    }
+
+    fn trace(&self, columns: &[Column], gaps: &[Option<String>]) -> Result<Option<Vec<Option<String>>>> {
+        let mut made = Vec::new();
+        for (places, stages) in &self.0 {
+            let own = places.iter().map(|place| columns[*place].clone()).collect();
+            let of_own = places.iter().map(|place| gaps[*place].clone()).collect();
+            made.extend(stages.trace(own, of_own)?);
+        }
+        Ok(Some(made))
     }
 }

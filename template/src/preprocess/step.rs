@@ -5,13 +5,19 @@ use std::fmt::Debug;
 use anyhow::{Context as _, Result, bail};
 use polars::prelude::Column;
 
+use super::columns::Precision;
 use super::format::RawStep;
 use super::{bins, encode, function, impute, power, quantile, scale, split};
 
 /// One fitted transformer.
 pub trait Step: Debug + Send + Sync {
     /// Transforms the columns that it was built for; what comes out is named by [`Built::output`].
-    fn apply(&self, columns: &[Column]) -> Result<Vec<Column>>;
+    fn apply(&self, columns: &[Column], precision: Precision) -> Result<Vec<Column>>;
+
+    /// Of a step of steps: for each column that comes out, where its gap came from, if it has one; `gaps` are those of what goes in.
+    fn trace(&self, _columns: &[Column], _gaps: &[Option<String>]) -> Result<Option<Vec<Option<String>>>> {
+        Ok(None)
+    }
 }
 
 /// What becomes of a step's parameters, once they are found to fit the columns that go in.
@@ -40,8 +46,16 @@ impl Built {
 /// The steps of a pipeline, or of one branch of a `ColumnTransformer`.
 #[derive(Debug)]
 pub struct Stages {
-    stages: Vec<(String, Built)>,
+    stages: Vec<Stage>,
     output: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Stage {
+    /// How messages name it.
+    label: String,
+    precision: Precision,
+    built: Built,
 }
 
 impl Stages {
@@ -50,10 +64,10 @@ impl Stages {
         let mut output = input.to_vec();
         let mut stages = Vec::with_capacity(steps.len());
         for step in steps {
-            let label = step.label();
+            let (label, precision) = (step.label(), step.dtype);
             let built = build(step, &output).with_context(|| label.clone())?;
             output.clone_from(&built.output);
-            stages.push((label, built));
+            stages.push(Stage { label, precision, built });
         }
         Ok(Self { stages, output })
     }
@@ -65,14 +79,53 @@ impl Stages {
 
     /// All steps, in their order.
     pub fn apply(&self, mut columns: Vec<Column>) -> Result<Vec<Column>> {
-        for (label, built) in &self.stages {
-            columns = built.step.apply(&columns).with_context(|| label.clone())?;
-            for (column, name) in columns.iter_mut().zip(&built.output) {
-                column.rename(name.as_str().into());
-            }
+        for stage in &self.stages {
+            columns = stage.apply(&columns)?;
         }
         Ok(columns)
     }
+
+    /// For each column that comes out, where its gap came from, if it has one. `gaps` are those of the columns that go in.
+    pub fn trace(&self, mut columns: Vec<Column>, mut gaps: Vec<Option<String>>) -> Result<Vec<Option<String>>> {
+        for stage in &self.stages {
+            let made = stage.apply(&columns)?;
+            gaps = match stage.built.step.trace(&columns, &gaps)? {
+                Some(traced) => traced,
+                None => stage.gaps(&made, &gaps),
+            };
+            columns = made;
+        }
+        Ok(gaps)
+    }
+}
+
+impl Stage {
+    fn apply(&self, columns: &[Column]) -> Result<Vec<Column>> {
+        let apply = || {
+            let rounded =
+                columns.iter().map(|column| self.precision.round_column(column)).collect::<Result<Vec<_>>>()?;
+            self.built.step.apply(&rounded, self.precision)
+        };
+        let mut made = apply().with_context(|| self.label.clone())?;
+        for (column, name) in made.iter_mut().zip(&self.built.output) {
+            column.rename(name.as_str().into());
+        }
+        Ok(made)
+    }
+
+    /// Where the gaps of what it made came from: from what went in, or from itself.
+    fn gaps(&self, made: &[Column], gaps: &[Option<String>]) -> Vec<Option<String>> {
+        let of_one = made.len() == gaps.len();
+        let origin = |at: usize| if of_one { gaps[at].clone() } else { gaps.iter().flatten().next().cloned() };
+        let own = || format!("{} made it of finite numbers", self.label);
+        made.iter().enumerate().map(|(at, column)| has_gap(column).then(|| origin(at).unwrap_or_else(own))).collect()
+    }
+}
+
+/// Whether a number of the column is missing or infinite.
+pub fn has_gap(column: &Column) -> bool {
+    column.null_count() > 0
+        || column.f64().is_ok_and(|numbers| numbers.iter().flatten().any(|number| !number.is_finite()))
 }
 
 /// The step that the class stands for.

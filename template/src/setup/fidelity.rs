@@ -269,7 +269,7 @@ mod tests {
         assert_eq!((found.rows, found.over_limit, found.unprovable), (100, 0.01, 0.01));
         assert_eq!((found.error.p99, found.error.max), (200.0, 200.0));
         assert!((found.error.mean - (98.0 * 99.0 / 2.0 + 200.0) / 99.0).abs() < 1e-9);
-        let sample = Sample { file: "rows.csv".into(), calibration: Vec::new(), held_out: Vec::new() };
+        let sample = Sample { file: "rows.csv".into(), ..Sample::default() };
         found.require(0.02, &sample).unwrap();
         let error = found.require(0.01, &sample).unwrap_err().to_string();
         for part in ["2.0 % of the 100 rows of rows.csv", "row 4: beyond; row 8: beyond", "--max-refused"] {

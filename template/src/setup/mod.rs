@@ -91,9 +91,12 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     config.model_files.onnx = onnx.clone();
     let sample_sha256 = digest::of_file(&request.sample)?;
     let progress = Progress::new(ezkl.clone());
-    let predictor = Predictor::new(&config, None)?;
+    let predictor = Predictor::new(&config, None)?.of_a_sample();
     let reading = Sample::read(&request.sample, &predictor);
     let sample = progress.step("pre_process and candle on the sample", "calibration", reading).await?;
+    for told in sample.described_unusable().into_iter().chain(sample.rounded()) {
+        eprintln!("  {told}");
+    }
     let workshop = Workshop {
         visibilities,
         memory_mb: config.ezkl.memory_mb,
@@ -210,6 +213,8 @@ fn making(finished: &Finished, sample: &Sample, sample_sha256: String) -> Making
         sample: sample.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         sample_sha256,
         calibration_rows: sample.calibration.len(),
+        features: sample.features.clone(),
+        unusable_rows: sample.unusable.len(),
         choice: finished.made.choice,
         fidelity: finished.fidelity.clone(),
         keys_seconds: finished.keys.as_secs_f64(),

@@ -1,12 +1,14 @@
 //! The sample: every row through the owner's own `pre_process` and through candle. Most rows calibrate the circuit, the
 //! others measure it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::features::{self, FeatureRow};
+use crate::fault::Fault;
+use crate::features::{self, FeatureRow, FeatureSchema};
 use crate::model::{ModelInput, ModelOutput};
 use crate::pipeline::predict::Predictor;
 
@@ -14,6 +16,10 @@ use crate::pipeline::predict::Predictor;
 const MIN_ROWS: usize = 200;
 /// One row in so many is held out, always the same ones: what measures the circuit has had no part in making it.
 const HELD_OUT: usize = 4;
+/// A sample of which a larger share cannot be used is not the one that the hooks were written for.
+const MAX_UNUSABLE: f64 = 0.05;
+/// Rows that are named where some cannot be used.
+const NAMED: usize = 3;
 
 /// One row, as both engines take it.
 pub struct Row {
@@ -36,31 +42,81 @@ fn name(at: usize) -> String {
 }
 
 /// The rows of one file.
+#[derive(Default)]
 pub struct Sample {
     pub file: PathBuf,
     pub calibration: Vec<Row>,
     pub held_out: Vec<Row>,
+    /// What they show of each feature.
+    pub features: FeatureSchema,
+    /// The rows that hooks or model do not take, by number, and why.
+    pub unusable: Vec<(usize, String)>,
 }
 
 impl Sample {
     /// # Errors
-    /// A file that cannot be read, has too few rows, or has a row that the hooks or the model do not take.
+    /// A file that cannot be read, or has too few rows that the hooks and the model take.
     pub async fn read(file: &Path, predictor: &Predictor) -> Result<Self> {
         let table = features::load(file)?;
-        ensure!(
-            table.height() >= MIN_ROWS,
-            "{} has {} rows, calibration needs at least {MIN_ROWS}: choose another with --sample",
-            file.display(),
-            table.height()
-        );
-        let mut sample = Self { file: file.to_owned(), calibration: Vec::new(), held_out: Vec::new() };
+        let mut sample = Self { file: file.to_owned(), ..Self::default() };
         for at in 0..table.height() {
-            let row = read_row(predictor, at, table.row(at)?).await;
-            let row = row.map_err(|error| error.context(format!("{} row {at}", file.display())))?;
-            let part = if at % HELD_OUT == 0 { &mut sample.held_out } else { &mut sample.calibration };
-            part.push(row);
+            match sample.add(predictor, at, table.row(at)?).await {
+                Ok(()) => {}
+                Err(Fault::Row(error)) => {
+                    sample.unusable.push((at, crate::plain::one_line(&format!("{error:#}")).into()))
+                }
+                Err(other) => return Err(anyhow::Error::from(other).context(format!("{} row {at}", file.display()))),
+            }
         }
+        sample.check(table.height())?;
         Ok(sample)
+    }
+
+    async fn add(&mut self, predictor: &Predictor, at: usize, features: FeatureRow) -> Result<(), Fault> {
+        let input = predictor.model_input(&name(at), "", features.clone()).await?;
+        let model = predictor.candle(input.clone()).await?;
+        let gaps = predictor.used_gaps(&features, &input, &self.features.gaps.columns).await?;
+        self.features.add(&features, gaps);
+        let part = if at % HELD_OUT == 0 { &mut self.held_out } else { &mut self.calibration };
+        part.push(Row { at, input, model });
+        Ok(())
+    }
+
+    /// There are enough rows, and few that cannot be used.
+    fn check(&self, rows: usize) -> Result<()> {
+        let (file, usable) = (self.file.display(), rows - self.unusable.len());
+        let unusable = self.described_unusable().map_or_else(String::new, |told| format!(". {told}"));
+        ensure!(
+            usable >= MIN_ROWS,
+            "{file} has {rows} rows, calibration needs at least {MIN_ROWS} that can be used: choose another with --sample{unusable}"
+        );
+        ensure!(
+            self.unusable.len() as f64 <= MAX_UNUSABLE * rows as f64,
+            "more than {:.0} % of the {rows} rows of {file} cannot be used: mend them, or choose another with --sample{unusable}",
+            100.0 * MAX_UNUSABLE
+        );
+        Ok(())
+    }
+
+    /// How many rows cannot be used, and why the first of them cannot; `None` where all can.
+    pub fn described_unusable(&self) -> Option<String> {
+        let named = self.unusable.iter().take(NAMED).map(|(at, reason)| format!("row {at}: {reason}"));
+        let named = named.collect::<Vec<_>>().join("; ");
+        let count = self.unusable.len();
+        let file = self.file.display();
+        (count > 0).then(|| {
+            format!("{count} rows of {file} cannot be used: {named}{}", if count > NAMED { "; …" } else { "" })
+        })
+    }
+
+    /// Columns in which the model's input has whole numbers that its type rounds, with an example of each.
+    pub fn rounded(&self) -> Vec<String> {
+        let mut columns = BTreeSet::new();
+        let rows = self.calibration.iter().chain(&self.held_out);
+        rows.flat_map(|row| row.input.rounded())
+            .filter(|rounded| columns.insert(rounded.label.clone()))
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// EZKL's calibration data of at most so many rows, spread evenly. It takes one list for each input of the model, with
@@ -77,10 +133,4 @@ impl Sample {
         }
         json!({ "input_data": lists })
     }
-}
-
-async fn read_row(predictor: &Predictor, at: usize, features: FeatureRow) -> Result<Row> {
-    let input = predictor.model_input(&name(at), "", features).await?;
-    let model = predictor.candle(input.clone()).await?;
-    Ok(Row { at, input, model })
 }

@@ -17,7 +17,7 @@ pub fn json(body: &[u8]) -> Result<Value> {
 }
 
 /// The same text with the three words in quotes, unless they stand in a string.
-fn quoted(body: &[u8]) -> Vec<u8> {
+pub fn quoted(body: &[u8]) -> Vec<u8> {
     const WORDS: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
     let mut text = Vec::with_capacity(body.len() + 16);
     let (mut at, mut in_string) = (0, false);

@@ -1,7 +1,7 @@
 //! Spectral's services off chain: Plumber (features, uploads), Pulse (MultiSig), and the IPFS gateway.
 
 pub mod gateway;
-mod lenient;
+pub(crate) mod lenient;
 pub mod plumber;
 pub mod pulse;
 pub mod service;

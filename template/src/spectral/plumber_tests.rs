@@ -1,5 +1,7 @@
 //! Against a real HTTP server on loopback, with every answer that Plumber should not give.
 
+use polars::df;
+
 use super::super::test_server::{Reply, Server};
 use super::*;
 use crate::features::frame;
@@ -188,16 +190,17 @@ async fn a_host_that_is_away_is_tried_again() {
 }
 
 #[tokio::test]
-async fn what_is_no_number_is_left_out_of_the_frame() {
-    for body in [
-        r#"{"ok": 1, "risk": NaN}"#,
-        r#"{"ok": 1, "risk": -Infinity}"#,
-        r#"{"ok": 1, "risk": "0.5"}"#,
-        r#"{"ok": 1, "risk": null}"#,
+async fn a_gap_is_null_and_a_string_stays_one() {
+    let gap = df!("ok" => [1.0], "risk" => [None::<f64>]).unwrap();
+    for (body, expected) in [
+        (r#"{"ok": 1, "risk": NaN}"#, &gap),
+        (r#"{"ok": 1, "risk": null}"#, &gap),
+        (r#"{"ok": 1, "risk": "0.5"}"#, &df!("ok" => [1.0], "risk" => ["0.5"]).unwrap()),
+        (r#"{"ok": 1, "risk": -Infinity}"#, &df!("ok" => [1.0]).unwrap()),
     ] {
         let (_server, plumber) = answering(vec![Reply::ok(body)]).await;
         let row = frame(&plumber.features(A).await.unwrap());
-        assert_eq!(row.frame().get_column_names(), ["ok"], "{body}");
+        assert!(row.frame().equals_missing(expected), "{body}: {row:?}");
     }
 }
 

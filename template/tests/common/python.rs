@@ -43,6 +43,13 @@ pub fn mock(input: &Path, model_files: &Path) -> Result<(), String> {
     }
 }
 
+/// Makes preprocessing.json, model.onnx, rows.csv and rows.json of features with gaps and strings in a folder; gives what scikit-learn's
+/// pipeline and the model say of each row.
+pub fn mixed_project(folder: &Path) -> Vec<f64> {
+    let said = run("mixed_project.py", &[&Path::new(PROJECT).join("tools"), folder]);
+    serde_json::from_str(&said).unwrap()
+}
+
 /// Makes circuit and keys of the `model.onnx` in a folder anew, with the settings and the SRS that are there.
 pub fn remake_model(model_files: &Path) {
     run("remake_model.py", &[model_files]);

@@ -8,6 +8,7 @@ mod bad_start;
 mod bundle;
 #[path = "../common/mod.rs"]
 mod common;
+mod data;
 mod doctor;
 mod guard;
 mod offline;

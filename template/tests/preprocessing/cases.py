@@ -42,10 +42,11 @@ def frame_of(frame: pd.DataFrame):
     return {name: [told(value) for value in texts(frame[name])] for name in frame}
 
 
-def case(name: str, fitted, frame: pd.DataFrame):
-    """One line; `expected` is scikit-learn's answer by columns, or null where it refuses the frame."""
+def case(name: str, fitted, frame: pd.DataFrame, dtypes=None, tolerance=None, dtype=None):
+    """One line; `expected` is scikit-learn's answer by columns, or null where it refuses the frame. `dtypes` are those of its frame: the
+    daemon has f64 in any case. Results of float32 are equal unless there is a `tolerance`."""
     try:
-        made = fitted.transform(frame)
+        made = fitted.transform(frame if dtypes is None else frame.astype(dtypes))
         made = made.toarray() if hasattr(made, "toarray") else np.asarray(made)
         expected = [[told(value) for value in texts(column)] for column in made.T]
     except ValueError:
@@ -54,7 +55,9 @@ def case(name: str, fitted, frame: pd.DataFrame):
         names = list(fitted.get_feature_names_out())
     except AttributeError:
         names = None
-    line = {"name": name, "exported": export(fitted), "frame": frame_of(frame), "names": names, "expected": expected}
+    line = {"name": name, "exported": export(fitted, dtype=dtype), "frame": frame_of(frame), "names": names, "expected": expected}
+    if dtypes is not None:
+        line["tolerance"] = tolerance or 0
     print(json.dumps(line, allow_nan=False))
 
 
@@ -210,6 +213,50 @@ def compositions():
     case("output as a data frame", make_pipeline(pandas, MinMaxScaler()).fit(numeric(ROWS, 0)), numeric(200, 1))
 
 
+def in_float32():
+    """Fitted as notebooks do to halve memory: on a frame of float32. What is decided by comparisons is then decided otherwise."""
+    single, power = np.float32, 2e-6
+    plain, other = numeric(ROWS, 0).drop(columns="tiny"), outside(numeric(200, 1)).drop(columns="tiny")
+    holes, other_holes = gappy(ROWS, 0).drop(columns="tiny"), gappy(200, 1).drop(columns="tiny")
+    for name, scaler, tolerance in (
+        ("standard", StandardScaler(), None), ("robust", RobustScaler(), None), ("max abs", MaxAbsScaler(), None),
+        ("min max", MinMaxScaler(), None), ("min max, clip", MinMaxScaler(feature_range=(-3, 0.5), clip=True), None),
+        ("quantile", QuantileTransformer(n_quantiles=100), None),
+        ("quantile, normal", QuantileTransformer(n_quantiles=57, output_distribution="normal"), power),
+        ("log1p", FunctionTransformer(np.log1p), power), ("sqrt", FunctionTransformer(np.sqrt), None),
+        ("identity", FunctionTransformer(), None),
+    ):
+        told = "float32" if isinstance(scaler, (StandardScaler, FunctionTransformer)) else None
+        for data, fit, rows in (("whole", plain, other), ("gappy", holes, other_holes)):
+            case(f"float32, {name} ({data})", scaler.fit(fit.astype(single)), rows, single, tolerance, told)
+    bent = ["normal", "heavy", "count", "ties"]
+    case("float32, yeo-johnson", PowerTransformer().fit(plain[bent].astype(single)), numeric(200, 1)[bent], single, 1e-5)
+    for strategy in ("mean", "median", "most_frequent"):
+        imputer = SimpleImputer(strategy=strategy, add_indicator=True).fit(holes.astype(single))
+        case(f"float32, impute {strategy}", imputer, other_holes, single)
+    marked = SimpleImputer(missing_values=0.1, strategy="constant", fill_value=0.7).fit(plain[["ties"]].astype(single))
+    case("float32, impute where 0.1 is missing", marked, other[["ties"]], single)
+    for strategy in ("uniform", "quantile", "kmeans"):
+        for encode in ("ordinal", "onehot"):
+            binner = KBinsDiscretizer(4, strategy=strategy, encode=encode, subsample=None, random_state=0)
+            case(f"float32, bins, {strategy}, {encode}", binner.fit(plain.astype(single)), other, single)
+    rates, unseen = (categories(ROWS, seed, seed == 1)[["rate", "level"]] for seed in (0, 1))
+    unknown = {"handle_unknown": "use_encoded_value", "unknown_value": -1}
+    for name, encoder in {"one-hot": OneHotEncoder(handle_unknown="ignore"), "ordinal": OrdinalEncoder(**unknown)}.items():
+        # Each column of a frame keeps its type.
+        for dtypes in ({"rate": single}, {"rate": single, "level": single}):
+            case(f"float32, {name}, {len(dtypes)} of 2", encoder.fit(rates.astype(dtypes)), unseen, dtypes)
+            case(f"float32, {name}, {len(dtypes)} of 2, float64 in use", encoder, unseen.round(1), dtypes)
+    chain = make_pipeline(SimpleImputer(), StandardScaler(), KBinsDiscretizer(5, encode="ordinal", strategy="uniform"))
+    case("float32, a chain", chain.fit(holes.astype(single)), other_holes, single)
+    split = ColumnTransformer([
+        ("tier", OneHotEncoder(handle_unknown="ignore"), ["ties"]), ("bin", KBinsDiscretizer(4, encode="ordinal"), ["heavy"]),
+        ("scaled", StandardScaler(), ["timestamp", "normal"]), ("kept", "passthrough", ["count", "heavy"])])
+    case("float32, columns", split.fit(plain.astype(single)), other, single)
+    case("float32, columns, then scaled", make_pipeline(split, StandardScaler(with_mean=False)).fit(plain.astype(single)), other,
+         single, 1e-12)
+
+
 def with_a_model():
     """The model at the end goes to ONNX."""
     frame = numeric(ROWS, 0)
@@ -219,5 +266,5 @@ def with_a_model():
     print(json.dumps(line))
 
 
-for part in (scalers, imputers, encoders, bins, compositions, with_a_model):
+for part in (scalers, imputers, encoders, bins, compositions, in_float32, with_a_model):
     part()

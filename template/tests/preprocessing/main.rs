@@ -29,6 +29,8 @@ struct Case {
     names: Option<Vec<String>>,
     /// scikit-learn's columns; `None` where it refuses the frame.
     expected: Option<Vec<Vec<Value>>>,
+    /// Where another than the usual.
+    tolerance: Option<f64>,
 }
 
 /// A line of `exports.py`.
@@ -97,12 +99,13 @@ impl Case {
         if made.width() != expected.len() {
             return Err(format!("{} columns, expected {}", made.width(), expected.len()));
         }
-        made.columns().iter().zip(expected).try_for_each(|(made, expected)| same(made, expected))
+        let tolerance = self.tolerance.unwrap_or(TOLERANCE);
+        made.columns().iter().zip(expected).try_for_each(|(made, expected)| same(made, expected, tolerance))
     }
 }
 
 /// The difference of a column, if there is one.
-fn same(made: &Column, expected: &[Value]) -> Result<(), String> {
+fn same(made: &Column, expected: &[Value], tolerance: f64) -> Result<(), String> {
     let expected = column(made.name(), expected);
     if made.len() != expected.len() {
         return Err(format!("column {:?} has {} rows, expected {}", made.name(), made.len(), expected.len()));
@@ -116,7 +119,7 @@ fn same(made: &Column, expected: &[Value]) -> Result<(), String> {
             return Err(format!("column {:?} has a gap in row {row}", made.name()));
         };
         let equal = made_number == expected || made_number.is_nan() && expected.is_nan();
-        let near = (made_number - expected).abs() <= TOLERANCE * expected.abs().max(1.0);
+        let near = (made_number - expected).abs() <= tolerance * expected.abs().max(1.0);
         if !equal && !near {
             return Err(format!("column {:?}, row {row}: {made_number:e}, expected {expected:e}", made.name()));
         }
