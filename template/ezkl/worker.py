@@ -14,6 +14,7 @@ import ctypes
 import errno
 import inspect
 import json
+import logging
 import os
 import re
 import resource
@@ -58,6 +59,20 @@ def protect_protocol():
     protocol = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return protocol
+
+
+def keep_log():
+    """Give EZKL's log a descriptor of its own: while EZKL calibrates it closes stderr to itself, and the reasons would be lost."""
+    log = open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    logging.basicConfig(stream=log, format="%(levelname)s %(message)s")
+
+
+def end_call(number):
+    """Mark on stderr that what comes next is of another call."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.write(2, f"\n\x1ecall {number}\n".encode())
 
 
 def gen_settings(ezkl, model, output, run_args):
@@ -124,6 +139,7 @@ def serve(ezkl, requests, protocol):
             raise
         except BaseException as error:  # a Rust panic arrives as a BaseException
             reply = {"id": request["id"], "error": f"{error}" or type(error).__name__, "passing": is_passing(error)}
+        end_call(request["id"])
         protocol.write(json.dumps(reply) + "\n")
         protocol.flush()
 
@@ -139,6 +155,7 @@ def main():
         make_way()
     limit(options.memory_mb)
     protocol = protect_protocol()
+    keep_log()
     try:
         import ezkl
     except ImportError as error:

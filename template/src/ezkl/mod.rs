@@ -7,6 +7,7 @@ pub mod kept;
 pub mod memory;
 mod progress;
 pub mod proof;
+pub mod reason;
 pub mod reply;
 pub mod scratch;
 pub mod settings;
@@ -130,7 +131,7 @@ impl Ezkl {
         match self.mocks.call("mock", args, self.mock_timeout).await {
             Ok(Value::Bool(true)) => Ok(Ok(())),
             Ok(other) => Ok(Err(format!("mock answered {other}"))),
-            Err(Failure::Refused(reason)) => Ok(Err(reason)),
+            Err(Failure::Refused(refusal)) => Ok(Err(refusal.to_string())),
             Err(failure) => Err(failure.of_this_row()),
         }
     }
@@ -187,18 +188,19 @@ impl Ezkl {
         match self.prover.call("verify", args, self.prove_timeout).await {
             Ok(valid) => Ok(valid == Value::Bool(true)),
             // EZKL raises where the proof is not valid.
-            Err(Failure::Refused(reason)) => {
-                tracing::debug!(reason, "EZKL refuses a proof");
+            Err(Failure::Refused(refusal)) => {
+                tracing::debug!(%refusal, "EZKL refuses a proof");
                 Ok(false)
             }
             Err(failure) => Err(failure.of_this_row()),
         }
     }
 
-    /// Calls one of the functions that `setup` needs, on the prover, with no deadline but `NOVA_PROVE_TIMEOUT`.
+    /// Calls one of the functions that `setup` needs, on the prover, with no deadline: how long these take
+    /// depends on model and sample, and a person waits.
     pub async fn call(&self, function: &'static str, args: Value) -> anyhow::Result<Value> {
         self.prover
-            .call(function, args, self.prove_timeout)
+            .call(function, args, Duration::MAX)
             .await
             .map_err(|failure| anyhow::Error::from(failure).context(format!("EZKL's {function} failed")))
     }

@@ -114,6 +114,15 @@ impl Settings {
         self.required_range_checks.iter().map(|(low, high)| high - low).max().unwrap_or(0)
     }
 
+    /// The functions that are computed by lookup, by EZKL's names: `Sigmoid`, `Exp` …, each once.
+    pub fn looked_up(&self) -> Vec<String> {
+        let names = self.required_lookups.iter().filter_map(|lookup| match lookup {
+            serde_json::Value::String(name) => Some(name.clone()),
+            lookup => lookup.as_object()?.keys().next().cloned(),
+        });
+        names.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
     /// # Errors
     /// Visibilities with which no answer can be proven, or a proof would bind nothing; with what to run.
     pub fn check_visibilities(&self, path: &Path) -> Result<()> {

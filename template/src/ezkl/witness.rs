@@ -104,6 +104,11 @@ impl Witness {
         self.fields.min_lookup_inputs < low + edge || self.fields.max_lookup_inputs > high - edge
     }
 
+    /// The smallest and the largest value that a lookup was asked for; zero counts.
+    pub fn lookup_inputs(&self) -> (i128, i128) {
+        (self.fields.min_lookup_inputs, self.fields.max_lookup_inputs)
+    }
+
     /// The figures behind `is_inside`, for a person.
     pub fn describe_ranges(&self, settings: &Settings) -> String {
         let (low, high) = settings.run_args.lookup_range;

@@ -1,5 +1,6 @@
 //! One worker process: `ezkl/worker.py` under the configured Python.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::progress::{Patience, wait_stalled};
+use super::reason::{MAX_LINES, Refusal};
 use super::reply::Reply;
 use super::scratch::Scratch;
 use crate::fault::Fault;
@@ -26,6 +28,10 @@ pub(crate) const MAX_ANSWER: u64 = 1 << 20;
 const MAX_WORDS: u64 = 16 << 10;
 /// How long a worker that has closed its output may take to end.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
+/// How long the end of a call may take to be seen on stderr after its reply.
+const STDERR_TIMEOUT: Duration = Duration::from_secs(2);
+/// What a line on stderr begins with that ends a call; its number follows. As in `end_call` of the script.
+const CALL_END: &str = "\u{1e}call ";
 /// What a worker gets of our environment: no key is in it. EZKL looks for its SRS cache and its log level here.
 const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "EZKL_REPO_PATH", "RUST_LOG"];
 
@@ -57,8 +63,8 @@ fn unpacked(folder: &Path) -> io::Result<PathBuf> {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// EZKL's own word: it will say the same again.
-    #[error("EZKL: {0}")]
-    Refused(String),
+    #[error("{0}")]
+    Refused(Refusal),
     /// The machine's word (disk full, out of memory, too many files): it may say otherwise later.
     #[error("the EZKL worker: {0}")]
     Hindered(String),
@@ -119,7 +125,7 @@ pub struct Worker {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    last_words: tokio::sync::watch::Receiver<String>,
+    stderr: tokio::sync::watch::Receiver<Stderr>,
     calls: u64,
     memory_mb: Option<u64>,
     threads: usize,
@@ -158,9 +164,9 @@ impl Worker {
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             return Err(not_started(io::Error::other("no pipes")));
         };
-        let (stdout, last_words) = (BufReader::new(stdout), log_stderr(stderr));
+        let (stdout, stderr) = (BufReader::new(stdout), log_stderr(stderr));
         let Kind { memory_mb, threads, patience, .. } = *kind;
-        Ok(Self { child, stdin, stdout, last_words, calls: 0, memory_mb, threads, patience })
+        Ok(Self { child, stdin, stdout, stderr, calls: 0, memory_mb, threads, patience })
     }
 
     /// False if it has ended while it was idle.
@@ -193,13 +199,23 @@ impl Worker {
         };
         match Reply::read(&line, self.calls) {
             Some(Reply::Value(value)) => Ok(value),
-            Some(Reply::Refused(error)) => Err(Failure::Refused(error)),
+            Some(Reply::Refused(error)) => Err(Failure::Refused(Refusal::new(&error, &self.log_of_call().await))),
             Some(Reply::Hindered(error)) => Err(Failure::Hindered(error)),
             None => {
                 let rubbish = String::from_utf8_lossy(&line);
                 Err(Failure::Rubbish(function, format!("{:?}", plain::at_most(&rubbish, 80))))
             }
         }
+    }
+
+    /// What it wrote on stderr during the call that has just been replied to.
+    async fn log_of_call(&mut self) -> Vec<String> {
+        let calls = self.calls;
+        if let Ok(Ok(stderr)) = timeout(STDERR_TIMEOUT, self.stderr.wait_for(|stderr| stderr.ended == calls)).await {
+            return stderr.of_ended.clone();
+        }
+        // It does not say where a call ends, or has closed its stderr: all since the last call is of this one.
+        self.stderr.borrow().lines.iter().cloned().collect()
     }
 
     /// Its id, while it runs.
@@ -218,8 +234,9 @@ impl Worker {
             Err(error) => (error.to_string(), false),
         };
         // The channel closes once all of stderr is read, or never if a child of its own holds it open.
-        let _ = timeout(LAST_MOMENTS, async { while self.last_words.changed().await.is_ok() {} }).await;
-        Failure::Died { how, words: self.last_words.borrow().clone(), killed }
+        let _ = timeout(LAST_MOMENTS, async { while self.stderr.changed().await.is_ok() {} }).await;
+        let words = self.stderr.borrow().lines.back().cloned().unwrap_or_else(|| "it said nothing".to_owned());
+        Failure::Died { how, words, killed }
     }
 
     /// What the ways to end mean that have to do with memory.
@@ -267,21 +284,44 @@ async fn read_line(from: &mut (impl AsyncBufRead + Unpin), limit: u64) -> io::Re
     })
 }
 
-/// Puts the worker's stderr into the log, and keeps its last line for the error of a worker that dies.
-fn log_stderr(stderr: ChildStderr) -> tokio::sync::watch::Receiver<String> {
-    let (keep, last_words) = tokio::sync::watch::channel("it said nothing".to_owned());
+/// What a worker wrote on stderr: the last lines.
+#[derive(Default)]
+struct Stderr {
+    /// Since the last call ended.
+    lines: VecDeque<String>,
+    /// The call that ended last, and its lines.
+    ended: u64,
+    of_ended: Vec<String>,
+}
+
+impl Stderr {
+    fn take(&mut self, line: &str) {
+        if let Some(call) = line.strip_prefix(CALL_END) {
+            self.ended = call.parse().unwrap_or_default();
+            self.of_ended = self.lines.drain(..).collect();
+        } else if !line.trim().is_empty() {
+            if self.lines.len() == MAX_LINES {
+                self.lines.pop_front();
+            }
+            self.lines.push_back(plain::one_line(line).into_owned());
+        }
+    }
+}
+
+/// Puts the worker's stderr into the log, and keeps its last lines for the error of a call.
+fn log_stderr(stderr: ChildStderr) -> tokio::sync::watch::Receiver<Stderr> {
+    let (keep, kept) = tokio::sync::watch::channel(Stderr::default());
     tokio::spawn(async move {
         let mut stderr = BufReader::new(stderr);
         while let Ok(Line::Whole(line) | Line::Part(line)) = read_line(&mut stderr, MAX_WORDS).await {
             let text = String::from_utf8_lossy(&line);
-            let text = plain::one_line(&text);
-            tracing::debug!(target: "nova::ezkl", "{text}");
-            if !text.trim().is_empty() {
-                keep.send_replace(text.into_owned());
+            if !text.starts_with(CALL_END) {
+                tracing::debug!(target: "nova::ezkl", "{}", plain::one_line(&text));
             }
+            keep.send_modify(|stderr| stderr.take(&text));
         }
     });
-    last_words
+    kept
 }
 
 #[cfg(test)]

@@ -128,6 +128,43 @@ async fn a_line_without_end_is_read_up_to_its_limit() {
     assert!(matches!(read_line(&mut lines, 10).await.unwrap(), Line::End));
 }
 
+/// A worker that refuses every call, and writes these words before each reply.
+fn refusing(words: &str) -> String {
+    let refuse = |id: u32| {
+        format!(
+            "read -r call; {}; printf '\\n\\036call {id}\\n' >&2; echo '{{\"id\": {id}, \"error\": \"General synthesis error\"}}'",
+            words.replace("ID", &id.to_string())
+        )
+    };
+    format!("{}\n{}\nexec sleep 60", refuse(1), refuse(2))
+}
+
+#[tokio::test]
+async fn refusal_holds_what_its_own_call_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker =
+        worker(folder.path(), &refusing("echo 'reason ID' >&2; sleep 0.2; echo 'more of ID' >&2")).unwrap();
+    for (own, other) in [("reason 1; more of 1", "2"), ("reason 2; more of 2", "1")] {
+        let told = worker.call("version", json!({}), DEADLINE).await.unwrap_err().to_string();
+        assert!(told.contains(own) && !told.contains(other), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn refusal_without_a_mark_holds_what_came_before_it() {
+    let refuses =
+        "echo 'Unknown op: Rem' >&2; echo '{\"id\": 1, \"error\": \"General synthesis error\"}'; exec sleep 60";
+    let told = failure(refuses, DEADLINE).await.to_string();
+    assert!(told.contains("operator Rem"), "{told}");
+}
+
+#[tokio::test]
+async fn refusal_is_of_bounded_length() {
+    let endless = "i=0; while [ $i -lt 5000 ]; do echo \"line $i of a long story\" >&2; i=$((i+1)); done";
+    let told = failure(&refusing(endless), DEADLINE).await.to_string();
+    assert!(told.chars().count() < 1_000 && told.contains("line 49"), "{told}");
+}
+
 /// The environment of a worker, as the process itself has it.
 #[tokio::test]
 async fn a_worker_gets_none_of_our_environment_but_what_is_listed() {

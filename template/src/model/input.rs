@@ -1,6 +1,7 @@
 //! From a frame to tensors: for one input all columns in order, reshaped; for several, one List column an input.
 
 use std::fmt;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result as Anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
@@ -25,6 +26,8 @@ pub struct ModelInput {
     values: Vec<Vec<f64>>,
     rounded: Vec<Rounded>,
     pub(super) tensors: Vec<Tensor>,
+    /// Where each number came from.
+    labels: Arc<Vec<Vec<String>>>,
 }
 
 /// A whole number that the model's type cannot hold: an id, a time, an amount in wei. The model gets its neighbour.
@@ -48,6 +51,24 @@ impl fmt::Display for Rounded {
 }
 
 impl ModelInput {
+    /// The numbers of all inputs one after the other, each with its label: the column, and for lists the place in it.
+    pub fn labelled(&self) -> impl Iterator<Item = (&str, f64)> {
+        let labels = self.labels.iter().flatten().map(String::as_str);
+        labels.zip(self.values.iter().flatten().copied())
+    }
+
+    /// The number that is furthest from zero, with its label.
+    pub fn largest(&self) -> Option<(&str, f64)> {
+        self.labelled().max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()))
+    }
+
+    /// Keeps one copy of labels that are the same in both.
+    pub fn share_labels(&mut self, other: &Self) {
+        if self.labels == other.labels {
+            self.labels = other.labels.clone();
+        }
+    }
+
     /// The numbers of each input, flat and rounded to what the model takes: EZKL's `input_data`.
     pub fn flat(&self) -> Vec<Vec<f64>> {
         self.values.clone()
@@ -141,18 +162,16 @@ pub(super) fn tensors(specs: &[InputSpec], frame: &DataFrame) -> Anyhow<ModelInp
         [only] if !is_list_of(frame, only) => vec![row(only, frame)?],
         several => several.iter().map(|spec| list(spec, several, frame)).collect::<Anyhow<_>>()?,
     };
-    let mut input = ModelInput {
-        values: Vec::with_capacity(specs.len()),
-        rounded: Vec::new(),
-        tensors: Vec::with_capacity(specs.len()),
-    };
+    let (mut values, mut tensors) = (Vec::with_capacity(specs.len()), Vec::with_capacity(specs.len()));
+    let mut rounded = Vec::new();
     for (spec, labelled) in specs.iter().zip(&labelled) {
-        let (tensor, values, rounded) = spec.tensor(labelled)?;
-        input.rounded.extend(rounded);
-        input.tensors.push(tensor);
-        input.values.push(values);
+        let (tensor, numbers, found) = spec.tensor(labelled)?;
+        tensors.push(tensor);
+        values.push(numbers);
+        rounded.extend(found);
     }
-    Ok(input)
+    let labels = labelled.into_iter().map(|input| input.into_iter().map(|(label, _)| label).collect()).collect();
+    Ok(ModelInput { values, rounded, tensors, labels: Arc::new(labels) })
 }
 
 /// Whether the frame is one List column for this input, as models with several inputs have them.

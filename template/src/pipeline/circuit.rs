@@ -13,9 +13,10 @@ use super::tolerance::Measured;
 use crate::config::{Config, MockPolicy};
 use crate::ezkl::Ezkl;
 use crate::ezkl::files::{ModelVersion, SetupManifest};
+use crate::ezkl::reason::{Refusal, about_inputs};
 use crate::ezkl::witness::Witness;
 use crate::fault::{Classify as _, Fault, Result};
-use crate::model;
+use crate::model::{self, ModelInput};
 
 /// One witness in so many is checked although nothing asks for it: an operator that should be among the claimed ones shows so.
 const ONE_IN: u64 = 20;
@@ -97,6 +98,22 @@ impl Circuit {
                 format!("mock checks every answer, because the circuit holds {}", self.claims.join(", "))
             }
         }
+    }
+
+    /// The witness of an input.
+    ///
+    /// # Errors
+    /// `Row` where EZKL refuses it; with the column that reaches furthest where a number does not fit into the circuit.
+    pub async fn witness(&self, input: &ModelInput) -> Result<Witness> {
+        self.ezkl.witness(&self.version.files, &input.flat()).await.map_err(|fault| {
+            let cause = Refusal::in_error(fault.error()).and_then(Refusal::cause);
+            match (cause, input.largest()) {
+                (Some(cause), Some((label, value))) if cause.is_of_values() => {
+                    fault.context(about_inputs(&[(label.to_owned(), value)]))
+                }
+                _ => fault,
+            }
+        })
     }
 
     /// # Errors

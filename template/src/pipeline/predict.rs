@@ -189,7 +189,7 @@ impl Predictor {
         input: &ModelInput,
         model: Option<&ModelOutput>,
     ) -> Result<(ModelOutput, Witness)> {
-        let witness = circuit.ezkl.witness(&circuit.version.files, &input.flat()).await?;
+        let witness = circuit.witness(input).await?;
         let outputs = witness.outputs(&circuit.version.settings).fail_row()?;
         let outputs = match model {
             Some(model) => model.with_values(outputs),
