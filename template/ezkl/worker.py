@@ -80,7 +80,23 @@ def gen_settings(ezkl, model, output, run_args):
     arguments = ezkl.PyRunArgs()
     for name, value in run_args.items():
         setattr(arguments, name, tuple(value) if isinstance(value, list) else value)
-    return ezkl.gen_settings(model=model, output=output, py_run_args=arguments)
+    ezkl.gen_settings(model=model, output=output, py_run_args=arguments)
+    order(output)
+    return True
+
+
+def order(settings):
+    """Give the settings one order: EZKL writes sets as they come out of its hash tables, and the keys follow their order."""
+    with open(settings, encoding="utf-8") as file:
+        values = json.load(file)
+    for name in ("required_lookups", "required_range_checks"):
+        values[name] = sorted(values.get(name) or [], key=lambda entry: json.dumps(entry, sort_keys=True))
+    einsums = values.get("einsum_params") or {}
+    einsums["equations"] = [[equation, dict(sorted(sizes.items()))] for equation, sizes in einsums.get("equations") or []]
+    # The time of day, which nothing reads. EZKL wants a number.
+    values["timestamp"] = 0
+    with open(settings, "w", encoding="utf-8") as file:
+        json.dump(values, file)
 
 
 async def create_evm_verifier(ezkl, sol_code_path, **arguments):
