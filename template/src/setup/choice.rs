@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,16 @@ pub struct Cost {
     pub memory_mb: f64,
 }
 
+impl Cost {
+    /// How long a proof may take: on two busy cores a proof of the example model takes 1.5 to 1.9 s (docs/setup.md), whose time is
+    /// 81,900.
+    pub fn expected_time(&self) -> Duration {
+        const SECONDS_OF_TWO_CORES: f64 = 2.1e-5;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Duration::try_from_secs_f64(self.time * SECONDS_OF_TWO_CORES * 2.0 / cores as f64).unwrap_or(Duration::MAX)
+    }
+}
+
 impl Choice {
     /// As EZKL wrote them down.
     pub fn read(settings: &Path) -> Result<Self> {
@@ -51,6 +62,13 @@ impl Choice {
             Ok::<_, anyhow::Error>(serde_json::from_value(settings["run_args"].clone())?)
         };
         read().with_context(|| format!("cannot read the run arguments in {}", settings.display()))
+    }
+
+    /// With so many bits more behind the point. Where all inputs are whole numbers EZKL gives them scale 0.
+    #[must_use]
+    pub fn finer(self, bits: i32) -> Self {
+        let input_scale = if self.input_scale == 0 { 0 } else { self.input_scale + bits };
+        Self { input_scale, param_scale: self.param_scale + bits, ..self }
     }
 
     /// With lookup tables that reach so many times as far as the sample's values, `lookup_range`, did; and a little

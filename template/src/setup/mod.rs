@@ -7,6 +7,7 @@ pub mod choice;
 pub mod fidelity;
 mod keep;
 mod progress;
+mod reach;
 mod reference;
 mod sample;
 mod tune;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::config::{Config, ModelFiles};
 use crate::digest;
@@ -28,12 +29,12 @@ use crate::pipeline::predict::Predictor;
 use choice::Choice;
 use fidelity::Fidelity;
 use progress::Progress;
-use sample::Sample;
-use workshop::{Calibration, Checks, Made, Workshop};
+use sample::{Row, Sample};
+use workshop::{Checks, Made, Workshop};
 
 /// How far the lookup tables reach where nothing is said: EZKL's own default.
 const LOOKUP_MARGIN: f64 = 2.0;
-/// Rows of the sample on which EZKL chooses the scale. The range of values is then read off all of them.
+/// Rows of the sample on which EZKL chooses the scales. The range of values is then read off more of them.
 const ROWS_FOR_SCALE: usize = 128;
 /// Bits that are added to EZKL's scale where it is too coarse, and the most.
 const FINER_BY: usize = 2;
@@ -145,6 +146,10 @@ async fn straight(shop: &Workshop, request: &Request) -> Result<Finished> {
     let steps = &shop.progress;
     let (made, fidelity) = fine_enough(shop, request).await?;
     shop.srs(&made).await?;
+    let cost = made.choice.cost(&made.settings);
+    let what =
+        format!("the keys, and then a proof, of 2^{} rows in about {:.0} MB,", made.choice.logrows, cost.memory_mb);
+    progress::announce(&what, cost.expected_time());
     let keys = steps.step("making the proving and verification keys", "a proof", shop.make_keys(&made)).await?;
     let proving = shop.prove(&made);
     let prove = steps.step("proving and verifying a row of the sample", "the Solidity verifier", proving).await?;
@@ -178,33 +183,21 @@ async fn fine_enough(shop: &Workshop, request: &Request) -> Result<(Made, Fideli
     Err(refused.context("no scale was tried")?)
 }
 
-/// EZKL's scale and the sample's range of values, in one inner column: proofs are then faster than with EZKL's two, at the
-/// same error; `finer` by so many bits. Three digits of base 1024 check ranges to 2^30, further than EZKL's own two of 2^14.
+/// EZKL's scales and the sample's range of values, in one inner column: proofs are then faster than with EZKL's two, at the
+/// same error; `finer` by so many bits. Range checks get as many digits as the sample needs.
 async fn calibrated(shop: &Workshop, margin: f64, finer: i32) -> Result<Choice> {
-    let run_args: Map<String, Value> = Map::from_iter(
-        [("num_inner_cols", 1), ("decomp_base", 1024), ("decomp_legs", 3)].map(|(k, v)| (k.into(), json!(v))),
-    );
-    let few = Calibration { run_args: run_args.clone(), most_rows: Some(ROWS_FOR_SCALE), ..Calibration::default() };
-    let few = shop.calibrate(few).await?;
-    // Where all inputs are whole numbers EZKL gives them scale 0, and all its precision to the parameters.
-    let scale = few.input_scale.max(few.param_scale) + finer;
-    let choice = shop.calibrate(at_scale(run_args, scale, few.scale_rebase_multiplier)).await?;
-    let shape = shop.shape(&choice).await?;
-    let roomy = Choice { logrows: choice.roomy(&shape, margin), ..choice };
-    roomy.with_margin(margin).with_context(|| {
-        format!("lookup tables {margin} times as wide as {:?} need more rows than any SRS has", choice.lookup_range)
-    })
+    let few: Vec<&Row> = shop.sample.spread(ROWS_FOR_SCALE).collect();
+    let make = async |digits| {
+        let choice = shop.calibrate(run_args(1, digits), &few).await?;
+        shop.ranged(choice.finer(finer)).await
+    };
+    let (choice, _) = reach::climb(shop, reach::USUAL, make).await?;
+    reach::with_cheapest_digits(shop, choice, margin).await
 }
 
-/// A calibration that leaves EZKL nothing to choose: it finds the range of the sample's values.
-fn at_scale(run_args: Map<String, Value>, scale: i32, rebase_multiplier: u32) -> Calibration {
-    Calibration {
-        run_args,
-        scales: Some(vec![scale]),
-        rebase_multipliers: Some(vec![rebase_multiplier]),
-        lookup_margin: Some(1.0),
-        most_rows: None,
-    }
+fn run_args(num_inner_cols: usize, (decomp_base, decomp_legs): reach::Digits) -> Map<String, Value> {
+    let fields = [("num_inner_cols", num_inner_cols), ("decomp_base", decomp_base), ("decomp_legs", decomp_legs)];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
 fn making(finished: &Finished, sample: &Sample, sample_sha256: String) -> Making {

@@ -14,6 +14,9 @@ const REDRAW: Duration = Duration::from_millis(120);
 /// How often a long step says, where there is no terminal, that it goes on.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
+/// From here on it is said before it begins.
+const LONG: Duration = Duration::from_secs(60);
+
 /// Steps that are shown with the memory of this EZKL's prover.
 pub struct Progress {
     ezkl: Ezkl,
@@ -59,6 +62,13 @@ impl Progress {
 
     fn memory(&self) -> String {
         self.ezkl.prover_memory().map_or_else(String::new, |memory| format!(", EZKL has {} MB", memory.now_mb))
+    }
+}
+
+/// Says how long something is expected to take, where that is long.
+pub fn announce(what: &str, expected: Duration) {
+    if expected >= LONG {
+        eprintln!("  {what} will take about {} min", expected.as_secs().div_ceil(60));
     }
 }
 

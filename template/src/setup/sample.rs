@@ -18,8 +18,10 @@ const MIN_ROWS: usize = 200;
 const HELD_OUT: usize = 4;
 /// A sample of which a larger share cannot be used is not the one that the hooks were written for.
 const MAX_UNUSABLE: f64 = 0.05;
-/// Rows that are named where some cannot be used.
+/// Rows that are named where some cannot be used, and inputs where numbers do not fit.
 const NAMED: usize = 3;
+/// Inputs are named if they reach this share of the one that reaches furthest.
+const SHARE_OF_LARGEST: f64 = 0.01;
 
 /// One row, as both engines take it.
 pub struct Row {
@@ -73,7 +75,10 @@ impl Sample {
     }
 
     async fn add(&mut self, predictor: &Predictor, at: usize, features: FeatureRow) -> Result<(), Fault> {
-        let input = predictor.model_input(&name(at), "", features.clone()).await?;
+        let mut input = predictor.model_input(&name(at), "", features.clone()).await?;
+        if let Some(other) = self.held_out.first() {
+            input.share_labels(&other.input);
+        }
         let model = predictor.candle(input.clone()).await?;
         let gaps = predictor.used_gaps(&features, &input, &self.features.gaps.columns).await?;
         self.features.add(&features, gaps);
@@ -119,18 +124,63 @@ impl Sample {
             .collect()
     }
 
-    /// EZKL's calibration data of at most so many rows, spread evenly. It takes one list for each input of the model, with
-    /// the values of all rows one after the other.
-    pub fn calibration_data(&self, most: usize) -> Value {
-        let every = self.calibration.len().div_ceil(most);
-        let mut lists: Vec<Vec<f64>> = Vec::new();
-        for row in self.calibration.iter().step_by(every) {
-            let flat = row.input.flat();
-            lists.resize_with(flat.len(), Vec::new);
-            for (list, values) in lists.iter_mut().zip(flat) {
-                list.extend(values);
+    /// At most so many of the rows that calibrate, spread evenly.
+    pub fn spread(&self, most: usize) -> impl Iterator<Item = &Row> {
+        self.spread_places(most).map(|at| &self.calibration[at])
+    }
+
+    fn spread_places(&self, most: usize) -> impl Iterator<Item = usize> + use<> {
+        (0..self.calibration.len()).step_by(self.calibration.len().div_ceil(most.max(1)).max(1))
+    }
+
+    /// The rows that show the range of values: at most so many of those that calibrate, spread evenly, and those in which an
+    /// element of the input is smallest or largest.
+    pub fn rows_of_range(&self, most: usize) -> Vec<&Row> {
+        let mut extremes: Vec<(f64, usize, f64, usize)> = Vec::new();
+        for (at, row) in self.calibration.iter().enumerate() {
+            for (element, (_, value)) in row.input.labelled().enumerate() {
+                match extremes.get_mut(element) {
+                    None => extremes.push((value, at, value, at)),
+                    Some((low, lowest, ..)) if value < *low => (*low, *lowest) = (value, at),
+                    Some((_, _, high, highest)) if value > *high => (*high, *highest) = (value, at),
+                    Some(_) => {}
+                }
             }
         }
-        json!({ "input_data": lists })
+        let extremes = extremes.iter().flat_map(|(_, lowest, _, highest)| [*lowest, *highest]);
+        let chosen: BTreeSet<usize> = self.spread_places(most).chain(extremes).collect();
+        chosen.into_iter().map(|at| &self.calibration[at]).collect()
     }
+
+    /// The inputs that reach furthest from zero in any row, at most three: each with its label and that number.
+    pub fn largest(&self) -> Vec<(String, f64)> {
+        let mut largest: Vec<(&str, f64)> = Vec::new();
+        for row in self.calibration.iter().chain(&self.held_out) {
+            for (element, (label, value)) in row.input.labelled().enumerate() {
+                match largest.get_mut(element) {
+                    None => largest.push((label, value)),
+                    Some((_, most)) if value.abs() > most.abs() => *most = value,
+                    Some(_) => {}
+                }
+            }
+        }
+        largest.sort_by(|(_, a), (_, b)| b.abs().total_cmp(&a.abs()));
+        let furthest = largest.first().map_or(0.0, |(_, value)| value.abs());
+        largest.retain(|(_, value)| value.abs() >= furthest * SHARE_OF_LARGEST);
+        largest.into_iter().take(NAMED).map(|(label, value)| (label.to_owned(), value)).collect()
+    }
+}
+
+/// EZKL's calibration data of these rows. It takes one list for each input of the model, with the values of all rows one after the
+/// other.
+pub fn calibration_data(rows: &[&Row]) -> Value {
+    let mut lists: Vec<Vec<f64>> = Vec::new();
+    for row in rows {
+        let flat = row.input.flat();
+        lists.resize_with(flat.len(), Vec::new);
+        for (list, values) in lists.iter_mut().zip(flat) {
+            list.extend(values);
+        }
+    }
+    json!({ "input_data": lists })
 }

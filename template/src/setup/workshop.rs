@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Map, Value, json};
 
 use super::choice::Choice;
 use super::fidelity::Fidelity;
-use super::progress::Progress;
+use super::progress::{self, Progress};
 use super::reference;
-use super::sample::Sample;
+use super::sample::{self, Row, Sample};
 use crate::config::{MockPolicy, ModelFiles};
 use crate::ezkl::Ezkl;
 use crate::ezkl::files::ModelVersion;
@@ -20,6 +21,9 @@ use crate::ezkl::settings::Settings;
 use crate::pipeline::circuit::Circuit;
 use crate::pipeline::predict::Predictor;
 use crate::pipeline::tolerance::Measured;
+
+/// Rows that show the range of values, besides those in which an input is smallest or largest.
+const ROWS_FOR_RANGE: usize = 2_000;
 
 /// Everything that circuits are made with.
 pub struct Workshop {
@@ -43,18 +47,6 @@ pub struct Workshop {
     pub insecure_srs: bool,
 }
 
-/// How EZKL is to calibrate. What is `None` is EZKL's own default.
-#[derive(Default)]
-pub struct Calibration {
-    /// Fields of the run arguments to begin with.
-    pub run_args: Map<String, Value>,
-    pub scales: Option<Vec<i32>>,
-    pub rebase_multipliers: Option<Vec<u32>>,
-    pub lookup_margin: Option<f64>,
-    /// Calibrate on no more rows than this.
-    pub most_rows: Option<usize>,
-}
-
 /// What an answer costs before it is given, and when.
 pub struct Checks {
     pub witness: Duration,
@@ -72,26 +64,53 @@ pub struct Made {
 }
 
 impl Workshop {
-    /// Lets EZKL calibrate on the sample; the choice that it made.
-    pub async fn calibrate(&self, how: Calibration) -> Result<Choice> {
+    /// Lets EZKL calibrate on these rows, from these run arguments; the choice that it made.
+    pub async fn calibrate(&self, run_args: Map<String, Value>, rows: &[&Row]) -> Result<Choice> {
         let files = self.files("calibration")?;
-        self.gen_settings(&files, how.run_args).await?;
+        self.gen_settings(&files, run_args, &self.unhashed()).await?;
         let data = files.folder.join("calibration.json");
-        let rows = self.sample.calibration_data(how.most_rows.unwrap_or(usize::MAX));
-        fs::write(&data, rows.to_string()).context("cannot write the calibration data")?;
-        let mut args = json!({ "data": data, "model": files.onnx, "settings": files.settings, "target": "resources" });
-        let more = [
-            ("scales", how.scales.map(Value::from)),
-            ("scale_rebase_multiplier", how.rebase_multipliers.map(Value::from)),
-            ("lookup_safety_margin", how.lookup_margin.map(Value::from)),
-        ];
-        for (name, value) in more {
-            if let Some(value) = value {
-                args[name] = value;
-            }
-        }
+        fs::write(&data, sample::calibration_data(rows).to_string()).context("cannot write the calibration data")?;
+        let args = json!({ "data": data, "model": files.onnx, "settings": files.settings, "target": "resources" });
         self.ezkl.call("calibrate_settings", args).await?;
         Choice::read(&files.settings)
+    }
+
+    /// The functions that the circuit of the last calibration computes by lookup.
+    pub fn looked_up(&self) -> Vec<String> {
+        let settings = self.files("calibration").and_then(|files| Ok(Settings::read(&files.settings)?));
+        settings.map(|settings| settings.looked_up()).unwrap_or_default()
+    }
+
+    /// The choice with the range of values that its lookups meet on the sample. EZKL's own calibration finds the same range at the
+    /// same speed, but only with equal scales for inputs and parameters, one row after the other, and names no row.
+    ///
+    /// # Errors
+    /// The first row that has no witness.
+    pub async fn ranged(&self, choice: Choice) -> Result<Choice> {
+        let files = self.files("range")?;
+        // No table is made for a witness. Hashes take long, and the range is without them the same.
+        let choice = Choice { lookup_range: (0, 0), ..choice };
+        self.gen_settings(&files, run_args(&choice)?, &self.unhashed()).await?;
+        let circuit = self.compiled(&files).await?;
+        let rows = self.sample.rows_of_range(ROWS_FOR_RANGE);
+        let range_of = async |row: &Row| {
+            let witness = circuit.witness(&row.input).await;
+            let at = || format!("{} row {}", self.sample.file.display(), row.at);
+            anyhow::Ok(witness.map_err(|fault| fault.context(at()))?.lookup_inputs())
+        };
+        let start = Instant::now();
+        let (first, others) = rows.split_first().context("the sample has no row")?;
+        let first = range_of(first).await?;
+        progress::announce(
+            &format!("the witnesses of {} rows", rows.len()),
+            start.elapsed() * others.len() as u32 / self.witness_workers as u32,
+        );
+        let others = stream::iter(others).map(|row| range_of(row)).buffered(self.witness_workers);
+        let ranges: Vec<(i128, i128)> = others.chain(stream::once(async { Ok(first) })).try_collect().await?;
+        let (lows, highs): (Vec<i128>, Vec<i128>) = ranges.into_iter().unzip();
+        let bound =
+            |bound: Option<i128>| i64::try_from(bound.unwrap_or(0)).context("values of lookups are beyond 64 bits");
+        Ok(Choice { lookup_range: (bound(lows.into_iter().min())?, bound(highs.into_iter().max())?), ..choice })
     }
 
     /// The circuit's size under these settings, without making it.
@@ -103,13 +122,17 @@ impl Workshop {
     pub async fn compile(&self, choice: Choice, name: &str) -> Result<Made> {
         let files = self.files(name)?;
         let settings = self.write_settings(&files, &choice).await?;
+        let predictor = self.predictor.with_circuit(self.compiled(&files).await?);
+        Ok(Made { choice, files, settings, predictor })
+    }
+
+    /// Compiles the circuit of settings that are there.
+    async fn compiled(&self, files: &ModelFiles) -> Result<Circuit> {
         let compile =
             json!({ "model": files.onnx, "compiled_circuit": files.compiled, "settings_path": files.settings });
         self.ezkl.call("compile_circuit", compile).await?;
-        let version = ModelVersion::with_digests(&files, BTreeMap::new())?;
-        let circuit = Circuit::new(self.ezkl.clone(), version, Measured::default(), self.mock)?;
-        let predictor = self.predictor.with_circuit(circuit);
-        Ok(Made { choice, files, settings, predictor })
+        let version = ModelVersion::with_digests(files, BTreeMap::new())?;
+        Ok(Circuit::new(self.ezkl.clone(), version, Measured::default(), self.mock)?)
     }
 
     pub async fn fidelity(&self, made: &Made) -> Result<Fidelity> {
@@ -184,15 +207,37 @@ impl Workshop {
         Ok(ModelFiles { onnx: self.onnx.clone(), ..ModelFiles::in_folder(&folder) })
     }
 
+    /// The visibilities without hashes: these take long, and neither scales nor ranges depend on them.
+    fn unhashed(&self) -> Map<String, Value> {
+        let plain = |(field, visibility): (&String, &Value)| {
+            let is_hashed = visibility.as_str().is_some_and(|name| name.starts_with("hashed"));
+            let unhashed = if field == "output_visibility" { "public" } else { "private" };
+            (field.clone(), if is_hashed { unhashed.into() } else { visibility.clone() })
+        };
+        self.visibilities.iter().map(plain).collect()
+    }
+
     async fn write_settings(&self, files: &ModelFiles, choice: &Choice) -> Result<Settings> {
-        let Value::Object(run_args) = serde_json::to_value(choice)? else { unreachable!("a struct is an object") };
-        self.gen_settings(files, run_args).await?;
+        self.gen_settings(files, run_args(choice)?, &self.visibilities).await?;
         Ok(Settings::read(&files.settings)?)
     }
 
-    async fn gen_settings(&self, files: &ModelFiles, mut run_args: Map<String, Value>) -> Result<()> {
-        run_args.extend(self.visibilities.clone());
+    async fn gen_settings(
+        &self,
+        files: &ModelFiles,
+        mut run_args: Map<String, Value>,
+        visibilities: &Map<String, Value>,
+    ) -> Result<()> {
+        run_args.extend(visibilities.clone());
         let args = json!({ "model": files.onnx, "output": files.settings, "run_args": run_args });
         self.ezkl.call("gen_settings", args).await.map(drop)
+    }
+}
+
+/// The choice as EZKL's run arguments.
+fn run_args(choice: &Choice) -> Result<Map<String, Value>> {
+    match serde_json::to_value(choice)? {
+        Value::Object(fields) => Ok(fields),
+        other => bail!("a choice is {other}"),
     }
 }

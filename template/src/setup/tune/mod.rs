@@ -12,12 +12,14 @@ use std::fs;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::choice::{Choice, Cost};
 use super::fidelity::Fidelity;
-use super::workshop::{Calibration, Made, Workshop};
-use super::{Finished, Goal, LOOKUP_MARGIN, Request, at_scale};
+use super::reach::{self, Digits};
+use super::sample::Row;
+use super::workshop::{Made, Workshop};
+use super::{Finished, Goal, LOOKUP_MARGIN, ROWS_FOR_SCALE, Request, run_args};
 use crate::ezkl::files::{TUNING, TUNING_PICTURE};
 use crate::ezkl::settings::Settings;
 
@@ -31,7 +33,10 @@ const ROUNDS: usize = 3;
 const SCALES_UP: i32 = 3;
 const INNER_COLUMNS: [usize; 3] = [1, 2, 4];
 /// Digits that reach far, and few digits that make few rows.
-const DECOMPOSITIONS: [(usize, usize); 4] = [(1024, 3), (16384, 2), (4096, 2), (128, 4)];
+const DECOMPOSITIONS: [Digits; 4] = [reach::USUAL, EZKLS_DIGITS, (4096, 2), (128, 4)];
+/// What EZKL 23.0.5 takes where nothing is said (`RunArgs` in its src/lib.rs).
+const EZKLS_DIGITS: Digits = (16384, 2);
+const EZKLS_INNER_COLUMNS: usize = 2;
 
 /// A choice, and what came of it.
 #[derive(Serialize)]
@@ -177,7 +182,9 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
 /// EZKL's settings as it calibrates them by itself, on the same rows.
 async fn ezkls_own(shop: &Workshop) -> Result<(Trial, Made)> {
     let calibrating = async {
-        let choice = shop.calibrate(Calibration::default()).await?;
+        let rows: Vec<&Row> = shop.sample.rows_of_range(ROWS_FOR_SCALE);
+        let make = async |digits| shop.calibrate(run_args(EZKLS_INNER_COLUMNS, digits), &rows).await;
+        let (choice, _) = reach::climb(shop, EZKLS_DIGITS, make).await?;
         let made = shop.compile(choice, "default").await?;
         let fidelity = shop.fidelity(&made).await?;
         Ok((made, fidelity))
@@ -210,7 +217,7 @@ async fn fine_enough(
         }
         for scale in scales {
             let what = format!("scale {scale}, rebase multiplier {multiplier}");
-            let measured = measured_scale(shop, scale, multiplier, margin);
+            let measured = measured_scale(shop, default, scale, multiplier, margin);
             match shop.progress.step(&what, "the next scale, then proofs", measured).await {
                 Ok((choice, trial)) => match limits.exceeded(trial.fidelity.as_ref().unwrap_or(&Fidelity::default())) {
                     None => {
@@ -234,15 +241,22 @@ async fn fine_enough(
     Ok(fine)
 }
 
-async fn measured_scale(shop: &Workshop, scale: i32, multiplier: u32, margin: f64) -> Result<(Choice, Trial)> {
-    let choice = shop.calibrate(at_scale(run_args(1, DECOMPOSITIONS[0]), scale, multiplier)).await?;
-    let shape = shop.shape(&choice).await?;
-    // The error is not the tables': what they cannot reach is judged with the tables of each choice.
-    let wide = margin.max(LOOKUP_MARGIN);
-    let roomy = Choice { logrows: choice.roomy(&shape, wide), ..choice };
-    let Some(roomy) = roomy.with_margin(wide) else {
-        bail!("its lookup tables {:?} are too wide", choice.lookup_range)
+async fn measured_scale(
+    shop: &Workshop,
+    default: &Choice,
+    scale: i32,
+    multiplier: u32,
+    margin: f64,
+) -> Result<(Choice, Trial)> {
+    // Where all inputs are whole numbers EZKL gives them scale 0.
+    let input_scale = if default.input_scale == 0 { 0 } else { scale };
+    let make = async |(decomp_base, decomp_legs)| {
+        let scales = Choice { input_scale, param_scale: scale, scale_rebase_multiplier: multiplier, ..*default };
+        shop.ranged(Choice { num_inner_cols: 1, decomp_base, decomp_legs, ..scales }).await
     };
+    let (choice, _) = reach::climb(shop, reach::USUAL, make).await?;
+    // The error is not the tables': what they cannot reach is judged with the tables of each choice.
+    let roomy = reach::sized(shop, choice, margin.max(LOOKUP_MARGIN)).await?;
     let made = shop.compile(roomy, "scale").await?;
     let fidelity = shop.fidelity(&made).await?;
     let trial = Trial { fidelity: Some(fidelity), ..Trial::new(roomy, roomy.cost(&made.settings)) };
@@ -263,7 +277,9 @@ async fn cheapest(shop: &Workshop, scales: &[Choice], margin: f64, limits: &Limi
     let mut found: Vec<Candidate> = Vec::new();
     for scale in scales {
         for num_inner_cols in INNER_COLUMNS {
-            for (decomp_base, decomp_legs) in DECOMPOSITIONS {
+            let further = reach::at_least((scale.decomp_base, scale.decomp_legs));
+            let digits = further.map_or_else(|| DECOMPOSITIONS.to_vec(), Iterator::collect);
+            for (decomp_base, decomp_legs) in digits {
                 let choice = Choice { num_inner_cols, decomp_base, decomp_legs, ..*scale };
                 let shape = shop.shape(&choice).await?;
                 found.extend(sizes(choice, &shape, margin));
@@ -360,11 +376,6 @@ fn write(shop: &Workshop, tried: &[Trial], dropped: &[Trial], chosen: usize, lim
     let tuning = json!({ "limits": limits, "chosen": chosen, "tried": tried, "dropped": dropped });
     fs::write(shop.folder.join(TUNING), serde_json::to_vec_pretty(&tuning)?)?;
     picture::draw(tried, chosen, &shop.folder.join(TUNING_PICTURE))
-}
-
-fn run_args(num_inner_cols: usize, (decomp_base, decomp_legs): (usize, usize)) -> Map<String, Value> {
-    let fields = [("num_inner_cols", num_inner_cols), ("decomp_base", decomp_base), ("decomp_legs", decomp_legs)];
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
 #[cfg(test)]
