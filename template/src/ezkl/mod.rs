@@ -75,13 +75,16 @@ impl Ezkl {
             scratch: scratch.clone(),
             background,
             threads,
+            downloads: false,
             memory_mb: settings.memory_mb,
             patience: Patience::default(),
         };
         // Python's GIL is held while EZKL works, and the daemon's own threads want cores too: one thread a witness.
         let witnesses = Pool::new(kind(false, 1), settings.witness_workers);
         let mocks = Pool::new(kind(false, settings.mock_threads), 1);
-        let prover = Pool::new(kind(background, settings.prover_threads), 1);
+        // Setup's own prover downloads the SRS, too.
+        let prover = Kind { downloads: !background, ..kind(background, settings.prover_threads) };
+        let prover = Pool::new(prover, 1);
         Ok(Self {
             witnesses: Arc::new(witnesses),
             mocks: Arc::new(mocks),

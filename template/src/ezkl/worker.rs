@@ -37,6 +37,9 @@ const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FIL
 
 /// They wait for the network, which takes no processor.
 const NETWORK_CALLS: [&str; 2] = ["create_evm_verifier", "get_srs"];
+/// What one that downloads gets besides: a proxy's address may hold a password, so that no other is given it.
+const PROXIES: [&str; 8] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
 
 /// How the workers of one kind are started.
 pub struct Kind {
@@ -45,6 +48,8 @@ pub struct Kind {
     /// Has the processor while nobody else wants it.
     pub background: bool,
     pub threads: usize,
+    /// Downloads the SRS, through a proxy where the environment names one.
+    pub downloads: bool,
     /// Megabytes of memory, if that is limited.
     pub memory_mb: Option<u64>,
     pub patience: Patience,
@@ -154,7 +159,8 @@ impl Worker {
         if let Some(megabytes) = kind.memory_mb {
             command.args(["--memory-mb", &megabytes.to_string()]);
         }
-        for name in ENVIRONMENT {
+        let proxies = PROXIES.into_iter().filter(|_| kind.downloads);
+        for name in ENVIRONMENT.into_iter().chain(proxies) {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }

@@ -62,6 +62,14 @@ impl ModelInput {
         self.labelled().max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()))
     }
 
+    /// One input of these numbers.
+    #[cfg(test)]
+    pub(crate) fn of_columns(columns: &[(&str, f64)]) -> Self {
+        let labels = columns.iter().map(|(name, _)| format!("column {name:?}")).collect();
+        let values = columns.iter().map(|(_, value)| *value).collect();
+        Self { values: vec![values], tensors: Vec::new(), labels: Arc::new(vec![labels]) }
+    }
+
     /// Keeps one copy of labels that are the same in both.
     pub fn share_labels(&mut self, other: &Self) {
         if self.labels == other.labels {

@@ -92,6 +92,11 @@ impl Predictor {
         })
     }
 
+    /// Why candle cannot run the model, where the circuit alone answers.
+    pub fn candle_refusal(&self) -> Option<&str> {
+        self.model.refusal()
+    }
+
     /// The same model and hooks with another circuit.
     pub fn with_circuit(&self, circuit: Circuit) -> Self {
         let tolerance = Arc::new(tolerance(&self.model, Some(&circuit), &self.settings));

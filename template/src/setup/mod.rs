@@ -17,7 +17,7 @@ mod workshop;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use crate::config::{Config, ModelFiles};
@@ -93,6 +93,12 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     let sample_sha256 = digest::of_file(&request.sample)?;
     let progress = Progress::new(ezkl.clone());
     let predictor = Predictor::new(&config, None)?.of_a_sample();
+    if let (Some(_), Some(refusal)) = (&request.tune, predictor.candle_refusal()) {
+        bail!(
+            "--tune chooses by the error of circuits against candle, and candle cannot run this model ({refusal}): run `nova setup` without \
+             --tune"
+        );
+    }
     let reading = Sample::read(&request.sample, &predictor);
     let sample = progress.step("pre_process and candle on the sample", "calibration", reading).await?;
     for told in sample.described_unusable().into_iter().chain(sample.rounded()) {

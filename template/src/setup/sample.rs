@@ -184,3 +184,39 @@ pub fn calibration_data(rows: &[&Row]) -> Value {
     }
     json!({ "input_data": lists })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(rows: &[[f64; 3]]) -> Sample {
+        let row = |(at, values): (usize, &[f64; 3])| Row {
+            at,
+            input: ModelInput::of_columns(&[("a", values[0]), ("b", values[1]), ("c", values[2])]),
+            model: None,
+        };
+        let calibration = rows.iter().enumerate().map(row).collect();
+        Sample { file: "rows.csv".into(), calibration, ..Sample::default() }
+    }
+
+    #[test]
+    fn range_rows_are_few_and_hold_each_extreme() {
+        let mut rows = vec![[0.5, 0.5, 0.5]; 5_000];
+        (rows[1_111][0], rows[2_223][1], rows[3_333][2], rows[4_445][2]) = (9.0, -9.0, 7.0, -7.0);
+        let sample = sample(&rows);
+        let chosen = sample.rows_of_range(100);
+        assert!(chosen.len() <= 100 + 6, "{}", chosen.len());
+        for extreme in [1_111, 2_223, 3_333, 4_445] {
+            assert!(chosen.iter().any(|row| row.at == extreme), "row {extreme} is not there");
+        }
+        assert!(chosen.is_sorted_by_key(|row| row.at));
+        assert_eq!(sample.rows_of_range(10_000).len(), 5_000);
+        assert_eq!(sample.spread(128).count(), 125);
+    }
+
+    #[test]
+    fn inputs_that_reach_furthest_are_named_in_order() {
+        let sample = sample(&[[1.0, -3e9, 1e8], [2.0, 5.0, 1e4]]);
+        assert_eq!(sample.largest(), [("column \"b\"".to_owned(), -3e9), ("column \"c\"".to_owned(), 1e8)]);
+    }
+}

@@ -14,7 +14,7 @@ use super::{onnx, python};
 pub const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What the model files are made of: if one of these changes, they are made anew.
-const MADE_OF: [&str; 15] = [
+const MADE_OF: [&str; 16] = [
     "assets/sample.parquet",
     "ezkl/requirements.txt",
     "ezkl/worker.py",
@@ -26,6 +26,7 @@ const MADE_OF: [&str; 15] = [
     "src/setup/choice.rs",
     "src/setup/keep.rs",
     "src/setup/mod.rs",
+    "src/setup/reach.rs",
     "src/setup/sample.rs",
     "src/setup/workshop.rs",
     "tests/common/model_files.rs",

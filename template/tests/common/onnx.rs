@@ -79,7 +79,7 @@ pub fn of_whole_numbers() -> Vec<u8> {
 }
 
 /// `x · w`, as regressions around zero, logits and margins are.
-pub fn of_a_sum(w: &[f32; 4]) -> Vec<u8> {
+pub fn of_margins(w: &[f32; 4]) -> Vec<u8> {
     let nodes = vec![node("MatMul", &["x", "w"], "y")];
     model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), vec![floats("w", &[4, 1], w)])
 }
@@ -89,6 +89,48 @@ pub fn of_a_reciprocal() -> Vec<u8> {
     let nodes = vec![node("MatMul", &["x", "w"], "first"), node("Reciprocal", &["first"], "y")];
     let weights = floats("w", &[4, 1], &[1.0, 0.0, 0.0, 0.0]);
     model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), vec![weights])
+}
+
+/// `sigmoid(a + b + c + d)`: a number as large as a time in seconds asks for a table of as many rows.
+pub fn of_a_sum() -> Vec<u8> {
+    let nodes = vec![node("MatMul", &["x", "w"], "sum"), node("Sigmoid", &["sum"], "y")];
+    let weights = vec![floats("w", &[4, 1], &[1.0; 4])];
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), weights)
+}
+
+/// Branches of a tree over raw numbers: the first is a time in seconds.
+pub fn of_branches() -> Vec<u8> {
+    let mut cast = node("Cast", &["branches"], "taken");
+    cast.attribute.push(integer("to", DataType::Float as i64));
+    let nodes = vec![node("Greater", &["x", "thresholds"], "branches"), cast, node("MatMul", &["taken", "w"], "y")];
+    let thresholds = floats("thresholds", &[1, 4], &[1.6e9, 0.5, 0.25, 0.75]);
+    let weights = floats("w", &[4, 1], &[0.1, 0.2, 0.3, 0.4]);
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), vec![thresholds, weights])
+}
+
+/// Three functions that are looked up in tables, and others with range checks of several sizes.
+pub fn of_many_functions() -> Vec<u8> {
+    let mut cast = node("Cast", &["above"], "step");
+    cast.attribute.push(integer("to", DataType::Float as i64));
+    let mut nodes = vec![
+        node("MatMul", &["x", "w"], "s"),
+        node("Sigmoid", &["s"], "sigmoid"),
+        node("Tanh", &["s"], "tanh"),
+        node("Exp", &["s"], "exp"),
+        node("Relu", &["s"], "relu"),
+        node("Sqrt", &["exp"], "sqrt"),
+        node("Greater", &["s", "zero"], "above"),
+        cast,
+    ];
+    let mut sum = "sigmoid".to_owned();
+    for (at, term) in ["tanh", "exp", "relu", "sqrt", "step"].into_iter().enumerate() {
+        let next = if term == "step" { "y".to_owned() } else { format!("sum{at}") };
+        nodes.push(node("Add", &[&sum, term], &next));
+        sum = next;
+    }
+    let weights = floats("w", &[4, 2], &[0.3, -0.2, 0.1, 0.4, -0.5, 0.2, 0.25, 0.15]);
+    let zero = floats("zero", &[1, 2], &[0.0, 0.0]);
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 2]), vec![weights, zero])
 }
 
 /// The class of four numbers, out of three, two of which are nearly the same: an int64, as ArgMax gives it.

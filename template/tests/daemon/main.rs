@@ -11,6 +11,7 @@ mod common;
 mod data;
 mod doctor;
 mod guard;
+mod magnitudes;
 mod offline;
 mod restart;
 mod rpc;

@@ -20,7 +20,7 @@ fn small() -> Project {
 }
 
 /// A project with this model of four columns, which takes them as they are, and a sample of `rows`.
-fn of_four_columns(model: Vec<u8>, rows: impl Iterator<Item = [f64; 4]>) -> Project {
+pub fn of_four_columns(model: Vec<u8>, rows: impl Iterator<Item = [f64; 4]>) -> Project {
     let project = Project::without_setup();
     project.change_model_file("model.onnx", |_| model);
     project.change_json("preprocessing.json", |file| {
@@ -39,7 +39,7 @@ fn scattered(seed: u64) -> impl Iterator<Item = f64> {
     std::iter::successors(Some(seed), next).map(|state| (state >> 40) as f64 / f64::from(1 << 24)).skip(1)
 }
 
-fn rows_of_four(count: usize) -> impl Iterator<Item = [f64; 4]> {
+pub fn rows_of_four(count: usize) -> impl Iterator<Item = [f64; 4]> {
     let mut numbers = scattered(5);
     std::iter::repeat_with(move || std::array::from_fn(|_| numbers.next().unwrap())).take(count)
 }
@@ -81,7 +81,7 @@ async fn regression_a_class_that_is_off_by_one_is_never_submitted() {
 /// The output's scale is 26 here: two of its steps are 3e-8, and the errors are those of the inputs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_outputs_around_zero_are_answered() {
-    let project = of_four_columns(onnx::of_a_sum(&[0.05, -0.05, 0.03, -0.02]), rows_of_four(400));
+    let project = of_four_columns(onnx::of_margins(&[0.05, -0.05, 0.03, -0.02]), rows_of_four(400));
     let said = project.nova(&["setup", "--insecure-srs", "--sample", "rows.csv"]).succeed().await;
     assert_says(&said, &["a witness took", "its check by mock", "mock checks one answer in 20"]);
     let making = json(&project, "setup.json")["making"].clone();
@@ -96,7 +96,7 @@ async fn regression_outputs_around_zero_are_answered() {
 /// The weights are less than half a step of any scale that is tried: every answer would be 0.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn setup_refuses_a_circuit_too_coarse_for_its_output() {
-    let project = of_four_columns(onnx::of_a_sum(&[1e-9, -1e-9, 2e-9, 1e-9]), rows_of_four(200));
+    let project = of_four_columns(onnx::of_margins(&[1e-9, -1e-9, 2e-9, 1e-9]), rows_of_four(200));
     let says = ["the circuit is too coarse for output \"y\"", "99 % of the held-out rows", "NOVA_MAX_DIVERGENCE_ABS"];
     project.nova(&["setup", "--insecure-srs", "--sample", "rows.csv"]).fail(&says).await;
 }
@@ -173,7 +173,7 @@ async fn regression_a_visibility_that_cannot_be_served_is_not_offered() {
     }
 }
 
-fn json(project: &Project, file: &str) -> Value {
+pub fn json(project: &Project, file: &str) -> Value {
     serde_json::from_slice(&fs::read(project.model_file(file)).unwrap()).unwrap()
 }
 
