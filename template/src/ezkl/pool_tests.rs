@@ -23,6 +23,7 @@ fn ezkl(folder: &Path, mock_timeout: Duration) -> Ezkl {
     fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
     let hour = Duration::from_secs(3600);
     Ezkl::new(&config::Ezkl {
+        mock: config::MockPolicy::Auto,
         python,
         witness_workers: 1,
         mock_threads: 1,

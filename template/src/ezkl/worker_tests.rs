@@ -19,7 +19,15 @@ fn worker(folder: &Path, script: &str) -> Result<Worker, Failure> {
 
 fn kind(python: PathBuf) -> Kind {
     let scratch = Arc::new(Scratch::new().unwrap());
-    Kind { python, scratch, background: false, threads: 1, downloads: false, memory_mb: None, patience: Patience::default() }
+    Kind {
+        python,
+        scratch,
+        background: false,
+        threads: 1,
+        downloads: false,
+        memory_mb: None,
+        patience: Patience::default(),
+    }
 }
 
 /// What becomes of a call to a worker that may sleep for a fifth of a second.

@@ -67,7 +67,7 @@ impl ModelInput {
     pub(crate) fn of_columns(columns: &[(&str, f64)]) -> Self {
         let labels = columns.iter().map(|(name, _)| format!("column {name:?}")).collect();
         let values = columns.iter().map(|(_, value)| *value).collect();
-        Self { values: vec![values], tensors: Vec::new(), labels: Arc::new(vec![labels]) }
+        Self { values: vec![values], rounded: Vec::new(), tensors: Vec::new(), labels: Arc::new(vec![labels]) }
     }
 
     /// Keeps one copy of labels that are the same in both.
