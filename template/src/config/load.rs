@@ -13,6 +13,7 @@ use super::{
     Chain, Config, Ezkl, FeatureSource, Finality, Inference, InferenceEncoding, InferenceSource, Log, LogFormat,
     MockPolicy, ModelFiles, Need, Network, Polling, Storage, WalletKey,
 };
+use crate::ezkl::files::CIRCUIT;
 
 pub use super::layers::Sources;
 pub use super::mistakes::{Mistake, Mistakes};
@@ -127,6 +128,7 @@ fn model_files(reader: &mut Reader) -> ModelFiles {
     let folder = reader.path("NOVA_MODEL_FILES_PATH");
     ModelFiles {
         onnx: reader.path_in(&folder, "NOVA_ONNX_PATH"),
+        circuit: folder.join(CIRCUIT),
         compiled: reader.path_in(&folder, "NOVA_COMPILED_MODEL_PATH"),
         settings: reader.path_in(&folder, "NOVA_SETTINGS_PATH"),
         proving_key: reader.path_in(&folder, "NOVA_PROVING_KEY_PATH"),

@@ -84,6 +84,8 @@ pub struct Log {
 pub struct ModelFiles {
     pub folder: PathBuf,
     pub onnx: PathBuf,
+    /// What EZKL compiled: `setup` writes it out of the model. Folders of before 0.1.2 have none, there EZKL compiled the model itself.
+    pub circuit: PathBuf,
     pub compiled: PathBuf,
     pub settings: PathBuf,
     pub proving_key: PathBuf,

@@ -18,6 +18,9 @@ use crate::setup::fidelity::Fidelity;
 /// What `setup` leaves beside the files it made: which belong together.
 pub const SETUP_MANIFEST: &str = "setup.json";
 
+/// What EZKL compiles. Not every folder has one.
+pub const CIRCUIT: &str = "circuit.onnx";
+
 /// The proof of a row of the sample that `setup` makes: with it a verifier contract can be tried.
 pub const SETUP_PROOF: &str = "setup_proof.json";
 
@@ -101,6 +104,7 @@ impl ModelFiles {
         let file = |name| folder.join(name);
         Self {
             onnx: file("model.onnx"),
+            circuit: file(CIRCUIT),
             compiled: file("model.ezkl"),
             settings: file("settings.json"),
             proving_key: file("model_pk.pk"),
@@ -121,6 +125,11 @@ impl ModelFiles {
             ("model_vk.vk", &self.verification_key),
             ("kzg.srs", &self.srs),
         ]
+    }
+
+    /// The ONNX that EZKL compiled, or compiles: the circuit's, where there is one, else the model itself.
+    pub fn compiled_onnx(&self) -> &Path {
+        if self.circuit.is_file() { &self.circuit } else { &self.onnx }
     }
 
     /// # Errors
@@ -149,6 +158,9 @@ impl ModelVersion {
         let mut digests = BTreeMap::new();
         for (name, path) in files.all() {
             digests.insert(name.to_owned(), digest::of_file(path).stop()?);
+        }
+        if files.circuit.is_file() {
+            digests.insert(CIRCUIT.to_owned(), digest::of_file(&files.circuit).stop()?);
         }
         check_setup(files, &digests)?;
         for name in companions(files).stop()? {
@@ -234,11 +246,16 @@ fn companions(files: &ModelFiles) -> anyhow::Result<Vec<String>> {
 /// Files that `setup` made belong together until one of them is replaced.
 fn check_setup(files: &ModelFiles, digests: &BTreeMap<String, String>) -> Result<()> {
     let Some(manifest) = SetupManifest::beside(files)? else { return Ok(()) };
-    let changed: Vec<&str> = digests
+    // One that `setup` did not make is none of EZKL's; one that it made must be there.
+    let is_of_setup = |name: &str| name != CIRCUIT || manifest.digests.contains_key(CIRCUIT);
+    let mut changed: Vec<&str> = digests
         .iter()
-        .filter(|(name, digest)| manifest.digests.get(*name) != Some(digest))
+        .filter(|(name, digest)| is_of_setup(name) && manifest.digests.get(*name) != Some(digest))
         .map(|(name, _)| name.as_str())
         .collect();
+    if manifest.digests.contains_key(CIRCUIT) && !digests.contains_key(CIRCUIT) {
+        changed.push(CIRCUIT);
+    }
     if changed.is_empty() {
         return Ok(());
     }

@@ -102,7 +102,7 @@ pub(super) fn drop_weights(graph: &mut GraphProto) {
 }
 
 /// What an input takes. A batch dimension without a size is a batch of one.
-fn spec(input: &ValueInfoProto) -> Anyhow<InputSpec> {
+pub(super) fn spec(input: &ValueInfoProto) -> Anyhow<InputSpec> {
     let name = &input.name;
     let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|r#type| r#type.value.as_ref())
     else {

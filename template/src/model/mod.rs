@@ -2,7 +2,7 @@
 //! `plan` runs them.
 
 mod budget;
-mod claims;
+pub mod circuit;
 mod graph;
 mod input;
 mod load;
@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result as Anyhow, anyhow, bail, ensure};
 use candle_core::Tensor;
 use polars::prelude::DataFrame;
 
-pub use claims::claimed_operators;
+pub use circuit::claimed_operators;
 pub use input::{InputSpec, ModelInput, Rounded};
 #[cfg(test)]
 pub use lower::operators;

@@ -72,7 +72,7 @@ impl Circuit {
     /// # Errors
     /// `Stop`: an ONNX file that cannot be read.
     pub fn new(ezkl: Ezkl, version: ModelVersion, measured: Measured, policy: MockPolicy) -> Result<Self> {
-        let onnx = &version.files.onnx;
+        let onnx = version.files.compiled_onnx();
         let claims =
             std::fs::read(onnx).map_err(anyhow::Error::from).and_then(|bytes| model::claimed_operators(&bytes));
         let claims = claims.with_context(|| format!("the model {}", onnx.display())).stop()?;

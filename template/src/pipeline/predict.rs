@@ -102,7 +102,6 @@ impl Predictor {
         let tolerance = Arc::new(tolerance(&self.model, Some(&circuit), &self.settings));
         Self { circuit: Some(circuit), tolerance, ..self.clone() }
     }
-
     pub fn circuit(&self) -> Option<&Circuit> {
         self.circuit.as_ref()
     }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::workshop::{Made, Workshop};
 use crate::digest;
-use crate::ezkl::files::{Making, SETUP_MANIFEST, SETUP_PROOF, SetupManifest, TUNING, TUNING_PICTURE};
+use crate::ezkl::files::{CIRCUIT, Making, SETUP_MANIFEST, SETUP_PROOF, SetupManifest, TUNING, TUNING_PICTURE};
 
 /// A file that is whole and on the right disk, under a hidden name beside its place.
 struct Staged {
@@ -27,6 +27,9 @@ pub fn keep(shop: &Workshop, made: &Made, insecure_srs: bool, making: Making) ->
     let mut digests = BTreeMap::new();
     for (name, path) in files.all() {
         digests.insert(name.to_owned(), digest::of_file(path)?);
+    }
+    if files.circuit.is_file() {
+        digests.insert(CIRCUIT.to_owned(), digest::of_file(&files.circuit)?);
     }
     ensure!(
         digest::of_file(&target.onnx)? == digests["model.onnx"],
@@ -46,6 +49,9 @@ pub fn keep(shop: &Workshop, made: &Made, insecure_srs: bool, making: Making) ->
     ];
     let circuit = files.all().into_iter().zip(target.all()).filter(|((name, _), _)| *name != "model.onnx");
     moves.extend(circuit.map(|((_, from), (_, to))| (from.clone(), to.clone())));
+    if files.circuit.is_file() {
+        moves.push((files.circuit.clone(), target.circuit.clone()));
+    }
     // What an earlier search found is of another circuit.
     for name in [TUNING, TUNING_PICTURE] {
         let found = shop.folder.join(name);
@@ -59,7 +65,8 @@ pub fn keep(shop: &Workshop, made: &Made, insecure_srs: bool, making: Making) ->
         fs::rename(&staged.file, &staged.place)
             .with_context(|| format!("cannot move {} into place", staged.place.display()))?;
     }
-    Ok(())
+    // One of an earlier setup is of another circuit.
+    if manifest.digests.contains_key(CIRCUIT) { Ok(()) } else { remove(&target.circuit) }
 }
 
 impl Staged {

@@ -14,6 +14,7 @@ mod tune;
 pub mod visibility;
 mod workshop;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,9 +23,10 @@ use serde_json::{Map, Value};
 
 use crate::config::{Config, ModelFiles};
 use crate::digest;
-use crate::ezkl::files::Making;
+use crate::ezkl::files::{CIRCUIT, Making};
 use crate::ezkl::{Ezkl, srs};
 use crate::locked_folder::LockedFolder;
+use crate::model::circuit;
 use crate::pipeline::predict::Predictor;
 use choice::Choice;
 use fidelity::Fidelity;
@@ -88,7 +90,7 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     ezkl.version().await?;
     let folder = working_folder(&target.folder)?;
     let onnx = folder.path().join("model.onnx");
-    std::fs::copy(&target.onnx, &onnx).with_context(|| format!("cannot copy {}", target.onnx.display()))?;
+    fs::copy(&target.onnx, &onnx).with_context(|| format!("cannot copy {}", target.onnx.display()))?;
     config.model_files.onnx = onnx.clone();
     let sample_sha256 = digest::of_file(&request.sample)?;
     let progress = Progress::new(ezkl.clone());
@@ -99,6 +101,10 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
              --tune"
         );
     }
+    let circuit = folder.path().join(CIRCUIT);
+    if predictor.candle_refusal().is_none() {
+        write_circuit(&onnx, &circuit).with_context(|| format!("the model {}", target.onnx.display()))?;
+    }
     let reading = Sample::read(&request.sample, &predictor);
     let sample = progress.step("pre_process and candle on the sample", "calibration", reading).await?;
     for told in sample.described_unusable().into_iter().chain(sample.rounded()) {
@@ -108,6 +114,7 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
         visibilities,
         memory_mb: config.ezkl.memory_mb,
         onnx,
+        circuit,
         witness_workers: config.ezkl.witness_workers,
         mock: config.ezkl.mock,
         insecure_srs: request.insecure_srs,
@@ -132,6 +139,17 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     if !is_public {
         reference::warn_insecure();
     }
+    Ok(())
+}
+
+/// Writes what EZKL compiles, and says where it is not what the model says in its own words.
+fn write_circuit(model: &Path, to: &Path) -> Result<()> {
+    let made = circuit::write(&fs::read(model)?, None)?;
+    fs::write(to, made.bytes).with_context(|| format!("cannot write {}", to.display()))?;
+    if !made.rewritten.is_empty() {
+        println!("EZKL reads some of ONNX otherwise than it is meant; {CIRCUIT} says it so that both agree:");
+    }
+    made.rewritten.iter().for_each(|change| println!("  {change}"));
     Ok(())
 }
 

@@ -37,6 +37,8 @@ pub struct Workshop {
     pub folder: PathBuf,
     /// The model, as it was when `setup` began: what is compiled is what candle ran.
     pub onnx: PathBuf,
+    /// What EZKL compiles, in the same folder: not there where candle cannot run the model, and nothing could be compared.
+    pub circuit: PathBuf,
     /// Who sees inputs, outputs and parameters.
     pub visibilities: Map<String, Value>,
     /// Megabytes that the prover may have.
@@ -70,7 +72,7 @@ impl Workshop {
         self.gen_settings(&files, run_args, &self.unhashed()).await?;
         let data = files.folder.join("calibration.json");
         fs::write(&data, sample::calibration_data(rows).to_string()).context("cannot write the calibration data")?;
-        let args = json!({ "data": data, "model": files.onnx, "settings": files.settings, "target": "resources" });
+        let args = json!({ "data": data, "model": files.compiled_onnx(), "settings": files.settings, "target": "resources" });
         self.ezkl.call("calibrate_settings", args).await?;
         Choice::read(&files.settings)
     }
@@ -129,7 +131,7 @@ impl Workshop {
     /// Compiles the circuit of settings that are there.
     async fn compiled(&self, files: &ModelFiles) -> Result<Circuit> {
         let compile =
-            json!({ "model": files.onnx, "compiled_circuit": files.compiled, "settings_path": files.settings });
+            json!({ "model": files.compiled_onnx(), "compiled_circuit": files.compiled, "settings_path": files.settings });
         self.ezkl.call("compile_circuit", compile).await?;
         let version = ModelVersion::with_digests(files, BTreeMap::new())?;
         Ok(Circuit::new(self.ezkl.clone(), version, Measured::default(), self.mock)?)
@@ -204,7 +206,8 @@ impl Workshop {
     fn files(&self, name: &str) -> Result<ModelFiles> {
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(ModelFiles { onnx: self.onnx.clone(), ..ModelFiles::in_folder(&folder) })
+        let (onnx, circuit) = (self.onnx.clone(), self.circuit.clone());
+        Ok(ModelFiles { onnx, circuit, ..ModelFiles::in_folder(&folder) })
     }
 
     /// The visibilities without hashes: these take long, and neither scales nor ranges depend on them.
@@ -229,7 +232,7 @@ impl Workshop {
         visibilities: &Map<String, Value>,
     ) -> Result<()> {
         run_args.extend(visibilities.clone());
-        let args = json!({ "model": files.onnx, "output": files.settings, "run_args": run_args });
+        let args = json!({ "model": files.compiled_onnx(), "output": files.settings, "run_args": run_args });
         self.ezkl.call("gen_settings", args).await.map(drop)
     }
 }

@@ -22,6 +22,7 @@ const MADE_OF: [&str; 16] = [
     "model_files/preprocessing.json",
     "src/ezkl/files.rs",
     "src/hooks.rs",
+    "src/model/circuit/mod.rs",
     "src/preprocess/scale.rs",
     "src/setup/choice.rs",
     "src/setup/keep.rs",

@@ -42,7 +42,8 @@ async fn a_bundle_has_hooks_dependencies_and_model_files_and_nothing_else() {
     assert_eq!(fs::metadata(&bundle).unwrap().permissions().mode() & 0o077, 0, "others may read the model");
     let mut archive = ZipArchive::new(File::open(&bundle).unwrap()).unwrap();
     let names: Vec<String> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
-    let of_model = ["kzg.srs", "model.ezkl", "model.onnx", "model_pk.pk", "model_vk.vk", "preprocessing.json"];
+    let of_model =
+        ["circuit.onnx", "kzg.srs", "model.ezkl", "model.onnx", "model_pk.pk", "model_vk.vk", "preprocessing.json"];
     let of_setup = ["settings.json", "setup.json", "verifier.sol", "columns/order.json"];
     let mut expected: Vec<String> =
         of_model.into_iter().chain(of_setup).map(|name| format!("model_files/{name}")).collect();
@@ -56,7 +57,7 @@ async fn a_bundle_has_hooks_dependencies_and_model_files_and_nothing_else() {
         assert!(packed == fs::read(project.path().join(name)).unwrap(), "{name}");
         assert_says(&says, &[name]);
     }
-    assert_says(&says, &["upload.zip: 15 files", "MiB"]);
+    assert_says(&says, &["upload.zip: 16 files", "MiB"]);
 }
 
 #[tokio::test]

@@ -25,14 +25,14 @@ mod pool;
 mod reduce;
 mod resize;
 mod rnn;
-mod rnn_gates;
+pub(in crate::model) mod rnn_gates;
 mod scatter;
 mod select;
 mod shape;
 mod slide;
 mod softmax;
 mod unary;
-mod window;
+pub(in crate::model) mod window;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

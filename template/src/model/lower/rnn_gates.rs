@@ -7,14 +7,15 @@ use super::activation::{elu_of, hard_sigmoid_of, sigmoid, softplus};
 
 /// An activation with its parameters.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Activation {
-    kind: Kind,
-    alpha: f64,
-    beta: f64,
+pub(in crate::model) struct Activation {
+    pub kind: Kind,
+    pub alpha: f64,
+    pub beta: f64,
 }
 
+/// Its function; `alpha` and `beta` are its parameters, where it has any.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(in crate::model) enum Kind {
     Affine,
     Elu,
     HardSigmoid,
@@ -100,7 +101,7 @@ impl Activation {
 
 /// The kinds of cell, with what only they have.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Cell {
+pub(in crate::model) enum Cell {
     Rnn,
     /// `coupled`: forgets as much as it takes in.
     Lstm {

@@ -10,7 +10,7 @@ use crate::model::tensor::{MAX_ELEMENTS, dim};
 
 /// What a node's attributes say of its window.
 #[derive(Debug, Clone)]
-pub(super) struct Window {
+pub(in crate::model) struct Window {
     kernel: Option<Vec<usize>>,
     strides: Option<Vec<usize>>,
     dilations: Option<Vec<usize>>,
@@ -29,7 +29,7 @@ enum Padding {
 
 /// One spatial axis: output `o` sees the inputs `o · stride + tap · dilation − before`.
 #[derive(Debug, Clone)]
-pub(super) struct Axis {
+pub(in crate::model) struct Axis {
     pub input: usize,
     pub output: usize,
     pub kernel: usize,

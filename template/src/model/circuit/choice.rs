@@ -1,0 +1,138 @@
+//! Choices by whole numbers, truth values and limits. EZKL knows places that are inputs, or what ArgMax finds; numbers that were cut off from
+//! floats it takes for 2^scale times as large.
+
+use anyhow::{Result, bail, ensure};
+use candle_core::DType;
+
+use super::guard::safe;
+use super::movement::behind;
+use super::site::{Replacement, Site};
+use super::{Change, Family};
+use crate::model::tensor::{axis, floats, tensor_of};
+
+pub(super) const RULES: Family = &[
+    ("Clip", clip),
+    ("Gather", gather),
+    ("GatherElements", places),
+    ("GatherND", places),
+    ("OneHot", one_hot),
+    ("Relu", relu),
+    ("Where", choose),
+];
+
+/// Limits that are computed: EZKL refuses them.
+fn clip(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
+    let limits = [("Max", 1), ("Min", 2)];
+    let is_fixed = |at: usize| site.optional(at).is_none() || site.constant(at).is_some();
+    if limits.iter().all(|(_, at)| is_fixed(*at)) {
+        return Ok(None);
+    }
+    let mut value = site.input(0)?.to_owned();
+    for (operator, at) in limits {
+        if let Some(limit) = site.optional(at) {
+            value = to.op(operator, &[&value, limit], Vec::new());
+        }
+    }
+    Change::of(value, "Max and Min: EZKL would refuse limits that are computed")
+}
+
+/// Of whole numbers through floats: the runtime that EZKL calibrates with knows no other.
+fn relu(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
+    let dtype = site.dtype(0)?;
+    if dtype.is_float() {
+        return Ok(None);
+    }
+    let x = to.cast(site.input(0)?, DType::F32)?;
+    let above = to.one("Relu", &x);
+    let value = to.cast(&above, dtype)?;
+    Change::of(value, "that of a float: EZKL would refuse whole numbers")
+}
+
+/// Between truth values; or one whose branches are not defined everywhere.
+fn choose(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
+    if site.dtype(1)? != DType::U8 {
+        return safe(site, to);
+    }
+    let (condition, yes, no) = (site.input(0)?, site.input(1)?, site.input(2)?);
+    let otherwise = to.one("Not", condition);
+    let (yes, no) = (to.op("And", &[condition, yes], Vec::new()), to.op("And", &[&otherwise, no], Vec::new()));
+    let value = to.op("Or", &[&yes, &no], Vec::new());
+    Change::of(value, "And, Or and Not: EZKL would refuse truth values")
+}
+
+/// Where places are fixed, or whole numbers without a scale, EZKL finds them.
+fn places(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
+    if site.constant(1).is_none() && !site.facts.is_unscaled(site.input(1)?) {
+        bail!(
+            "its places are computed from floats, which EZKL takes for larger ones: use Gather along one axis, or ArgMax"
+        );
+    }
+    behind(site, to)
+}
+
+/// At computed places: the product of the data with rows that are 1 at the place and 0 elsewhere.
+fn gather(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
+    let places = site.input(1)?;
+    if site.constant(1).is_some() || site.facts.is_unscaled(places) {
+        return behind(site, to);
+    }
+    let dims = site.shape(0)?;
+    let at = axis(site.node.int_or("axis", 0)?, dims.len())?;
+    ensure!(
+        at == 0,
+        "its places along axis {at} are computed from floats, which EZKL takes for larger ones: gather along axis 0"
+    );
+    ensure!(
+        site.dtype(0)?.is_float(),
+        "it takes whole numbers at places that are computed from floats, which EZKL takes for larger ones: cast the data to float"
+    );
+    let wanted: usize = site.shape(1)?.iter().product();
+    let hot = hot(to, places, wanted, dims[0], site.dtype(1)?)?;
+    let hot = to.cast(&hot, DType::F32)?;
+    let data = to.reshape(site.input(0)?, &[dims[0], dims[1..].iter().product()])?;
+    let value = to.op("MatMul", &[&hot, &data], Vec::new());
+    let value = to.reshape(&value, site.output_shape()?)?;
+    Change::of(
+        value,
+        "a product with rows that are 1 at the place: EZKL would take places that were cut off for larger ones",
+    )
+}
+
+/// True where a place, or one counted from behind, is the column: [places, columns].
+fn hot(to: &mut Replacement, places: &str, count: usize, columns: usize, dtype: DType) -> Result<String> {
+    let flat = to.reshape(places, &[count, 1])?;
+    let columns = columns as i64;
+    let classes =
+        |from: i64| tensor_of((from..from + columns).map(|one| one as f64).collect(), [1, columns as usize], dtype);
+    let (classes, behind) = (to.constant(&classes(0)?)?, to.constant(&classes(-columns)?)?);
+    let here = to.op("Equal", &[&flat, &classes], Vec::new());
+    let from_behind = to.op("Equal", &[&flat, &behind], Vec::new());
+    Ok(to.op("Or", &[&here, &from_behind], Vec::new()))
+}
+
+/// EZKL gives 1 and 0, whatever the two values are.
+fn one_hot(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
+    let values = site.known(2, "what it puts")?;
+    let [off, on] = values[..] else { bail!("its values are {values:?}: two are needed") };
+    let places = site.input(0)?;
+    if off == 0.0 && on == 1.0 && site.facts.is_unscaled(places) {
+        return Ok(None);
+    }
+    let depth =
+        site.constant(1).map(floats).transpose()?.and_then(|depth| depth.first().copied()).unwrap_or_default() as usize;
+    let (dims, dtype) = (site.shape(0)?, site.dtype(2)?);
+    ensure!(dtype != DType::U8, "its values are truth values: give it numbers");
+    let hot = hot(to, places, dims.iter().product(), depth, site.dtype(0)?)?;
+    let hot = to.reshape(&hot, &[dims, &[depth]].concat())?;
+    let at = axis(site.node.int_or("axis", -1)?, dims.len() + 1)?;
+    // The classes are last; they belong at this axis.
+    let mut order: Vec<usize> = (0..dims.len()).collect();
+    order.insert(at, dims.len());
+    let hot = if at == dims.len() { hot } else { to.transpose(&hot, &order) };
+    let (on, off) = (to.number(on, dtype)?, to.number(off, dtype)?);
+    let value = to.op("Where", &[&hot, &on, &off], Vec::new());
+    Change::of(
+        value,
+        "comparisons with the classes: EZKL would give 0 and 1, and take places that were cut off for larger ones",
+    )
+}
