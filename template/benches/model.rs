@@ -19,7 +19,7 @@ fn main() {
     let paths = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let micros: serde_json::Map<_, _> = paths
         .map(|path| {
-            let model = Model::load(Path::new(&path)).expect("a model");
+            let model = Model::load(Path::new(&path), &[]).expect("a model");
             let candles = json!({ "here": here(&model), "candle_onnx": candle_onnx(Path::new(&path), &model) });
             (path, candles)
         })

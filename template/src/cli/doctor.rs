@@ -89,10 +89,10 @@ async fn check_model(config: &Config, options: &Options, report: &mut Report) {
 
 fn check_onnx(config: &Config) -> Result<String> {
     if !config.inference.allow_circuit_only {
-        Model::load(&config.model_files.onnx)?;
+        Model::load(&config.model_files.onnx, &[])?;
         return Ok("every op can run".to_owned());
     }
-    let model = Model::load_for_circuit(&config.model_files.onnx)?;
+    let model = Model::load_for_circuit(&config.model_files.onnx, &[])?;
     Ok(model.refusal().map_or_else(|| "every op can run".to_owned(), circuit_only))
 }
 

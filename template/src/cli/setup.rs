@@ -34,6 +34,10 @@ pub struct Options {
     /// some parameters give the output, not that yours do
     #[arg(long, value_name = "VISIBILITY", value_parser = SERVED_PARAMETERS)]
     param_visibility: Option<String>,
+    /// An output of the model that your answer needs; may be given several times. Others are left out of the circuit, and refuse no
+    /// answer: a label beside the probabilities, say. If not given, it stays as circuit.onnx has it, or is all
+    #[arg(long = "output", value_name = "NAME")]
+    outputs: Vec<String>,
     /// Search the settings for the fastest proof. Visibilities are never changed
     #[arg(long)]
     tune: bool,
@@ -55,6 +59,7 @@ pub async fn setup(config: Config, options: Options) -> anyhow::Result<()> {
             lookup_margin: options.lookup_margin,
             max_refused: options.max_refused,
             visibilities: [options.input_visibility, options.output_visibility, options.param_visibility],
+            outputs: options.outputs,
             tune: options
                 .tune
                 .then_some(setup::Goal { tolerance: options.tolerance, max_memory_mb: options.max_memory }),

@@ -71,6 +71,9 @@ pub struct Making {
     /// Rows of the sample that could not be used.
     #[serde(default)]
     pub unusable_rows: usize,
+    /// The outputs of the model that the circuit has; all if there is none.
+    #[serde(default)]
+    pub outputs: Vec<String>,
     pub choice: Choice,
     pub fidelity: Fidelity,
     pub keys_seconds: f64,

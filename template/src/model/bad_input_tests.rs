@@ -320,10 +320,10 @@ fn a_model_of_an_unknown_opset_may_be_its_circuit_s() {
     old.opset_import[0].version = 6;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), old.encode_to_vec()).unwrap();
-    let model = Model::load_for_circuit(file.path()).unwrap();
+    let model = Model::load_for_circuit(file.path(), &[]).unwrap();
     assert_eq!(model.inputs()[0].shape, [1, 3]);
     assert!(model.refusal().unwrap().contains("opset 6"), "{:?}", model.refusal());
-    assert!(Model::load(file.path()).is_err());
+    assert!(Model::load(file.path(), &[]).is_err());
 }
 
 #[test]

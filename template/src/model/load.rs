@@ -24,14 +24,15 @@ use crate::fault::{Classify, Result};
 const OPSETS: RangeInclusive<i64> = 7..=28;
 
 impl Model {
-    /// Reads and checks the model. Whatever is wrong with it, no request could be answered: that is for a person.
-    pub fn load(path: &Path) -> Result<Self> {
-        read(path, Self::from_bytes)
+    /// Reads and checks the model, of whose outputs only those named are computed, or all if none is. Whatever is wrong with it, no
+    /// request could be answered: that is for a person.
+    pub fn load(path: &Path, outputs: &[String]) -> Result<Self> {
+        read(path, |bytes| Self::described(bytes, outputs).and_then(Self::that_runs))
     }
 
     /// The same, but a model that candle cannot run is kept for what it takes and gives: its circuit alone will answer.
-    pub fn load_for_circuit(path: &Path) -> Result<Self> {
-        read(path, Self::described)
+    pub fn load_for_circuit(path: &Path, outputs: &[String]) -> Result<Self> {
+        read(path, |bytes| Self::described(bytes, outputs))
     }
 
     /// The model out of an ONNX file's bytes.
@@ -39,20 +40,24 @@ impl Model {
     /// # Errors
     /// No ONNX file, one that is not whole, or one that uses what cannot run.
     pub fn from_bytes(bytes: &[u8]) -> Anyhow<Self> {
-        let model = Self::described(bytes)?;
-        match &model.plan {
-            Ok(_) => Ok(model),
+        Self::described(bytes, &[]).and_then(Self::that_runs)
+    }
+
+    fn that_runs(self) -> Anyhow<Self> {
+        match &self.plan {
+            Ok(_) => Ok(self),
             Err(reason) => bail!("{reason}"),
         }
     }
 
-    fn described(bytes: &[u8]) -> Anyhow<Self> {
+    fn described(bytes: &[u8], outputs: &[String]) -> Anyhow<Self> {
         let mut proto = ModelProto::decode(bytes).context("is no ONNX file, or is truncated")?;
         let opset = opset(&proto);
         let Some(graph) = proto.graph.as_mut() else {
             bail!("is truncated or no ONNX file: it holds no graph");
         };
         drop_weights(graph);
+        graph.output.retain(|output| outputs.is_empty() || outputs.contains(&output.name));
         let inputs = graph.input.iter().map(spec).collect::<Anyhow<Vec<InputSpec>>>()?;
         ensure!(!inputs.is_empty(), "takes no input");
         ensure!(!graph.output.is_empty(), "gives no output");
@@ -84,6 +89,13 @@ impl Model {
 fn read(path: &Path, parse: impl FnOnce(&[u8]) -> Anyhow<Model>) -> Result<Model> {
     let bytes = std::fs::read(path).context("cannot be read");
     bytes.and_then(|bytes| parse(&bytes)).with_context(|| format!("the model {}", path.display())).stop()
+}
+
+/// The names of the outputs of an ONNX file.
+pub fn output_names(onnx: &[u8]) -> Anyhow<Vec<String>> {
+    let proto = ModelProto::decode(onnx).context("is no ONNX file, or is truncated")?;
+    let graph = proto.graph.context("is truncated or no ONNX file: it holds no graph")?;
+    Ok(graph.output.into_iter().map(|output| output.name).collect())
 }
 
 /// The version of ONNX's own operators that the model is written in.

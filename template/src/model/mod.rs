@@ -19,6 +19,7 @@ use polars::prelude::DataFrame;
 
 pub use circuit::claimed_operators;
 pub use input::{InputSpec, ModelInput, Rounded};
+pub use load::output_names;
 #[cfg(test)]
 pub use lower::operators;
 pub use output::ModelOutput;

@@ -277,7 +277,7 @@ fn what_shows_only_in_a_run_is_found_at_load() {
 fn files_that_are_no_model_stop_the_daemon_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
-    let stopped = || match Model::load(&path) {
+    let stopped = || match Model::load(&path, &[]) {
         Err(fault @ Fault::Stop(_)) => fault.to_string(),
         other => panic!("{other:?}"),
     };
@@ -292,7 +292,7 @@ fn files_that_are_no_model_stop_the_daemon_by_name() {
     std::fs::write(&path, "<html>").unwrap();
     assert!(stopped().contains("no ONNX file"));
     std::fs::write(&path, whole).unwrap();
-    Model::load(&path).unwrap();
+    Model::load(&path, &[]).unwrap();
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn the_model_of_the_project_answers_its_sample() {
     if !files.join("model.onnx").exists() || !sample.exists() {
         return;
     }
-    let model = Model::load(&files.join("model.onnx")).unwrap();
+    let model = Model::load(&files.join("model.onnx"), &[]).unwrap();
     let rows = crate::features::load(&sample).unwrap();
     let context_files = ContextFiles::new(&files);
     for at in 0..rows.height().min(50) {

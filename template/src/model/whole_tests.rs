@@ -43,7 +43,7 @@ fn whole_models_agree_with_onnx_runtime() {
 
 /// The greatest error of a model's outputs.
 fn error_of(path: &Path) -> Result<f64> {
-    let model = Model::load(&path.join("model.onnx"))?;
+    let model = Model::load(&path.join("model.onnx"), &[])?;
     let plan = model.plan.as_ref().map_err(|reason| anyhow!("{reason}"))?;
     let (found, expected) = (plan.run(tensors(path, "input")?)?, tensors(path, "output")?);
     ensure!(found.len() == expected.len(), "{} outputs, not {}", found.len(), expected.len());

@@ -31,6 +31,8 @@ pub struct Circuit {
     policy: MockPolicy,
     /// Its operators whose outputs the prover claims.
     claims: Arc<Vec<String>>,
+    /// The outputs that it has of the model's; all if there is none.
+    pub outputs: Arc<Vec<String>>,
     /// Witnesses that no reason asked `mock` for.
     ordinary: Arc<AtomicU64>,
 }
@@ -65,8 +67,9 @@ impl Circuit {
     /// `Stop`: an ONNX file or a manifest that cannot be read.
     pub fn of(config: &Config, ezkl: Ezkl, version: ModelVersion) -> Result<Self> {
         let making = SetupManifest::beside(&config.model_files)?.and_then(|manifest| manifest.making);
-        let measured = making.map(|making| making.fidelity.measured).unwrap_or_default();
-        Self::new(ezkl, version, measured, config.ezkl.mock)
+        let (measured, outputs) = making.map(|making| (making.fidelity.measured, making.outputs)).unwrap_or_default();
+        let circuit = Self::new(ezkl, version, measured, config.ezkl.mock)?;
+        Ok(Self { outputs: Arc::new(outputs), ..circuit })
     }
 
     /// # Errors
@@ -75,9 +78,9 @@ impl Circuit {
         let onnx = version.files.compiled_onnx();
         let claims =
             std::fs::read(onnx).map_err(anyhow::Error::from).and_then(|bytes| model::claimed_operators(&bytes));
-        let claims = claims.with_context(|| format!("the model {}", onnx.display())).stop()?;
-        let (measured, claims) = (Arc::new(measured), Arc::new(claims));
-        Ok(Self { ezkl, version, measured, policy, claims, ordinary: Arc::default() })
+        let claims = Arc::new(claims.with_context(|| format!("the model {}", onnx.display())).stop()?);
+        let measured = Arc::new(measured);
+        Ok(Self { ezkl, version, measured, policy, claims, outputs: Arc::default(), ordinary: Arc::default() })
     }
 
     /// The same circuit, with what was measured of it since.

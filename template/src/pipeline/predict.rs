@@ -8,7 +8,7 @@ use polars::prelude::DataFrame;
 use tokio::sync::Semaphore;
 
 use super::circuit::Circuit;
-use super::tolerance::{Coarse, Disagreement, Tolerance};
+use super::tolerance::{Coarse, Disagreement, Measured, Tolerance};
 use crate::config::{Config, Inference, InferenceSource};
 use crate::context::{Context, ContextFiles};
 use crate::ezkl::files::SetupManifest;
@@ -67,12 +67,26 @@ impl Predictor {
     /// # Errors
     /// `Stop`: an ONNX file that is absent, damaged, or uses an op that cannot run.
     pub fn new(config: &Config, circuit: Option<Circuit>) -> Result<Self> {
+        let outputs = circuit.as_ref().map(|circuit| circuit.outputs.clone()).unwrap_or_default();
+        Self::with_outputs(config, circuit, &outputs)
+    }
+
+    /// The model alone, of whose outputs the circuit will have these (all, if there is none), for rows that hold whatever they hold:
+    /// a sample shows what may be missing.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn of_a_sample(config: &Config, outputs: &[String]) -> Result<Self> {
+        Ok(Self { expectation: Expectation::Anything, ..Self::with_outputs(config, None, outputs)? })
+    }
+
+    fn with_outputs(config: &Config, circuit: Option<Circuit>, outputs: &[String]) -> Result<Self> {
         // The daemon's own copies, where it has them: a hook reads a file when it is first asked for one.
         let files = circuit.as_ref().map_or(&config.model_files, |circuit| &circuit.version.files);
         let model = if config.inference.allow_circuit_only {
-            Model::load_for_circuit(&files.onnx)?
+            Model::load_for_circuit(&files.onnx, outputs)?
         } else {
-            Model::load(&files.onnx)?
+            Model::load(&files.onnx, outputs)?
         };
         if let Some(refusal) = model.refusal() {
             if config.inference.source == InferenceSource::Model {
@@ -109,12 +123,6 @@ impl Predictor {
     /// Of each output of the model, whether it is of a type of whole numbers.
     pub fn integer_outputs(&self) -> Vec<bool> {
         self.model.integer_outputs()
-    }
-
-    /// The same for rows that hold whatever they hold: a sample shows what may be missing.
-    #[must_use]
-    pub fn of_a_sample(self) -> Self {
-        Self { expectation: Expectation::Anything, ..self }
     }
 
     /// Runs the owner's `pre_process` and checks its frame against the model's inputs.
@@ -275,16 +283,18 @@ impl Predictor {
         Ok(())
     }
 
-    /// A circuit that is too coarse, for a person.
-    pub fn described(&self, coarse: &Coarse) -> String {
-        let Coarse { output, error_p99, allowed, range } = coarse;
+    /// Why the circuit of which this was measured is too coarse, for a person; `None` if it is not, or a limit is set that says so.
+    pub fn too_coarse(&self, measured: &Measured) -> Option<String> {
+        let Coarse { output, spread } = measured.too_coarse().filter(|_| self.settings.max_divergence_abs.is_none())?;
         let what =
             output.map_or_else(|| "what post_process makes of the output".to_owned(), |at| self.model.output_name(at));
-        format!(
-            "the circuit is too coarse for {what}: |circuit − candle| is up to {error_p99:.2e} in 99 % of the held-out rows, {allowed:.2e} \
-             is allowed (1 % of its range {range:.2e}, or NOVA_MAX_DIVERGENCE_ABS). Bring the inputs to one order of magnitude in \
-             pre_process, and weights and output to one in the model; what is a class should be a whole number"
-        )
+        Some(format!(
+            "the circuit is too coarse for {what}: |circuit − candle| is up to {:.2e} in 99 % of the held-out rows, and 1 % of its range \
+             is {:.2e}. Bring the inputs to one order of magnitude in pre_process, and weights and outputs to one in the model; what is a \
+             class should be a whole number; NOVA_MAX_DIVERGENCE_ABS sets another limit",
+            spread.error_p99,
+            spread.cap()
+        ))
     }
 
     fn context(&self, request_id: &str, raw_input: &str) -> Context {

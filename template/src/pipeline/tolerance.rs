@@ -43,6 +43,18 @@ pub struct Measured {
     pub answer: Option<Spread>,
 }
 
+impl Measured {
+    /// The first output whose usual error is more than an answer survives, last what `post_process` makes of the outputs: no limit
+    /// that means something would serve such a circuit.
+    pub fn too_coarse(&self) -> Option<Coarse> {
+        let outputs = self.outputs.iter().enumerate().map(|(at, spread)| (Some(at), *spread));
+        outputs.chain([(None, self.answer)]).find_map(|(output, spread)| {
+            let spread = spread.filter(|spread| spread.range() > 0.0 && spread.error_p99 > spread.cap())?;
+            Some(Coarse { output, spread })
+        })
+    }
+}
+
 impl Spread {
     /// Of pairs of candle's value and the circuit's, of which none may be two whole numbers. `None` if there is no pair.
     pub fn of(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Self> {
@@ -59,12 +71,13 @@ impl Spread {
         })
     }
 
-    fn range(&self) -> f64 {
+    /// Between the 1st and the 99th percentile.
+    pub fn range(&self) -> f64 {
         self.p99 - self.p1
     }
 
     /// The limit's cap.
-    fn cap(&self) -> f64 {
+    pub fn cap(&self) -> f64 {
         MAX_SHARE_OF_RANGE * self.range()
     }
 
@@ -116,14 +129,12 @@ pub enum Disagreement {
     Apart { model: f64, circuit: f64, off: f64, allowed: f64 },
 }
 
-/// An output whose usual error is more than its limit.
+/// An output whose usual error is more than an answer survives.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coarse {
     /// `None`: what `post_process` makes of the outputs.
     pub output: Option<usize>,
-    pub error_p99: f64,
-    pub allowed: f64,
-    pub range: f64,
+    pub spread: Spread,
 }
 
 /// The limits of one model and its circuit.
@@ -175,23 +186,6 @@ impl Tolerance {
             limit(answer.limit(floor).max(set.max_divergence_abs.unwrap_or(0.0)), Some(answer))
         });
         Self { outputs, answer }
-    }
-
-    /// The first output whose usual error is more than its limit, with both: no limit that means something would serve such a circuit.
-    /// The last is what `post_process` makes of the outputs.
-    pub fn exceeded_by(&self, measured: &Measured) -> Option<Coarse> {
-        let outputs = measured.outputs.iter().zip(&self.outputs).enumerate();
-        let mut all = outputs.map(|(at, (spread, limit))| (Some(at), *spread, *limit)).chain([(
-            None,
-            measured.answer,
-            self.answer,
-        )]);
-        all.find_map(|(output, spread, limit)| {
-            let (spread, limit) = (spread?, limit?);
-            let Limit { absolute: allowed, .. } = limit;
-            let coarse = Coarse { output, error_p99: spread.error_p99, allowed, range: spread.range() };
-            (spread.error_p99 > allowed).then_some(coarse)
-        })
     }
 
     /// How far the circuit's value of the output at this place may be from candle's.

@@ -117,6 +117,18 @@ fn set_limit_replaces_the_measured_one() {
 }
 
 #[test]
+fn circuit_is_too_coarse_where_errors_exceed_the_cap() {
+    let measured = |error| Measured { outputs: vec![None, Some(spread(error, 0.0, 1.0))], answer: None };
+    assert_eq!(measured(0.01).too_coarse(), None);
+    assert_eq!(measured(0.011).too_coarse().unwrap().output, Some(1));
+    // Less than a step, and as much as the output itself.
+    let tiny = Measured { outputs: vec![None], answer: Some(spread(3e-9, 0.0, 3e-9)) };
+    assert_eq!(tiny.too_coarse().unwrap().output, None);
+    let constant = Measured { outputs: vec![Some(spread(1e-4, 1.0, 1.0))], answer: None };
+    assert_eq!(constant.too_coarse(), None);
+}
+
+#[test]
 fn spread_is_of_values_that_are_no_labels() {
     let pairs = (0..=100).map(|value| (f64::from(value) + 0.5, f64::from(value) + 0.6));
     let found = Spread::of(pairs.chain([(3.0, 4.0)])).unwrap();

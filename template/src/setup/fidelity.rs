@@ -88,7 +88,7 @@ impl Fidelity {
         let judge = predictor.with_circuit(circuit.clone().with_measured(measured.clone()));
         let verdicts = attempts.into_iter().map(|attempt| attempt.verdict(&judge)).collect();
         let compared = sample.held_out.iter().all(|row| row.model.is_some());
-        let too_coarse = judge.tolerance().exceeded_by(&measured).map(|coarse| judge.described(&coarse));
+        let too_coarse = judge.too_coarse(&measured);
         Ok(Self { measured, too_coarse, ..Self::of(verdicts, compared) })
     }
 
@@ -155,7 +155,8 @@ impl Fidelity {
         ensure!(
             self.refused_share() <= most_refused,
             "the circuit cannot hold {:.1} % of the {} rows of {} that it was measured with ({:.1} % are allowed, --max-refused). {}. \
-             Calibrate with more such rows, or widen the lookup tables with --lookup-margin",
+             Calibrate with more such rows, widen the lookup tables with --lookup-margin, or leave outputs that no answer needs out of the \
+             circuit with --output",
             100.0 * self.refused_share(),
             self.rows,
             sample.file.display(),

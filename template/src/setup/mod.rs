@@ -23,10 +23,10 @@ use serde_json::{Map, Value};
 
 use crate::config::{Config, ModelFiles};
 use crate::digest;
-use crate::ezkl::files::{CIRCUIT, Making};
+use crate::ezkl::files::{CIRCUIT, Making, SetupManifest};
 use crate::ezkl::{Ezkl, srs};
 use crate::locked_folder::LockedFolder;
-use crate::model::circuit;
+use crate::model::{circuit, output_names};
 use crate::pipeline::predict::Predictor;
 use choice::Choice;
 use fidelity::Fidelity;
@@ -49,6 +49,8 @@ pub struct Request {
     pub lookup_margin: Option<f64>,
     pub max_refused: f64,
     pub visibilities: visibility::Asked,
+    /// Outputs of the model that the circuit is to have. None: as it has now, or all.
+    pub outputs: Vec<String>,
     /// Search for the fastest proof.
     pub tune: Option<Goal>,
 }
@@ -94,7 +96,11 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     config.model_files.onnx = onnx.clone();
     let sample_sha256 = digest::of_file(&request.sample)?;
     let progress = Progress::new(ezkl.clone());
-    let predictor = Predictor::new(&config, None)?.of_a_sample();
+    let outputs = chosen_outputs(&target, &request.outputs)?;
+    let predictor = Predictor::of_a_sample(&config, &outputs)?;
+    if let Some(refusal) = predictor.candle_refusal().filter(|_| !outputs.is_empty()) {
+        bail!("--output: EZKL gets the model as it is where candle cannot run it ({refusal})");
+    }
     if let (Some(_), Some(refusal)) = (&request.tune, predictor.candle_refusal()) {
         bail!(
             "--tune chooses by the error of circuits against candle, and candle cannot run this model ({refusal}): run `nova setup` without \
@@ -103,7 +109,7 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     }
     let circuit = folder.path().join(CIRCUIT);
     if predictor.candle_refusal().is_none() {
-        write_circuit(&onnx, &circuit).with_context(|| format!("the model {}", target.onnx.display()))?;
+        write_circuit(&onnx, &circuit, &outputs).with_context(|| format!("the model {}", target.onnx.display()))?;
     }
     let reading = Sample::read(&request.sample, &predictor);
     let sample = progress.step("pre_process and candle on the sample", "calibration", reading).await?;
@@ -133,7 +139,7 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     workshop.progress.step("writing the Solidity verifier", "moving all into place", verifier).await?;
     let is_public = srs::is_public(&finished.made.files.srs)?;
     workshop.ezkl.shut_down().await;
-    let making = making(&finished, &workshop.sample, sample_sha256);
+    let making = making(&finished, &workshop.sample, sample_sha256, outputs);
     keep::keep(&workshop, &finished.made, !is_public, making)?;
     report(&finished, &workshop.target);
     if !is_public {
@@ -143,14 +149,32 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
 }
 
 /// Writes what EZKL compiles, and says where it is not what the model says in its own words.
-fn write_circuit(model: &Path, to: &Path) -> Result<()> {
-    let made = circuit::write(&fs::read(model)?, None)?;
+fn write_circuit(model: &Path, to: &Path, outputs: &[String]) -> Result<()> {
+    let outputs = Some(outputs).filter(|outputs| !outputs.is_empty());
+    let made = circuit::write(&fs::read(model)?, outputs)?;
     fs::write(to, made.bytes).with_context(|| format!("cannot write {}", to.display()))?;
     if !made.rewritten.is_empty() {
         println!("EZKL reads some of ONNX otherwise than it is meant; {CIRCUIT} says it so that both agree:");
     }
     made.rewritten.iter().for_each(|change| println!("  {change}"));
     Ok(())
+}
+
+/// The outputs that the circuit is to have: those asked for, or those that it has now, where the model still has them; all if there
+/// is none.
+///
+/// # Errors
+/// Names of outputs that the model does not have.
+fn chosen_outputs(target: &ModelFiles, asked: &[String]) -> Result<Vec<String>> {
+    let all = output_names(&fs::read(&target.onnx)?).with_context(|| format!("the model {}", target.onnx.display()))?;
+    let unknown: Vec<&String> = asked.iter().filter(|name| !all.contains(name)).collect();
+    ensure!(unknown.is_empty(), "--output: the model has no output {unknown:?}; it has {all:?}");
+    if !asked.is_empty() {
+        return Ok(asked.to_vec());
+    }
+    let making = SetupManifest::beside(target)?.and_then(|manifest| manifest.making);
+    let held = making.map(|making| making.outputs).unwrap_or_default();
+    Ok(if held.iter().all(|name| all.contains(name)) { held } else { Vec::new() })
 }
 
 /// Where it works: in the model folder, so that what was made is moved and not copied.
@@ -224,7 +248,7 @@ fn run_args(num_inner_cols: usize, (decomp_base, decomp_legs): reach::Digits) ->
     fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
-fn making(finished: &Finished, sample: &Sample, sample_sha256: String) -> Making {
+fn making(finished: &Finished, sample: &Sample, sample_sha256: String, outputs: Vec<String>) -> Making {
     Making {
         nova_version: env!("CARGO_PKG_VERSION").to_owned(),
         sample: sample.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -232,6 +256,7 @@ fn making(finished: &Finished, sample: &Sample, sample_sha256: String) -> Making
         calibration_rows: sample.calibration.len(),
         features: sample.features.clone(),
         unusable_rows: sample.unusable.len(),
+        outputs,
         choice: finished.made.choice,
         fidelity: finished.fidelity.clone(),
         keys_seconds: finished.keys.as_secs_f64(),

@@ -72,7 +72,8 @@ impl Workshop {
         self.gen_settings(&files, run_args, &self.unhashed()).await?;
         let data = files.folder.join("calibration.json");
         fs::write(&data, sample::calibration_data(rows).to_string()).context("cannot write the calibration data")?;
-        let args = json!({ "data": data, "model": files.compiled_onnx(), "settings": files.settings, "target": "resources" });
+        let args =
+            json!({ "data": data, "model": files.compiled_onnx(), "settings": files.settings, "target": "resources" });
         self.ezkl.call("calibrate_settings", args).await?;
         Choice::read(&files.settings)
     }
@@ -130,8 +131,7 @@ impl Workshop {
 
     /// Compiles the circuit of settings that are there.
     async fn compiled(&self, files: &ModelFiles) -> Result<Circuit> {
-        let compile =
-            json!({ "model": files.compiled_onnx(), "compiled_circuit": files.compiled, "settings_path": files.settings });
+        let compile = json!({ "model": files.compiled_onnx(), "compiled_circuit": files.compiled, "settings_path": files.settings });
         self.ezkl.call("compile_circuit", compile).await?;
         let version = ModelVersion::with_digests(files, BTreeMap::new())?;
         Ok(Circuit::new(self.ezkl.clone(), version, Measured::default(), self.mock)?)

@@ -153,6 +153,16 @@ pub fn of_classes_as_floats() -> Vec<u8> {
     model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), class_weights())
 }
 
+/// The same class, and beside it a margin.
+pub fn of_classes_and_a_margin() -> Vec<u8> {
+    changed(&of_classes(), |model| {
+        let graph = model.graph.as_mut().unwrap();
+        graph.node.push(node("MatMul", &["x", "v"], "margin"));
+        graph.initializer.push(floats("v", &[4, 1], &[0.5, -0.25, 0.125, -1.0]));
+        graph.output.push(value_info(("margin", DataType::Float, &[1, 1])));
+    })
+}
+
 fn scores() -> Vec<NodeProto> {
     vec![node("MatMul", &["x", "w"], "products"), node("Add", &["products", "b"], "scores")]
 }

@@ -138,6 +138,6 @@ fn model_input(project: &Project, wallet: Address) -> Vec<Vec<f64>> {
     values.extend(features::market(H256::zero()));
     let context = Context::new(ContextFiles::new(project.model_files()), "", "");
     let frame = nova::hooks::pre_process(&context, nova::features::frame(&values).frame().clone()).unwrap();
-    let model = nova::model::Model::load(&project.model_file("model.onnx")).unwrap();
+    let model = nova::model::Model::load(&project.model_file("model.onnx"), &[]).unwrap();
     model.tensors(&frame).unwrap().flat()
 }

@@ -78,6 +78,23 @@ async fn regression_a_class_that_is_off_by_one_is_never_submitted() {
     }
 }
 
+/// A label that no answer needs costs the answers near its boundaries, until it is left out. The next `setup` leaves it out, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outputs_that_are_left_out_refuse_no_answer() {
+    let project = of_four_columns(onnx::of_classes_and_a_margin(), rows_of_four(400));
+    let setup = ["setup", "--insecure-srs", "--sample", "rows.csv"];
+    project.nova(&setup).fail(&["whole numbers must be equal", "--output"]).await;
+    let unknown = [&setup[..], &["--output", "odds"]].concat();
+    project.nova(&unknown).fail(&["--output", "odds", r#"["class", "margin"]"#]).await;
+    for arguments in [&["--output", "margin"][..], &[]] {
+        project.nova(&[&setup[..], arguments].concat()).succeed().await;
+        let fidelity = json(&project, "setup.json")["making"]["fidelity"].clone();
+        assert_eq!(fidelity["over_limit"], 0.0, "{fidelity:#}");
+        let row: Value = project.nova(&["predict", "--features", "rows.csv", "--json"]).json().await;
+        assert_eq!(row["circuit"].as_array().unwrap().len(), 1, "{row:#}");
+    }
+}
+
 /// The output's scale is 26 here: two of its steps are 3e-8, and the errors are those of the inputs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_outputs_around_zero_are_answered() {
@@ -93,7 +110,7 @@ async fn regression_outputs_around_zero_are_answered() {
     }
 }
 
-/// The weights are less than half a step of any scale that is tried: every answer would be 0.
+/// The weights are less than half a step of any scale that is tried: every answer would be 0, and off by less than a step.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn setup_refuses_a_circuit_too_coarse_for_its_output() {
     let project = of_four_columns(onnx::of_margins(&[1e-9, -1e-9, 2e-9, 1e-9]), rows_of_four(200));
