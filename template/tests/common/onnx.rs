@@ -2,7 +2,7 @@
 
 use candle_onnx::onnx::tensor_proto::DataType;
 use candle_onnx::onnx::tensor_shape_proto::Dimension;
-use candle_onnx::onnx::tensor_shape_proto::dimension::Value::DimValue;
+use candle_onnx::onnx::tensor_shape_proto::dimension::Value::{DimParam, DimValue};
 use candle_onnx::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, attribute_proto, type_proto,
@@ -161,6 +161,108 @@ pub fn of_classes_and_a_margin() -> Vec<u8> {
         graph.initializer.push(floats("v", &[4, 1], &[0.5, -0.25, 0.125, -1.0]));
         graph.output.push(value_info(("margin", DataType::Float, &[1, 1])));
     })
+}
+
+/// The model with this said of the batch of its input and output: a name, or nothing.
+pub fn with_batch(model: Vec<u8>, name: Option<&str>) -> Vec<u8> {
+    changed(&model, |model| {
+        let graph = model.graph.as_mut().unwrap();
+        for value in graph.input.iter_mut().chain(&mut graph.output) {
+            let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_mut().unwrap().value.as_mut() else {
+                panic!("{} is no tensor", value.name)
+            };
+            tensor.shape.as_mut().unwrap().dim[0].value = name.map(|name| DimParam(name.to_owned()));
+        }
+    })
+}
+
+/// `sigmoid(x · w)` of four numbers.
+pub fn of_four_numbers() -> Vec<u8> {
+    let nodes = vec![node("MatMul", &["x", "w"], "margin"), node("Sigmoid", &["margin"], "y")];
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), vec![four_weights()])
+}
+
+/// `x · w`, through a Reshape to a shape that is asked for, as some exporters write it.
+pub fn of_its_own_shape() -> Vec<u8> {
+    let mut shape = node("Concat", &["batch", "four"], "shape");
+    shape.attribute.push(integer("axis", 0));
+    let nodes = vec![
+        node("Shape", &["x"], "sizes"),
+        node("Gather", &["sizes", "zero"], "batch"),
+        shape,
+        node("Reshape", &["x", "shape"], "rows"),
+        node("MatMul", &["rows", "w"], "y"),
+    ];
+    let weights = vec![four_weights(), whole("zero", &[0]), whole("four", &[4])];
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), weights)
+}
+
+fn four_weights() -> TensorProto {
+    floats("w", &[4, 1], &[1.0, -1.0, 0.5, 0.25])
+}
+
+/// Of four numbers what EZKL reads otherwise than ONNX says, or refuses, side by side: pools that pad, a cast of what is below zero,
+/// Gelu, a padding with 1.5, a normalisation.
+pub fn of_what_ezkl_reads_otherwise() -> Vec<u8> {
+    let with = |op: &str, input: &[&str], output: &str, attributes: Vec<AttributeProto>| {
+        let mut node = node(op, input, output);
+        node.attribute = attributes;
+        node
+    };
+    let window = || vec![integers("kernel_shape", &[2, 2]), integers("pads", &[1, 1, 1, 1])];
+    let nodes = vec![
+        node("Reshape", &["x", "square"], "image"),
+        with("MaxPool", &["image"], "greatest", window()),
+        with("AveragePool", &["image"], "average", window()),
+        node("Reshape", &["greatest", "nine"], "greatest row"),
+        node("Reshape", &["average", "nine"], "average row"),
+        with("Cast", &["x"], "cut", vec![integer("to", DataType::Int64 as i64)]),
+        with("Cast", &["cut"], "cut row", vec![integer("to", DataType::Float as i64)]),
+        node("Gelu", &["x"], "gelu"),
+        node("Pad", &["x", "pads", "value"], "padded"),
+        node("LayerNormalization", &["x", "scale"], "normal"),
+        with(
+            "Concat",
+            &["greatest row", "average row", "cut row", "gelu", "padded", "normal"],
+            "y",
+            vec![integer("axis", 1)],
+        ),
+    ];
+    let weights = vec![
+        whole("square", &[1, 1, 2, 2]),
+        whole("nine", &[1, 9]),
+        whole("pads", &[0, 1, 0, 1]),
+        floats("value", &[], &[1.5]),
+        floats("scale", &[4], &[1.0; 4]),
+    ];
+    let model = model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 36]), weights);
+    changed(&model, |model| model.opset_import[0].version = 20)
+}
+
+/// A model with an operator that no circuit computes, after one that candle runs.
+pub fn of_bits() -> Vec<u8> {
+    let nodes = vec![node("BitwiseAnd", &["x", "x"], "bits"), node("Neg", &["bits"], "y")];
+    let model = model(nodes, ("x", DataType::Int64, &[1, 4]), ("y", DataType::Int64, &[1, 4]), Vec::new());
+    changed(&model, |model| model.opset_import[0].version = 18)
+}
+
+fn integers(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: attribute_proto::AttributeType::Ints as i32,
+        ints: values.to_vec(),
+        ..AttributeProto::default()
+    }
+}
+
+fn whole(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: name.to_owned(),
+        data_type: DataType::Int64 as i32,
+        dims: vec![values.len() as i64],
+        int64_data: values.to_vec(),
+        ..TensorProto::default()
+    }
 }
 
 fn scores() -> Vec<NodeProto> {

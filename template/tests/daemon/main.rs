@@ -6,6 +6,7 @@ mod bad_challenges;
 mod bad_requests;
 mod bad_start;
 mod bundle;
+mod circuit;
 #[path = "../common/mod.rs"]
 mod common;
 mod data;

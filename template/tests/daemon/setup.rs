@@ -20,7 +20,7 @@ fn small() -> Project {
 }
 
 /// A project with this model of four columns, which takes them as they are, and a sample of `rows`.
-pub fn of_four_columns(model: Vec<u8>, rows: impl Iterator<Item = [f64; 4]>) -> Project {
+pub(super) fn of_four_columns(model: Vec<u8>, rows: impl Iterator<Item = [f64; 4]>) -> Project {
     let project = Project::without_setup();
     project.change_model_file("model.onnx", |_| model);
     project.change_json("preprocessing.json", |file| {
@@ -39,7 +39,7 @@ fn scattered(seed: u64) -> impl Iterator<Item = f64> {
     std::iter::successors(Some(seed), next).map(|state| (state >> 40) as f64 / f64::from(1 << 24)).skip(1)
 }
 
-pub fn rows_of_four(count: usize) -> impl Iterator<Item = [f64; 4]> {
+pub(super) fn rows_of_four(count: usize) -> impl Iterator<Item = [f64; 4]> {
     let mut numbers = scattered(5);
     std::iter::repeat_with(move || std::array::from_fn(|_| numbers.next().unwrap())).take(count)
 }
@@ -190,7 +190,7 @@ async fn regression_a_visibility_that_cannot_be_served_is_not_offered() {
     }
 }
 
-pub fn json(project: &Project, file: &str) -> Value {
+pub(super) fn json(project: &Project, file: &str) -> Value {
     serde_json::from_slice(&fs::read(project.model_file(file)).unwrap()).unwrap()
 }
 

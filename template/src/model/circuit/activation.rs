@@ -23,7 +23,7 @@ fn bent(to: &mut Replacement, x: &str, alpha: f64, beta: f64) -> Result<String> 
     let above = to.one("Relu", x);
     let below = to.sub(x, &above);
     let scaled = if beta == 1.0 { below } else { to.times(&below, beta.recip())? };
-    let grown = to.one("Exp", &scaled);
+    let grown = to.exp_below_zero(&scaled)?;
     let less = to.plus(&grown, -1.0)?;
     let less = if alpha == 1.0 { less } else { to.times(&less, alpha)? };
     Ok(to.add(&above, &less))
@@ -54,7 +54,7 @@ pub(super) fn softplus_of(to: &mut Replacement, x: &str) -> Result<String> {
     let above = to.one("Relu", x);
     let magnitude = to.one("Abs", x);
     let negative = to.one("Neg", &magnitude);
-    let grown = to.one("Exp", &negative);
+    let grown = to.exp_below_zero(&negative)?;
     let more = to.plus(&grown, 1.0)?;
     let logarithm = to.one("Log", &more);
     Ok(to.add(&above, &logarithm))
@@ -91,7 +91,7 @@ fn mish(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let x = site.input(0)?;
     let magnitude = to.one("Abs", x);
     let negative = to.one("Neg", &magnitude);
-    let t = to.one("Exp", &negative);
+    let t = to.exp_below_zero(&negative)?;
     let square = to.mul(&t, &t);
     let twice = to.times(&t, 2.0)?;
     let twice_square = to.times(&square, 2.0)?;
@@ -121,17 +121,48 @@ fn swish(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
 /// Until opset 12 over all axes from this one on; EZKL knows one axis.
 fn softmax(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let dims = site.shape(0)?;
-    if site.node.opset >= 13 {
+    let first = if site.node.opset < 13 { 1 } else { -1 };
+    let from = axis(site.node.int_or("axis", first)?, dims.len())?;
+    let (several, masked) = (site.node.opset < 13 && from + 1 < dims.len(), is_masked(site, site.input(0)?));
+    if !several && !masked {
         return Ok(None);
     }
-    let from = axis(site.node.int_or("axis", 1)?, dims.len())?;
-    if from + 1 >= dims.len() {
-        return Ok(None);
+    let (mut value, over) =
+        if several { (flattened(to, site.input(0)?, dims, from)?, 1) } else { (site.input(0)?.to_owned(), from) };
+    if masked {
+        let greatest = to.reduce("ReduceMax", &value, &[over])?;
+        let shifted = to.sub(&value, &greatest);
+        let least = to.number(LEAST_LOGIT, DType::F32)?;
+        value = to.op("Max", &[&shifted, &least], Vec::new());
     }
-    let flat = flattened(to, site.input(0)?, dims, from)?;
-    let value = to.op("Softmax", &[&flat], vec![super::site::int("axis", 1)]);
-    let value = to.reshape(&value, dims)?;
-    Change::of(value, "over one axis: EZKL would refuse several")
+    let value = to.op("Softmax", &[&value], vec![super::site::int("axis", over as i64)]);
+    let value = if several { to.reshape(&value, dims)? } else { value };
+    Change::of(
+        value,
+        if masked {
+            "of what is not far below the greatest: EZKL's table would hold the mask"
+        } else {
+            "over one axis: EZKL would refuse several"
+        },
+    )
+}
+
+/// From here on below the greatest, a share is less than a step of float.
+const LEAST_LOGIT: f64 = -16.0;
+/// A constant this far below zero is a mask.
+const MASK: f64 = -1000.0;
+
+/// True if a mask is added, or chosen, on the way to this value.
+fn is_masked(site: &Site, name: &str) -> bool {
+    let has_mask = |name: &str| {
+        let all = site.facts.constant(name).and_then(|constant| crate::model::tensor::floats(constant).ok());
+        all.is_some_and(|all| all.iter().any(|one| *one <= MASK))
+    };
+    site.facts.maker(name).is_some_and(|maker| match maker.op_type.as_str() {
+        "Add" | "Where" | "Mul" => maker.input.iter().any(|input| has_mask(input) || is_masked(site, input)),
+        "Reshape" | "Cast" | "Identity" | "Transpose" => is_masked(site, &maker.input[0]),
+        _ => false,
+    })
 }
 
 fn flattened(to: &mut Replacement, x: &str, dims: &[usize], from: usize) -> Result<String> {
@@ -147,7 +178,7 @@ fn log_softmax(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         if site.node.opset < 13 && at + 1 < dims.len() { (flattened(to, x, dims, at)?, 1) } else { (x.to_owned(), at) };
     let greatest = to.reduce("ReduceMax", &data, &[over])?;
     let shifted = to.sub(&data, &greatest);
-    let grown = to.one("Exp", &shifted);
+    let grown = to.exp_below_zero(&shifted)?;
     let sum = to.reduce("ReduceSum", &grown, &[over])?;
     let logarithm = to.one("Log", &sum);
     let value = to.sub(&shifted, &logarithm);

@@ -45,14 +45,13 @@ fn power(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         };
     };
     let all = floats(exponents)?;
+    if !site.dtype(0)?.is_float() {
+        return whole_power(site, to, &all);
+    }
     let is_known = |exponent: f64| exponent.fract() != 0.0 || exponent > 0.0;
     if all.len() == 1 && is_known(all[0]) {
         return Ok(None);
     }
-    ensure!(
-        site.dtype(0)?.is_float(),
-        "whole numbers are raised to several exponents, or to one below 1: cast them to float"
-    );
     let mut different = all.clone();
     different.sort_by(f64::total_cmp);
     different.dedup();
@@ -78,6 +77,21 @@ fn power(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     }
     let Some(value) = value else { bail!("it has no exponent") };
     Change::of(value, "a power for each exponent: EZKL would take one that is negative for 0, and 0 for 1")
+}
+
+/// Factor by factor.
+fn whole_power(site: &Site, to: &mut Replacement, exponents: &[f64]) -> Result<Option<Change>> {
+    let x = site.input(0)?;
+    let [exponent] = exponents[..] else { bail!("whole numbers are raised to several exponents: cast them to float") };
+    ensure!(
+        (1.0..=8.0).contains(&exponent) && exponent.fract() == 0.0,
+        "whole numbers are raised to {exponent}: cast them to float"
+    );
+    let mut value = x.to_owned();
+    for _ in 1..exponent as usize {
+        value = to.mul(&value, x);
+    }
+    Change::of(value, "a product: EZKL would refuse powers of whole numbers")
 }
 
 fn raised(to: &mut Replacement, x: &str, exponent: f64) -> Result<String> {

@@ -20,6 +20,7 @@ mod recurrent;
 mod reduce;
 mod refused;
 mod resize;
+mod scale;
 mod select;
 mod signature;
 mod site;
@@ -91,6 +92,31 @@ const FAMILIES: &[Family] = &[
 static RULES: LazyLock<BTreeMap<&'static str, Rule>> =
     LazyLock::new(|| FAMILIES.iter().copied().flatten().copied().collect());
 
+/// What may not stand in a graph inside a node.
+const NEVER_INSIDE: [&str; 21] = [
+    "BitwiseAnd",
+    "BitwiseNot",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Celu",
+    "Compress",
+    "CumProd",
+    "Gelu",
+    "GlobalLpPool",
+    "If",
+    "IsInf",
+    "IsNaN",
+    "LSTM",
+    "LayerNormalization",
+    "LogSoftmax",
+    "Loop",
+    "Mish",
+    "Mod",
+    "NonZero",
+    "Tile",
+    "Trilu",
+];
+
 /// The circuit's ONNX of a model. `outputs` are the names of those to keep; all if nothing is said.
 ///
 /// # Errors
@@ -108,7 +134,12 @@ pub fn write(model: &[u8], outputs: Option<&[String]>) -> Result<CircuitOnnx> {
     precision::to_single(graph, &mut rewritten)?;
     let inputs = graph.input.iter().map(spec).collect::<Result<Vec<_>>>()?;
     signature::fix_sizes(graph, &inputs, &mut rewritten)?;
-    let facts = Facts::of(graph, &inputs, opset)?;
+    let mut facts = Facts::of(graph, &inputs, opset)?;
+    let changes = rewritten.len();
+    scale::raise(graph, &facts, &mut rewritten)?;
+    if rewritten.len() > changes {
+        facts = Facts::of(graph, &inputs, opset)?;
+    }
     rewrite(graph, &facts, opset, &mut rewritten)?;
     signature::separate_outputs(graph, &mut rewritten);
     if rewritten.is_empty() {
@@ -176,12 +207,12 @@ fn constants(node: &NodeProto, facts: &Facts) -> Result<Replacement> {
     Ok(replacement)
 }
 
-/// Graphs inside a node are read as they are, so nothing in them may need to be rewritten.
+/// Graphs inside a node are read as they are: what EZKL never computes as ONNX says may not stand in them.
 fn inner_nodes(node: &NodeProto) -> Result<()> {
     for inner in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()).flat_map(|graph| &graph.node) {
-        if RULES.contains_key(inner.op_type.as_str()) {
+        if NEVER_INSIDE.contains(&inner.op_type.as_str()) {
             bail!(
-                "{} (node {:?}) stands in a graph inside it, where it may be read otherwise: take it out of the loop or branch",
+                "{} (node {:?}) stands in a graph inside it, and is not rewritten there: take it out",
                 inner.op_type,
                 name_of(inner)
             );

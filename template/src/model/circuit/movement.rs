@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 
 use super::facts::evaluate;
+use super::scale::has_none;
 use super::site::{Replacement, Site};
 use super::{Change, Family};
 use crate::model::tensor::{floats, tensor_of};
@@ -18,7 +19,7 @@ pub(super) const RULES: Family = &[
     ("ScatterElements", scatter),
     ("ScatterND", scatter),
     ("Tile", always),
-    ("Trilu", triangle),
+    ("Trilu", always),
 ];
 
 fn always(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
@@ -28,14 +29,6 @@ fn always(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
 /// EZKL mixes up the axes where there are more of them than before.
 fn expand(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     if site.shape(0)?.len() == site.output_shape()?.len() {
-        return Ok(None);
-    }
-    moved(site, to)
-}
-
-/// EZKL knows triangles of one matrix of floats.
-fn triangle(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
-    if site.shape(0)?.len() == 2 && site.dtype(0)?.is_float() {
         return Ok(None);
     }
     moved(site, to)
@@ -75,7 +68,7 @@ fn pad(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     moved(site, to)
 }
 
-/// EZKL ignores how what is there and what is new are combined, and takes places counted from behind for the first.
+/// EZKL ignores how what is there and what is new are combined, takes places counted from behind for the first, and mixes up scales.
 fn scatter(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let reduction = site.node.text_or("reduction", "none")?;
     ensure!(
@@ -83,8 +76,9 @@ fn scatter(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         "its reduction {reduction:?} is not computed in a circuit: export it as an addition or a product"
     );
     let fixed = site.constant(1).map(floats).transpose()?;
+    let mixed = has_none(site.facts, site.input(0)?) != has_none(site.facts, site.input(2)?);
     match fixed {
-        Some(places) if places.iter().all(|place| *place >= 0.0) => Ok(None),
+        Some(places) if !mixed && places.iter().all(|place| *place >= 0.0) => Ok(None),
         Some(_) => moved(site, to),
         None => Ok(None),
     }

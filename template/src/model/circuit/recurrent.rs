@@ -148,7 +148,7 @@ fn all_states(to: &mut Replacement, states: &[Vec<String>], sizes: [usize; 4], b
     Ok(joined(to, &rows, of_steps))
 }
 
-fn joined(to: &mut Replacement, parts: &[String], axis: usize) -> String {
+pub(super) fn joined(to: &mut Replacement, parts: &[String], axis: usize) -> String {
     if let [only] = parts {
         return only.clone();
     }

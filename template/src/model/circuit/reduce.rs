@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::arithmetic::whole_quotient;
+use super::scale::has_none;
 use super::site::{Replacement, Site};
 use super::{Change, Family};
 use crate::model::tensor::{axes, axis, floats};
@@ -55,6 +56,7 @@ fn mean(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let is_in_order = order.iter().enumerate().all(|(at, axis)| at == *axis);
     let last = if is_in_order { x.to_owned() } else { to.transpose(x, &order) };
     let moved: Vec<usize> = order.iter().map(|axis| dims[*axis]).collect();
+    let last = if has_none(site.facts, x) { to.raised(&last)? } else { last };
     let value = to.mean(&last, &moved, over.len())?;
     let value = to.reshape(&value, site.output_shape()?)?;
     Change::of(value, AVERAGE)
@@ -71,7 +73,9 @@ fn global_mean(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     if count < MANY || count.is_power_of_two() {
         return Ok(None);
     }
-    let value = to.mean(site.input(0)?, dims, dims.len() - 2)?;
+    let x = site.input(0)?;
+    let x = if has_none(site.facts, x) { to.raised(x)? } else { x.to_owned() };
+    let value = to.mean(&x, dims, dims.len() - 2)?;
     Change::of(value, AVERAGE)
 }
 
@@ -80,7 +84,7 @@ fn log_sum_exp(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let (x, over) = (site.input(0)?, over(site)?);
     let greatest = to.reduce("ReduceMax", x, &over)?;
     let shifted = to.sub(x, &greatest);
-    let grown = to.one("Exp", &shifted);
+    let grown = to.exp_below_zero(&shifted)?;
     let sum = to.reduce("ReduceSum", &grown, &over)?;
     let logarithm = to.one("Log", &sum);
     let value = to.add(&greatest, &logarithm);

@@ -3,9 +3,10 @@
 use anyhow::{Result, ensure};
 use candle_core::DType;
 
+use super::recurrent::joined;
 use super::site::{Replacement, Site, int, remove, set};
 use super::{Change, Family};
-use crate::model::tensor::{axis, floats};
+use crate::model::tensor::{axis, tensor_of};
 
 pub(super) const RULES: Family = &[("ArgMax", last), ("ArgMin", last), ("Einsum", einsum), ("TopK", greatest)];
 
@@ -27,7 +28,10 @@ fn last(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     Change::of(value, "the first from behind: EZKL would refuse select_last_index")
 }
 
-/// EZKL computes the greatest, and not where they are: of one alone ArgMax says that.
+/// The most that are looked for one by one.
+const MAX_FOUND: usize = 32;
+
+/// EZKL computes the greatest, and not where they are: with their places they are looked for one by one, each without those before.
 fn greatest(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let places = site.node.proto().output.get(1).filter(|name| !name.is_empty());
     let places = places.filter(|name| site.facts.is_output(name) || !site.facts.takers(name).is_empty());
@@ -36,19 +40,36 @@ fn greatest(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     if places.is_none() {
         return along_the_last(site, to, at, dims.len());
     }
-    let count = match site.node.int("k")? {
-        Some(count) => count as f64,
-        None => site.constant(1).map(floats).transpose()?.and_then(|count| count.first().copied()).unwrap_or_default(),
-    };
+    let count = site.facts.shape(site.node.proto().output[1].as_str())?[at];
     ensure!(
-        count == 1.0,
-        "its second output, the places, cannot be computed in a circuit: use its values alone, or k = 1"
+        count <= MAX_FOUND,
+        "its second output, the places of {count}, costs too much in a circuit: {MAX_FOUND} are the most"
     );
-    let (values, places) =
-        if site.node.flag("largest", true)? { ("ReduceMax", "ArgMax") } else { ("ReduceMin", "ArgMin") };
-    let values = to.reduce(values, site.input(0)?, &[at])?;
-    let places = to.op(places, &[site.input(0)?], vec![int("axis", at as i64), int("keepdims", 1)]);
-    Change::of_all(vec![values, places], "the greatest and where it is: EZKL would refuse the places")
+    ensure!(site.dtype(0)?.is_float(), "its second output, the places, is computed of floats: cast its input");
+    let [most, least, where_most] = if site.node.flag("largest", true)? {
+        ["ReduceMax", "ReduceMin", "ArgMax"]
+    } else {
+        ["ReduceMin", "ReduceMax", "ArgMin"]
+    };
+    let mut shape = vec![1; dims.len()];
+    shape[at] = dims[at];
+    let numbers = tensor_of((0..dims[at]).map(|place| place as f64).collect(), shape, DType::I64)?;
+    let numbers = to.constant(&numbers)?;
+    let last = to.reduce(least, site.input(0)?, &[at])?;
+    let behind_all = to.plus(&last, if most == "ReduceMax" { -1.0 } else { 1.0 })?;
+    let mut data = site.input(0)?.to_owned();
+    let (mut values, mut found) = (Vec::new(), Vec::new());
+    for nth in 0..count {
+        let place = to.op(where_most, &[&data], vec![int("axis", at as i64), int("keepdims", 1)]);
+        values.push(to.reduce(most, &data, &[at])?);
+        if nth + 1 < count {
+            let is_here = to.op("Equal", &[&numbers, &place], Vec::new());
+            data = to.op("Where", &[&is_here, &behind_all, &data], Vec::new());
+        }
+        found.push(place);
+    }
+    let (values, found) = (joined(to, &values, at), joined(to, &found, at));
+    Change::of_all(vec![values, found], "one by one: EZKL would refuse their places")
 }
 
 /// EZKL fails on any other axis than the last.

@@ -222,6 +222,18 @@ impl Replacement {
         self.reshape(&mean, &[outer, vec![1; last].as_slice()].concat())
     }
 
+    /// e^x of what is not above zero. Below −12 it is less than half a step of any scale: no table needs to reach further.
+    pub(super) fn exp_below_zero(&mut self, x: &str) -> Result<String> {
+        let least = self.number(-12.0, DType::F32)?;
+        let near = self.op("Max", &[x, &least], Vec::new());
+        Ok(self.one("Exp", &near))
+    }
+
+    /// A product with a float next to 1: whole numbers get a scale, which EZKL computes averages at.
+    pub(super) fn raised(&mut self, x: &str) -> Result<String> {
+        self.times(x, f64::from(super::scale::NEXT_TO_ONE))
+    }
+
     /// No more than this and no less than its negative.
     pub(super) fn within(&mut self, x: &str, limit: f64) -> Result<String> {
         let (least, most) = (self.number(-limit, DType::F32)?, self.number(limit, DType::F32)?);

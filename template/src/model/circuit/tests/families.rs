@@ -54,6 +54,37 @@ fn convolutions_without_strides_or_dilated_are_rewritten() {
 }
 
 #[test]
+fn functions_of_whole_numbers_get_a_scale() {
+    for function in ["Sigmoid(f)", "Exp(f)", "Softmax(f)", "Tanh(f)", "Gelu(f)"] {
+        let model = graph(&[1, 6], &["f = Cast(x; to=1)", &format!("y = {function}")]).of_whole_numbers().opset(20);
+        model.is_rewritten(&function[..function.len() - 3]);
+        let flags = graph(&[1, 6], &["g = Greater(x, o)", "f = Cast(g; to=1)", &format!("y = {function}")]).opset(20);
+        flags.floats("o", &[], &[0.5]).is_rewritten(&function[..function.len() - 3]);
+    }
+    graph(&[1, 6], &["s = Sign(x)", "t = Transpose(s)", "y = Sigmoid(t)"]).is_rewritten("Sigmoid");
+    graph(&[1, 20], &["s = Sign(x)", "y = ReduceMean(s, a)"]).whole("a", &[1]).is_rewritten("ReduceMean");
+    // A factor, or a matrix, brings its scale.
+    let of = |call: &str| {
+        graph(&[1, 2], &["f = Cast(x; to=1)", call, "y = Sigmoid(p)"]).of_whole_numbers().floats(
+            "w",
+            &[2, 2],
+            &[0.5, 0.25, 1.5, -1.0],
+        )
+    };
+    of("p = Mul(f, w)").is_kept();
+    of("p = MatMul(f, w)").is_kept();
+}
+
+#[test]
+fn masks_stay_out_of_the_table_of_softmax() {
+    let masks = [0.0, -1e9, 0.0, -1e4, 0.0, 0.0];
+    graph(&[1, 6], &["m = Add(x, c)", "y = Softmax(m)"]).floats("c", &[6], &masks).is_rewritten("Softmax");
+    let choice = ["g = Greater(x, o)", "m = Where(g, x, c)", "y = Softmax(m)"];
+    graph(&[1, 6], &choice).floats("o", &[], &[0.0]).floats("c", &[], &[-1e9]).is_rewritten("Softmax");
+    graph(&[1, 6], &["m = Add(x, c)", "y = Softmax(m)"]).floats("c", &[6], &[-3.0; 6]).is_kept();
+}
+
+#[test]
 fn casts_that_ezkl_would_round_down_are_rewritten() {
     graph(&[1, 6], &["y = Cast(x; to=7)"]).giving_whole().is_rewritten("Cast");
     graph(&[1, 6], &["c = Cast(x; to=6)", "y = Cast(c; to=1)"]).is_rewritten("Cast");
@@ -114,6 +145,7 @@ fn powers_that_ezkl_would_take_for_one_are_rewritten() {
     graph(&[1, 4], &["y = Pow(x, e)"]).floats("e", &[4], &[1.0, 2.0, -2.0, 0.0]).within(0.5, 3.0).is_rewritten("Pow");
     graph(&[1, 4], &["y = Pow(e, x)"]).floats("e", &[1, 4], &[1.0, 2.0, 0.5, 3.0]).is_rewritten("Pow");
     graph(&[1, 4], &["y = Pow(x, e)"]).floats("e", &[], &[2.0]).is_kept();
+    graph(&[1, 4], &["y = Pow(x, e)"]).of_whole_numbers().giving_whole().number("e", 3).is_rewritten("Pow");
     graph(&[1, 4], &["y = Pow(x, x)"]).within(0.5, 3.0).is_refused(&[
         "Pow (node \"the Pow\")",
         "exponent is computed",
@@ -294,7 +326,10 @@ fn choices_that_ezkl_cannot_make_are_rewritten() {
         .is_rewritten("TopK");
     of(&["y, i = TopK(x, k; axis=0)"]).whole("k", &[2]).is_rewritten("TopK");
     of(&["y, i = TopK(x, k)"]).whole("k", &[2]).is_kept();
-    of(&["v, y = TopK(x, k)"]).whole("k", &[2]).giving_whole().is_refused(&["TopK (node", "places", "k = 1"]);
+    for largest in [0, 1] {
+        let both = of(&[&format!("y, i = TopK(x, k; axis=1, largest={largest})")]).whole("k", &[3]);
+        both.giving(&[("y", DataType::Float), ("i", DataType::Int64)]).is_rewritten("TopK");
+    }
     let table: Vec<f32> = (0..10).map(|at| at as f32).collect();
     of(&["i = Cast(x; to=7)", "y = Gather(t, i)"]).floats("t", &[5, 2], &table).is_rewritten("Gather");
     for axis in [-1, 0, 1] {
@@ -359,6 +394,7 @@ fn what_no_circuit_computes_is_refused_with_the_way_out() {
     of(&["n = IsNaN(x)", "y = Cast(n; to=1)", "i = IsInf(x)", "z = Cast(i; to=1)"])
         .giving(&[("y", DataType::Float), ("z", DataType::Float)])
         .is_refused(&["IsNaN (node \"the IsNaN\")", "IsInf (node \"the IsInf\")", "pre_process"]);
+    of(&["y = CumProd(x, a)"]).number("a", 1).opset(26).is_refused(&["CumProd", "CumSum"]);
     of(&["y = BitwiseAnd(x, x)"]).of_whole_numbers().giving_whole().is_refused(&["BitwiseAnd", "bits"]);
     let error = write(b"\x08\x01", None).unwrap_err().to_string();
     assert!(error.contains("no ONNX file"), "{error}");
