@@ -3,6 +3,7 @@
 use anyhow::Result;
 use candle_core::DType;
 
+use super::mask::is_masked;
 use super::site::{Replacement, Site};
 use super::{Change, Family};
 use crate::model::tensor::axis;
@@ -123,7 +124,7 @@ fn softmax(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let dims = site.shape(0)?;
     let first = if site.node.opset < 13 { 1 } else { -1 };
     let from = axis(site.node.int_or("axis", first)?, dims.len())?;
-    let (several, masked) = (site.node.opset < 13 && from + 1 < dims.len(), is_masked(site, site.input(0)?));
+    let (several, masked) = (site.node.opset < 13 && from + 1 < dims.len(), is_masked(site.facts, site.input(0)?));
     if !several && !masked {
         return Ok(None);
     }
@@ -149,22 +150,6 @@ fn softmax(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
 
 /// From here on below the greatest, a share is less than a step of float.
 const LEAST_LOGIT: f64 = -16.0;
-/// A constant this far below zero is a mask.
-const MASK: f64 = -1000.0;
-
-/// True if a mask is added, or chosen, on the way to this value.
-fn is_masked(site: &Site, name: &str) -> bool {
-    let has_mask = |name: &str| {
-        let all = site.facts.constant(name).and_then(|constant| crate::model::tensor::floats(constant).ok());
-        all.is_some_and(|all| all.iter().any(|one| *one <= MASK))
-    };
-    site.facts.maker(name).is_some_and(|maker| match maker.op_type.as_str() {
-        "Add" | "Where" | "Mul" => maker.input.iter().any(|input| has_mask(input) || is_masked(site, input)),
-        "Reshape" | "Cast" | "Identity" | "Transpose" => is_masked(site, &maker.input[0]),
-        _ => false,
-    })
-}
-
 fn flattened(to: &mut Replacement, x: &str, dims: &[usize], from: usize) -> Result<String> {
     to.reshape(x, &[dims[..from].iter().product(), dims[from..].iter().product()])
 }

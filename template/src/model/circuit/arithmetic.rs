@@ -87,11 +87,13 @@ fn whole_power(site: &Site, to: &mut Replacement, exponents: &[f64]) -> Result<O
         (1.0..=8.0).contains(&exponent) && exponent.fract() == 0.0,
         "whole numbers are raised to {exponent}: cast them to float"
     );
-    let mut value = x.to_owned();
+    let x = to.cast(x, DType::F32)?;
+    let mut value = x.clone();
     for _ in 1..exponent as usize {
-        value = to.mul(&value, x);
+        value = to.mul(&value, &x);
     }
-    Change::of(value, "a product: EZKL would refuse powers of whole numbers")
+    let value = to.cast(&value, site.dtype(0)?)?;
+    Change::of(value, "a product of floats: EZKL would refuse powers of whole numbers")
 }
 
 fn raised(to: &mut Replacement, x: &str, exponent: f64) -> Result<String> {
@@ -172,6 +174,13 @@ fn divide(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
 
 /// EZKL rounds a factor to steps of its scale.
 fn multiply(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
+    let (a, b, dtype) = (site.input(0)?, site.input(1)?, site.dtype(0)?);
+    if a == b && !dtype.is_float() {
+        let x = to.cast(a, DType::F32)?;
+        let square = to.mul(&x, &x);
+        let value = to.cast(&square, dtype)?;
+        return Change::of(value, "a square of floats: EZKL would refuse that of whole numbers");
+    }
     for (factor, other) in [(0, 1), (1, 0)] {
         let Some(number) = single(site, factor)? else { continue };
         let is_small = number != 0.0 && number.abs() < LARGE.recip() && number.abs().log2().fract() != 0.0;

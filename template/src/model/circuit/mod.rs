@@ -12,6 +12,7 @@ mod claimed;
 mod conv;
 mod facts;
 mod guard;
+mod mask;
 mod movement;
 mod norm;
 mod pool;
@@ -137,6 +138,7 @@ pub fn write(model: &[u8], outputs: Option<&[String]>) -> Result<CircuitOnnx> {
     let mut facts = Facts::of(graph, &inputs, opset)?;
     let changes = rewritten.len();
     scale::raise(graph, &facts, &mut rewritten)?;
+    mask::raise(graph, &facts, &mut rewritten)?;
     if rewritten.len() > changes {
         facts = Facts::of(graph, &inputs, opset)?;
     }

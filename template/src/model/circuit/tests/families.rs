@@ -79,6 +79,7 @@ fn functions_of_whole_numbers_get_a_scale() {
 fn masks_stay_out_of_the_table_of_softmax() {
     let masks = [0.0, -1e9, 0.0, -1e4, 0.0, 0.0];
     graph(&[1, 6], &["m = Add(x, c)", "y = Softmax(m)"]).floats("c", &[6], &masks).is_rewritten("Softmax");
+    graph(&[1, 6], &["m = Add(x, c)", "y = Softmax(m)"]).floats("c", &[6], &masks).is_rewritten("Add");
     let choice = ["g = Greater(x, o)", "m = Where(g, x, c)", "y = Softmax(m)"];
     graph(&[1, 6], &choice).floats("o", &[], &[0.0]).floats("c", &[], &[-1e9]).is_rewritten("Softmax");
     graph(&[1, 6], &["m = Add(x, c)", "y = Softmax(m)"]).floats("c", &[6], &[-3.0; 6]).is_kept();
@@ -158,6 +159,8 @@ fn arithmetic_that_ezkl_reads_otherwise_is_rewritten() {
     let vector = [0.5, -0.5, 0.0, 1.0];
     graph(&[1, 4], &["y = Max(x, c)"]).floats("c", &[4], &vector).is_rewritten("Max");
     graph(&[1, 4], &["y = Max(c, x, d)"]).floats("c", &[4], &vector).floats("d", &[], &[0.25]).is_rewritten("Max");
+    graph(&[1, 4], &["y = Mul(x, x)"]).of_whole_numbers().giving_whole().is_rewritten("Mul");
+    graph(&[1, 4], &["y = Mul(x, x)"]).is_kept();
     graph(&[1, 4], &["y = Max(x, d)"]).floats("d", &[], &[0.25]).is_kept();
     for divisor in [3, -7, 100] {
         let of = |call: &str| {
