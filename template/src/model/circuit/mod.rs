@@ -56,13 +56,11 @@ struct Change {
 }
 
 impl Change {
-    #[allow(clippy::unnecessary_wraps)]
     fn of(value: String, what: &'static str) -> Result<Option<Self>> {
         Self::of_all(vec![value], what)
     }
 
     /// Outputs that are not wanted may be empty.
-    #[allow(clippy::unnecessary_wraps)]
     fn of_all(values: Vec<String>, what: &'static str) -> Result<Option<Self>> {
         Ok(Some(Self { values, what }))
     }

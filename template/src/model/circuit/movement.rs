@@ -152,7 +152,6 @@ fn is_parameter(site: &Site, at: usize) -> bool {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn gathered(
     to: &mut Replacement,
     site: &Site,

@@ -223,12 +223,12 @@ impl Direction {
     }
 
     /// What the input adds to a gate, with its bias.
-    fn from_input(&self, to: &mut Replacement, x: &str, gate: usize) -> String {
+    fn input_product(&self, to: &mut Replacement, x: &str, gate: usize) -> String {
         let product = to.op("MatMul", &[x, &self.of_input[gate]], Vec::new());
         to.add(&product, &self.input_bias[gate])
     }
 
-    fn from_state(&self, to: &mut Replacement, state: &str, gate: usize) -> String {
+    fn state_product(&self, to: &mut Replacement, state: &str, gate: usize) -> String {
         let product = to.op("MatMul", &[state, &self.of_state[gate]], Vec::new());
         to.add(&product, &self.state_bias[gate])
     }
@@ -242,7 +242,7 @@ impl Direction {
         activation: usize,
         peep: Option<(&str, usize)>,
     ) -> Result<String> {
-        let (own, recurrent) = (self.from_input(to, x, gate), self.from_state(to, state, gate));
+        let (own, recurrent) = (self.input_product(to, x, gate), self.state_product(to, state, gate));
         let mut sum = to.add(&own, &recurrent);
         if let (Some(weights), Some((memory, at))) = (&self.peepholes, peep) {
             let seen = to.mul(&weights[at], memory);
@@ -277,13 +277,13 @@ impl Direction {
         let update = self.gate(to, x, state, 0, 0, None)?;
         let reset = self.gate(to, x, state, 1, 0, None)?;
         let recurrent = if linear_first {
-            let product = self.from_state(to, state, 2);
+            let product = self.state_product(to, state, 2);
             to.mul(&reset, &product)
         } else {
             let state = to.mul(&reset, state);
-            self.from_state(to, &state, 2)
+            self.state_product(to, &state, 2)
         };
-        let own = self.from_input(to, x, 2);
+        let own = self.input_product(to, x, 2);
         let sum = to.add(&own, &recurrent);
         let new = self.activated(to, &sum, 1)?;
         let rest = complement(to, &update)?;

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use candle_onnx::onnx::{GraphProto, NodeProto};
 
 use super::facts::Facts;
-use super::site::encoded;
+use super::site::{encoded, own_name};
 use crate::model::node::name_of;
 use crate::model::tensor::floats;
 
@@ -91,7 +91,7 @@ pub(super) fn raise(graph: &mut GraphProto, facts: &Facts, changes: &mut Vec<Str
         let label = format!("{} (node {:?})", node.op_type, name_of(&node));
         let given = node.input.first().cloned().unwrap_or_default();
         if AT_SCALE_OF_INPUT.contains(&node.op_type.as_str()) && has_none(facts, &given) && is_float(facts, &given) {
-            let name = format!("circuit/{}/raised", name_of(&node));
+            let name = format!("circuit/{}/raised", own_name(&node));
             let factor = format!("{name}/factor");
             graph.initializer.push(encoded(&factor, &Tensor::new(NEXT_TO_ONE, &candle_core::Device::Cpu)?)?);
             node.input[0].clone_from(&name);

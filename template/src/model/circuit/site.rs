@@ -7,7 +7,7 @@ use candle_onnx::onnx::tensor_proto::DataType;
 use candle_onnx::onnx::{AttributeProto, NodeProto, TensorProto};
 
 use super::facts::Facts;
-use crate::model::node::{Node, name_of};
+use crate::model::node::Node;
 use crate::model::tensor::{elements, tensor};
 
 /// A node, and what is known of the graph around it.
@@ -70,7 +70,7 @@ pub(super) struct Replacement {
 
 impl Replacement {
     pub(super) fn new(node: &NodeProto, opset: i64) -> Self {
-        Self { nodes: Vec::new(), weights: Vec::new(), prefix: format!("circuit/{}", name_of(node)), names: 0, opset }
+        Self { nodes: Vec::new(), weights: Vec::new(), prefix: format!("circuit/{}", own_name(node)), names: 0, opset }
     }
 
     fn name(&mut self) -> String {
@@ -237,13 +237,19 @@ impl Replacement {
     /// No more than this and no less than its negative.
     pub(super) fn within(&mut self, x: &str, limit: f64) -> Result<String> {
         let (least, most) = (self.number(-limit, DType::F32)?, self.number(limit, DType::F32)?);
-        Ok(self.op("Clip", &[x, &least, &most], Vec::new()))
+        let above = self.op("Max", &[x, &least], Vec::new());
+        Ok(self.op("Min", &[&above, &most], Vec::new()))
     }
 
     pub(super) fn transpose(&mut self, x: &str, order: &[usize]) -> String {
         let order: Vec<i64> = order.iter().map(|axis| *axis as i64).collect();
         self.op("Transpose", &[x], vec![ints("perm", &order)])
     }
+}
+
+/// What no other node of its graph is called: names of nodes may be there twice, those of values are not.
+pub(super) fn own_name(node: &NodeProto) -> &str {
+    node.output.iter().map(String::as_str).find(|output| !output.is_empty()).unwrap_or(&node.name)
 }
 
 pub(super) fn int(name: &str, value: i64) -> AttributeProto {

@@ -179,7 +179,7 @@ fn weight(name: &str, dtype: DataType, dims: &[i64], raw_data: Vec<u8>) -> Tenso
 
 fn value(name: &str, dtype: DataType, dims: &[i64]) -> ValueInfoProto {
     let dim = dims.iter().map(|size| Dimension { value: Some(DimValue(*size)), ..Dimension::default() }).collect();
-    // Shapes of outputs are left to whoever reads the model.
+    // An output may leave its shape open.
     let shape = (!dims.is_empty()).then_some(TensorShapeProto { dim });
     let tensor = type_proto::Tensor { elem_type: dtype as i32, shape };
     let r#type = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };

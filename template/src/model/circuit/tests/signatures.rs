@@ -70,6 +70,16 @@ fn write_of_a_shape_that_is_asked_for_means_the_same() {
     assert_eq!(model.means_the_same().len(), 1);
 }
 
+/// Exporters may call several nodes the same.
+#[test]
+fn write_of_nodes_of_one_name_makes_none_twice() {
+    let mut model =
+        graph(&[1, 4], &["a = Gelu(x)", "b = Gelu(a)", "c = Cast(b; to=7)", "d = Cast(c; to=1)", "y = Softplus(d)"])
+            .opset(20);
+    model.nodes.iter_mut().for_each(|node| node.name = "node".to_owned());
+    assert!(model.means_the_same().len() >= 4);
+}
+
 #[test]
 fn write_drops_what_is_said_of_values_between() {
     let mut model = sigmoid();
