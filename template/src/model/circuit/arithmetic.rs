@@ -11,8 +11,8 @@ use crate::model::tensor::{floats, tensor_of};
 pub(super) const RULES: Family =
     &[("BitShift", shift), ("Div", divide), ("Max", greatest), ("Mod", remainder), ("Mul", multiply), ("Pow", power)];
 
-/// From here on a divisor's reciprocal, rounded at the coarsest scale that EZKL chooses, is off by percents.
-const LARGE: f64 = 16.0;
+/// From here on a divisor's reciprocal, rounded at the scale 11, may be off by a percent, and by more at a coarser one.
+const LARGE: f64 = 64.0;
 
 /// How many different exponents one node may have.
 const MAX_EXPONENTS: usize = 8;

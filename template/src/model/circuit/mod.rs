@@ -91,6 +91,10 @@ const FAMILIES: &[Family] = &[
 static RULES: LazyLock<BTreeMap<&'static str, Rule>> =
     LazyLock::new(|| FAMILIES.iter().copied().flatten().copied().collect());
 
+/// Of constants alone these are computed as ONNX says.
+const COMPUTED_BEFORE: [&str; 10] =
+    ["Cast", "Clip", "Div", "Equal", "Gather", "Max", "Mul", "Pow", "ReduceMean", "Where"];
+
 /// What may not stand in a graph inside a node.
 const NEVER_INSIDE: [&str; 21] = [
     "BitwiseAnd",
@@ -183,7 +187,10 @@ fn replaced(node: &NodeProto, facts: &Facts, opset: i64) -> Result<Option<(Repla
     let mut replacement = Replacement::new(node, opset);
     let change = match rule(&site, &mut replacement) {
         Ok(None) => return Ok(None),
-        // What is known needs no operator.
+        // What is known is computed before EZKL reads it, where an operator is.
+        Ok(Some(_)) if facts.constant(site.output()).is_some() && COMPUTED_BEFORE.contains(&site.operator()) => {
+            return Ok(None);
+        }
         _ if facts.constant(site.output()).is_some() => {
             return Ok(Some((constants(node, facts)?, "the constant that it is")));
         }

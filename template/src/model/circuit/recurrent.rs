@@ -47,12 +47,18 @@ fn is_taken(site: &Site, at: usize) -> bool {
     name.is_some_and(|name| site.facts.is_output(name) || !site.facts.takers(name).is_empty())
 }
 
+/// True if the activations are those that the operator has where none are named.
+fn has_usual_activations(site: &Site, cell: Cell) -> Result<bool> {
+    let named = site.node.texts("activations")?;
+    Ok(named.is_none_or(|named| named == cell.activations()))
+}
+
 /// What EZKL computes as ONNX says: forwards, with the activations that it knows; of an LSTM one output alone.
 fn is_known(site: &Site, cell: Cell) -> Result<bool> {
     let node = &site.node;
     let plain = node.text_or("direction", "forward")? == "forward"
         && node.float("clip")?.is_none()
-        && node.texts("activations")?.is_none()
+        && has_usual_activations(site, cell)?
         && !node.flag("layout", false)?
         && site.optional(4).is_none();
     Ok(plain

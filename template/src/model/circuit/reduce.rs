@@ -64,8 +64,8 @@ fn mean(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
 
 const AVERAGE: &str = "an average over one window: EZKL would multiply by a rounded 1/n";
 
-/// From here on 1/n, rounded at the coarsest scale that EZKL chooses, is off by percents.
-const MANY: usize = 16;
+/// From here on 1/n, rounded at the scale 11, may be off by a percent, and by more at a coarser one.
+const MANY: usize = 64;
 
 fn global_mean(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let dims = site.shape(0)?;
