@@ -219,12 +219,10 @@ fn half(bits: u16) -> f64 {
 fn described(dtype: &ArrowDataType) -> String {
     use ArrowDataType as Type;
     let what = match dtype {
-        Type::Timestamp(..) => "a datetime, which must become a number in the file as in requests (seconds since 1970)",
-        Type::Date32 | Type::Date64 => {
-            "a date, which must become a number in the file as in requests (days since 1970)"
-        }
+        Type::Timestamp(..) => "a datetime (make it seconds since 1970, in requests as well)",
+        Type::Date32 | Type::Date64 => "a date (make it days since 1970, in requests as well)",
         Type::Time32(_) | Type::Time64(_) | Type::Duration(_) | Type::Interval(_) => {
-            "a time, which must become a number in the file as in requests (seconds)"
+            "a time (make it seconds, in requests as well)"
         }
         Type::Binary | Type::LargeBinary | Type::BinaryView | Type::FixedSizeBinary(_) => "bytes",
         Type::List(_) | Type::LargeList(_) | Type::FixedSizeList(..) => "a list",

@@ -53,6 +53,12 @@ impl FeatureRow {
         self.cells.iter().map(|(name, _)| name.as_str())
     }
 
+    /// The features that are missing.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        let missing = self.cells.iter().filter(|(_, cell)| matches!(cell, Cell::Missing(_)));
+        missing.map(|(name, _)| name.as_str())
+    }
+
     /// The features that hold strings.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         let texts = self.cells.iter().filter(|(_, cell)| matches!(cell, Cell::Text(..)));

@@ -55,8 +55,13 @@ impl FeatureSchema {
             self.columns = row.names().map(str::to_owned).collect();
         }
         self.texts.extend(row.texts().map(str::to_owned));
-        self.gaps.most_at_once = self.gaps.most_at_once.max(used_gaps.len());
         self.gaps.columns.extend(used_gaps);
+    }
+
+    /// Counts, once all rows are in, how many of the gaps each row has: one that uses a feature may come after one that does not.
+    pub fn count_gaps<'a>(&mut self, missing_of_rows: impl Iterator<Item = &'a Vec<String>>) {
+        let count = |missing: &Vec<String>| missing.iter().filter(|name| self.gaps.columns.contains(*name)).count();
+        self.gaps.most_at_once = missing_of_rows.map(count).max().unwrap_or_default();
     }
 }
 
@@ -146,6 +151,15 @@ mod tests {
         let two = ["b", "d"].map(|name| (name.to_owned(), Cell::Missing("null")));
         assert_eq!(schema().places(&two), [Refused, Refused], "more at once than any row of the sample lacks");
         assert_eq!(schema().excess_gaps(&two), Some((2, 1)));
+    }
+
+    #[test]
+    fn the_most_gaps_are_counted_over_all_rows() {
+        let mut schema = FeatureSchema::default();
+        schema.gaps.columns = ["b", "d"].map(str::to_owned).into();
+        let rows = [vec!["a", "b", "d"], vec!["a"], vec![]].map(|row| row.into_iter().map(str::to_owned).collect());
+        schema.count_gaps(rows.iter());
+        assert_eq!(schema.gaps.most_at_once, 2);
     }
 
     #[test]

@@ -3,17 +3,19 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use polars::prelude::DataFrame;
 
 use super::WALLET;
 
 /// Features that a file names, and the frame does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("features are missing that {file} names: {names:?}")]
+#[error("features are missing that {file} names: {names:?}{hint}")]
 pub struct MissingFeatures {
     file: String,
     pub names: Vec<String>,
+    /// Of a header with blanks in it.
+    hint: String,
 }
 
 /// The columns that a file names.
@@ -40,7 +42,12 @@ impl Selection {
     pub fn select(&self, frame: &DataFrame) -> Result<DataFrame> {
         let missing = self.columns.iter().filter(|name| frame.get_column_index(name).is_none());
         let names: Vec<String> = missing.cloned().collect();
-        ensure!(names.is_empty(), MissingFeatures { file: self.file.clone(), names });
+        if !names.is_empty() {
+            let is_meant = |there: &&str| names.iter().any(|name| name == there.trim());
+            let meant = frame.get_column_names().into_iter().map(|name| name.as_str()).find(is_meant);
+            let hint = meant.map_or_else(String::new, |there| format!(" (there is {there:?}: take the blanks away)"));
+            return Err(MissingFeatures { file: self.file.clone(), names, hint }.into());
+        }
         let extras = self.new_extras(frame);
         if !extras.is_empty() {
             tracing::warn!(?extras, "ignoring features that {} does not name", self.file);
@@ -77,6 +84,13 @@ mod tests {
         let frame = df!("b" => [1.0]).unwrap();
         let error = selection(&["a", "b", "c"]).select(&frame).unwrap_err().to_string();
         assert_eq!(error, r#"features are missing that cols.json names: ["a", "c"]"#);
+    }
+
+    #[test]
+    fn a_name_with_blanks_in_a_header_is_told() {
+        let frame = df!("a" => [1.0], " b" => [1.0]).unwrap();
+        let error = selection(&["a", "b"]).select(&frame).unwrap_err().to_string();
+        assert!(error.ends_with(r#"names: ["b"] (there is " b": take the blanks away)"#), "{error}");
     }
 
     #[test]

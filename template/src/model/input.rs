@@ -241,3 +241,23 @@ fn labelled(label: String, number: Option<f64>) -> Anyhow<Labelled> {
         None => bail!("{label} is empty (null)"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polars::df;
+
+    /// Two ids, or two times, may become one to the model.
+    #[test]
+    fn a_whole_number_that_the_type_rounds_is_told_by_column() {
+        let row = df!("id" => [16_777_217.0], "whole" => [16_777_218.0], "share" => [0.1]).unwrap();
+        let rounded = |dtype| {
+            let input = tensors(&[InputSpec::new("x".to_owned(), vec![1, 3], dtype)], &row).unwrap();
+            input.rounded().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let told = rounded(DType::F32);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with(r#"column "id" is 16777217, which the model's f32 holds as 16777216"#), "{told:?}");
+        assert!(rounded(DType::F64).is_empty());
+    }
+}

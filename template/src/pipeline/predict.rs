@@ -29,7 +29,7 @@ pub struct Predictor {
     tolerance: Arc<Tolerance>,
     settings: Inference,
     files: Arc<ContextFiles>,
-    /// What rows may hold.
+    /// What rows may hold: as `setup`'s sample shows it. Before `setup` there is nothing to hold them to.
     expectation: Expectation,
     /// A hook's deadline begins when there is a core for it.
     cores: Arc<Semaphore>,
@@ -98,7 +98,7 @@ impl Predictor {
         Ok(Self {
             files: ContextFiles::new(files.folder.clone()),
             tolerance: Arc::new(tolerance(&model, circuit.as_ref(), &config.inference)),
-            expectation: expectation(config, circuit.is_some())?,
+            expectation: if circuit.is_some() { expectation(config)? } else { Expectation::Anything },
             model: Arc::new(model),
             circuit,
             settings: config.inference.clone(),
@@ -302,11 +302,8 @@ impl Predictor {
     }
 }
 
-/// What `setup` has found in its sample. Before `setup` there is nothing to hold rows to.
-fn expectation(config: &Config, has_circuit: bool) -> Result<Expectation> {
-    if !has_circuit {
-        return Ok(Expectation::Anything);
-    }
+/// What `setup` has found in its sample. Files of another making allow no gap and no string.
+fn expectation(config: &Config) -> Result<Expectation> {
     let making = SetupManifest::beside(&config.model_files)?.and_then(|manifest| manifest.making);
     Ok(Expectation::AsIn(making.map(|making| making.features).unwrap_or_default()))
 }

@@ -4,7 +4,7 @@ use polars::df;
 use polars::prelude::DataFrame;
 use serde_json::{Value, json};
 
-use super::Preprocessor;
+use super::{Preprocessor, gap};
 
 /// A file with these steps for columns `a` and `b`.
 fn file(steps: Value) -> String {
@@ -168,4 +168,79 @@ fn numbers_in_a_file_are_read_to_the_last_bit() {
     let preprocessor = Preprocessor::from_json("p.json", &bins).unwrap();
     let made = preprocessor.transform(&df!("a" => [edge, edge.next_down()], "b" => [0.0, 0.0]).unwrap()).unwrap();
     assert_eq!(made.column("a").unwrap().f64().unwrap().to_vec(), [Some(1.0), Some(0.0)]);
+}
+
+/// What is remembered of the gaps in what this file makes of a frame of one row.
+fn gaps(text: &str, frame: &DataFrame) -> Vec<(String, String)> {
+    gap::take();
+    Preprocessor::from_json("p.json", text).unwrap().transform(frame).unwrap();
+    gap::take()
+}
+
+#[test]
+fn a_gap_is_told_with_where_it_came_from() {
+    let frame = df!("a" => [-2.0], "b" => [None::<f64>]).unwrap();
+    let log = step("FunctionTransformer", json!({"function": "log1p", "validate": false}));
+    let scale = step("StandardScaler", json!({"mean": [0, 0]}));
+    let told = [
+        ("a", r#"p.json: step "s" (FunctionTransformer) made it of finite numbers"#),
+        ("b", r#"p.json: feature "b" is missing, and no step fills the gap"#),
+    ];
+    let of_columns = |columns: [&str; 2]| {
+        columns
+            .into_iter()
+            .zip(told)
+            .map(|(column, (_, told))| (column.to_owned(), told.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(gaps(&file(json!([log, scale])), &frame), of_columns(["a", "b"]));
+    // The step is inside of another, which gives the columns other names.
+    let branches = json!([{"columns": ["b"], "steps": []}, {"columns": ["a"], "steps": [log]}]);
+    let split = step("ColumnTransformer", json!({"branches": branches, "output": ["kept__b", "log__a"]}));
+    let mut expected = of_columns(["log__a", "kept__b"]);
+    expected.reverse();
+    assert_eq!(gaps(&file(json!([split, scale])), &frame), expected);
+    assert_eq!(gaps(&file(json!([scale])), &df!("a" => [1.0], "b" => [2.0]).unwrap()), []);
+}
+
+/// A column of one row without a value has the type of numbers, whatever training had there.
+#[test]
+fn a_gap_among_strings_is_imputed_and_encoded() {
+    let imputer = json!({"missing": null, "fill": ["?", "none"], "indicator": [0], "output": ["a", "b", "i"]});
+    let encoding = |categories: Value| json!({"categories": categories, "codes": [0, 1]});
+    let text = file(json!([step("SimpleImputer", imputer)]));
+    let made = Preprocessor::from_json("p.json", &text).unwrap();
+    let made = made.transform(&df!("a" => [None::<f64>], "b" => ["x"]).unwrap()).unwrap();
+    assert!(made.equals(&df!("a" => ["?"], "b" => ["x"], "i" => [1.0]).unwrap()), "{made}");
+    let columns = json!([encoding(json!(["x", null])), encoding(json!(["x", "y"]))]);
+    let encoder = one("OrdinalEncoder", json!({"columns": columns, "handle_unknown": "error"}));
+    let made = Preprocessor::from_json("p.json", &encoder).unwrap();
+    let made = made.transform(&df!("a" => [f64::NAN], "b" => ["y"]).unwrap()).unwrap();
+    assert!(made.equals(&df!("a" => [1.0], "b" => [1.0]).unwrap()), "{made}");
+}
+
+/// Case 01 of the public reports: 0.1 of a request is the category that float32 made of 0.1.
+#[test]
+fn regression_a_step_of_float32_compares_in_float32() {
+    let single = f64::from(0.1_f32);
+    let one_hot = |more: Value| {
+        let mut column = json!({"categories": [single], "places": [0], "unknown": null});
+        column.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        one("OneHotEncoder", json!({"columns": [column, column], "handle_unknown": "ignore", "output": ["a", "b"]}))
+    };
+    let bins = |more: Value| {
+        let mut step = step("KBinsDiscretizer", json!({"edges": [[single], [1]], "encode": "ordinal"}));
+        step.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        file(json!([step]))
+    };
+    let frame = df!("a" => [0.1], "b" => [0.1]).unwrap();
+    let first = |text: &str| {
+        let made = Preprocessor::from_json("p.json", text).unwrap().transform(&frame).unwrap();
+        made.column("a").unwrap().f64().unwrap().get(0).unwrap()
+    };
+    let dtype = json!({"dtype": "float32"});
+    assert_eq!([first(&one_hot(dtype.clone())), first(&bins(dtype))], [1.0, 1.0]);
+    // Files of before stay what they are.
+    assert_eq!([first(&one_hot(json!({}))), first(&bins(json!({})))], [0.0, 0.0]);
+    assert!(refused(&bins(json!({"dtype": "float16"}))).contains("unknown variant `float16`"));
 }

@@ -1,7 +1,7 @@
 //! The sample: every row through the owner's own `pre_process` and through candle. Most rows calibrate the circuit, the
 //! others measure it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -61,15 +61,19 @@ impl Sample {
     pub async fn read(file: &Path, predictor: &Predictor) -> Result<Self> {
         let table = features::load(file)?;
         let mut sample = Self { file: file.to_owned(), ..Self::default() };
+        let mut missing = HashSet::new();
         for at in 0..table.height() {
-            match sample.add(predictor, at, table.row(at)?).await {
-                Ok(()) => {}
+            let row = table.row(at)?;
+            let gaps: Vec<String> = row.missing().map(str::to_owned).collect();
+            match sample.add(predictor, at, row).await {
+                Ok(()) => _ = missing.insert(gaps),
                 Err(Fault::Row(error)) => {
                     sample.unusable.push((at, crate::plain::one_line(&format!("{error:#}")).into()))
                 }
                 Err(other) => return Err(anyhow::Error::from(other).context(format!("{} row {at}", file.display()))),
             }
         }
+        sample.features.count_gaps(missing.iter());
         sample.check(table.height())?;
         Ok(sample)
     }

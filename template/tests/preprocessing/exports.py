@@ -71,6 +71,7 @@ case("no pickle", ["cannot read it with joblib or pickle"], dump=lambda text, pa
 
 (folder / "names.json").write_text(json.dumps(list(numbers)))
 case(StandardScaler().fit(numbers), [])
+case(StandardScaler().fit(numbers), [], "--dtype", "float32")
 case(StandardScaler().fit(numbers), [], dump=pickled)
 case(StandardScaler().fit(numbers.to_numpy()), [], "--columns", ",".join(numbers))
 case(StandardScaler().fit(numbers.to_numpy()), [], "--columns", str(folder / "names.json"))

@@ -160,5 +160,5 @@ fn the_export_refuses_what_it_does_not_know_by_name_and_hooks_load_the_rest() {
             assert_says(&said.unwrap(), &says.iter().map(String::as_str).collect::<Vec<_>>());
         }
     }
-    assert_eq!(taken, 4);
+    assert_eq!(taken, 5);
 }
