@@ -3,11 +3,12 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=$HOME/.cache/nova-template
-# What ci/setup installs: cargo-generate and EZKL's Python.
+# What ci/setup installs: cargo-generate, EZKL's Python, and one with an EZKL of before.
 tools=${NOVA_TOOLS_DIR:-$cache/tools}
 # One target folder for template/ and every stamp: the dependency tree is compiled once.
 export CARGO_TARGET_DIR=${NOVA_TARGET_DIR:-$cache/target}
 export NOVA_PYTHON=${NOVA_PYTHON:-$tools/ezkl/bin/python}
+export NOVA_OLDER_PYTHON=${NOVA_OLDER_PYTHON:-$tools/older-ezkl/bin/python}
 export NOVA_ANVIL=${NOVA_ANVIL:-$root/template/devnet/contracts/node_modules/.bin/anvil}
 export PYTHONDONTWRITEBYTECODE=1
 # shellcheck disable=SC2034  # used by the scripts that source this

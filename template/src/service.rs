@@ -115,6 +115,7 @@ impl Daemon {
         let ezkl = Ezkl::new(&config.ezkl)?;
         let wheel = persistently("the EZKL worker", &health, "worker", || ezkl.version()).await?;
         version.settings.check_version(&wheel, &version.files.settings)?;
+        persistently("the EZKL worker", &health, "worker", || ezkl.check_others()).await?;
         let workers = ezkl.clone();
         health.watch("worker", move || workers.trouble());
         let ledger = Ledger::open(&config.artifacts).await?;

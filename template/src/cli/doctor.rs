@@ -127,9 +127,13 @@ fn check_srs(config: &Config, version: &ModelVersion) -> Result<String> {
 }
 
 async fn check_ezkl(config: &Config, version: &ModelVersion) -> Result<String> {
-    let wheel = Ezkl::new(&config.ezkl)?.version().await?;
+    let ezkl = Ezkl::new(&config.ezkl)?;
+    let wheel = ezkl.version().await?;
     version.settings.check_version(&wheel, &version.files.settings)?;
-    Ok(format!("version {wheel}, as the model files"))
+    ezkl.check_others().await?;
+    let others: Vec<&str> = config.ezkl.pythons.keys().map(String::as_str).collect();
+    let others = if others.is_empty() { String::new() } else { format!("; for older answers {}", others.join(", ")) };
+    Ok(format!("version {wheel}, as the model files{others}"))
 }
 
 /// Sends rows of the sample through hooks, candle and circuit.

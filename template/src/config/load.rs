@@ -1,5 +1,6 @@
 //! Puts the settings together out of the layers, and finds what is missing and what contradicts itself.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -187,6 +188,7 @@ fn ezkl(reader: &mut Reader, project: &Path) -> Ezkl {
             &[("auto", MockPolicy::Auto), ("always", MockPolicy::Always), ("never", MockPolicy::Never)],
         ),
         python: reader.text("NOVA_PYTHON").map_or_else(|| python_of(project), PathBuf::from),
+        pythons: pythons(reader),
         witness_workers: reader.whole_option("NOVA_WITNESS_WORKERS", 1).unwrap_or((cores - 1).clamp(1, 4)),
         mock_threads: reader.whole_option("NOVA_MOCK_THREADS", 1).unwrap_or(half),
         prover_threads: reader.whole_option("NOVA_PROVER_THREADS", 1).unwrap_or(half),
@@ -195,6 +197,26 @@ fn ezkl(reader: &mut Reader, project: &Path) -> Ezkl {
         prove_timeout: reader.seconds("NOVA_PROVE_TIMEOUT"),
         memory_mb: reader.whole_option("NOVA_PROVER_MEMORY_MB", LEAST_MEMORY_MB),
     }
+}
+
+/// `NOVA_PYTHONS`: a Python a version.
+fn pythons(reader: &mut Reader) -> BTreeMap<String, PathBuf> {
+    let mut pythons = BTreeMap::new();
+    let list = reader.text("NOVA_PYTHONS").unwrap_or_default();
+    for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let is_version =
+            |text: &str| text.starts_with(|c: char| c.is_ascii_digit()) && !text.contains(char::is_whitespace);
+        match entry.split_once(':').map(|(version, path)| (version.trim(), path.trim())) {
+            Some((version, path)) if is_version(version) && !path.is_empty() => {
+                if pythons.insert(version.to_owned(), PathBuf::from(path)).is_some() {
+                    let origin = reader.origin("NOVA_PYTHONS");
+                    reader.contradiction(format!("{origin} has two Pythons of version {version}: leave one out"));
+                }
+            }
+            _ => reader.wrong("NOVA_PYTHONS", &format!("{entry:?}")),
+        }
+    }
+    pythons
 }
 
 /// The project's own Python where it was set up, else the system's.

@@ -145,6 +145,34 @@ fn finality_is_a_tag_or_a_depth() {
 }
 
 #[test]
+fn pythons_are_named_by_their_versions() {
+    let pythons = |text: &str| Setup::with(&[("NOVA_PYTHONS", text)]).load(Need::Offline).unwrap().ezkl.pythons;
+    assert!(Setup::with(&[]).load(Need::Offline).unwrap().ezkl.pythons.is_empty());
+    let read = pythons("23.0.5:/a/python, 22.3.0 : b:c/python,");
+    let read: Vec<_> = read.iter().map(|(version, path)| (version.as_str(), path.to_str().unwrap())).collect();
+    assert_eq!(read, [("22.3.0", "b:c/python"), ("23.0.5", "/a/python")]);
+    for wrong in ["/a/python", "23.0.5", "23.0.5:", ":/a/python", "python:/a", "23 .0:/a", "22.3.0:/a,/b"] {
+        let mistakes = Setup::with(&[("NOVA_PYTHONS", wrong)]).mistakes(Need::Offline);
+        let shown = format!("{:?}", wrong.split(',').next_back().unwrap());
+        assert!(mistakes.contains("NOVA_PYTHONS") && mistakes.contains(&shown), "{mistakes}");
+    }
+    let twice = Setup::with(&[("NOVA_PYTHONS", "22.3.0:/a,22.3.0:/b")]).mistakes(Need::Offline);
+    assert!(twice.contains("two Pythons of version 22.3.0"), "{twice}");
+}
+
+#[test]
+fn the_canary_is_daily_unless_it_is_said_otherwise() {
+    let interval = |env: &[(&str, &str)]| Setup::with(env).load(Need::Offline).unwrap().canary_interval;
+    assert_eq!(interval(&[]), Some(Duration::from_secs(86_400)));
+    assert_eq!(interval(&[("NOVA_CANARY_INTERVAL", "0")]), None);
+    assert_eq!(interval(&[("NOVA_CANARY_INTERVAL", "1.5")]), Some(Duration::from_millis(1500)));
+    for wrong in ["-1", "daily", "NaN", "inf"] {
+        let mistakes = Setup::with(&[("NOVA_CANARY_INTERVAL", wrong)]).mistakes(Need::Offline);
+        assert!(mistakes.contains("expected seconds, or 0 for never"), "{mistakes}");
+    }
+}
+
+#[test]
 fn an_empty_variable_counts_as_not_set() {
     let setup = Setup::complete().file("nova.toml", "gas = 5");
     assert_eq!(chain(&setup.and("NOVA_GAS", " ")).gas, Some(5));

@@ -9,6 +9,7 @@ pub mod variables;
 
 pub use load::{Mistake, Mistakes, Sources};
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -160,6 +161,8 @@ pub struct Ezkl {
     pub mock: MockPolicy,
     /// The Python that has the EZKL wheel.
     pub python: PathBuf,
+    /// Pythons that have other versions, for what was answered with those.
+    pub pythons: BTreeMap<String, PathBuf>,
     /// Processes that make witnesses.
     pub witness_workers: usize,
     /// Threads that the one worker for `mock` may use.

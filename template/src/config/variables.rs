@@ -106,7 +106,7 @@ pub const PRESETS: &[(&str, [Option<&str>; 3])] = &[
 ];
 
 /// Variables that start like ours and belong to the tools around the daemon.
-pub const OF_OTHERS: &[&str] = &["NOVA_ANVIL", "NOVA_TARGET_DIR"];
+pub const OF_OTHERS: &[&str] = &["NOVA_ANVIL", "NOVA_OLDER_PYTHON", "NOVA_TARGET_DIR"];
 
 const ADDRESS: &str = "an address: 0x and 40 hex digits";
 const BOOLEAN: &str = "True or False (1/0, yes/no, on/off)";
@@ -208,6 +208,8 @@ pub const VARIABLES: &[Variable] = &[
         "When EZKL's `mock` checks every constraint before an answer is given. `auto`: where the circuit holds an operator that its figures say nothing about, near the edges of its ranges, and one answer in 20 besides."),
     variable("NOVA_PYTHON", Computed("`ezkl/.venv/bin/python` if it exists, else `python3`"), "a path, or a program on PATH",
         "The Python that has the EZKL wheel."),
+    variable("NOVA_PYTHONS", Unset(None), "VERSION:PATH, separated by commas, such as 22.3.0:/opt/ezkl-22.3.0/bin/python",
+        "Pythons that have other versions of EZKL: what was answered with one of them is proven and verified with it."),
     variable("NOVA_WITNESS_WORKERS", Computed("cores − 1, at least 1, at most 4"), COUNT,
         "Processes that make witnesses."),
     variable("NOVA_MOCK_THREADS", Computed("half of the cores, at least 1"), COUNT,

@@ -15,7 +15,8 @@ pub mod srs;
 pub mod witness;
 pub(crate) mod worker;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -46,6 +47,9 @@ pub struct Ezkl {
     witnesses: Arc<Pool>,
     mocks: Arc<Pool>,
     prover: Arc<Pool>,
+    /// EZKLs of other versions, for what was answered with those: `NOVA_PYTHONS`.
+    others: Arc<BTreeMap<String, Ezkl>>,
+    python: PathBuf,
     scratch: Arc<Scratch>,
     version: Arc<OnceCell<String>>,
     witness_timeout: Duration,
@@ -70,8 +74,22 @@ impl Ezkl {
 
     fn with_prover(settings: &config::Ezkl, background: bool) -> Result<Self> {
         let scratch = Arc::new(Scratch::new().stop()?);
+        let of = |python: &PathBuf, others| Self::of_python(settings, python, others, background, scratch.clone());
+        let others = settings.pythons.iter().map(|(version, python)| (version.clone(), of(python, BTreeMap::new())));
+        let others = others.collect();
+        Ok(of(&settings.python, others))
+    }
+
+    /// No worker is started before it is called.
+    fn of_python(
+        settings: &config::Ezkl,
+        python: &PathBuf,
+        others: BTreeMap<String, Ezkl>,
+        background: bool,
+        scratch: Arc<Scratch>,
+    ) -> Self {
         let kind = |background, threads| Kind {
-            python: settings.python.clone(),
+            python: python.clone(),
             scratch: scratch.clone(),
             background,
             threads,
@@ -85,16 +103,18 @@ impl Ezkl {
         // Setup's own prover downloads the SRS, too.
         let prover = Kind { downloads: !background, ..kind(background, settings.prover_threads) };
         let prover = Pool::new(prover, 1);
-        Ok(Self {
+        Self {
             witnesses: Arc::new(witnesses),
             mocks: Arc::new(mocks),
             prover: Arc::new(prover),
+            others: Arc::new(others),
+            python: python.clone(),
             scratch,
             version: Arc::default(),
             witness_timeout: settings.witness_timeout,
             mock_timeout: settings.mock_timeout,
             prove_timeout: settings.prove_timeout,
-        })
+        }
     }
 
     /// The version of the wheel, asked once: that also shows that a worker starts.
@@ -107,9 +127,58 @@ impl Ezkl {
         self.version.get_or_try_init(ask).await.cloned()
     }
 
+    /// Asks each Python of `NOVA_PYTHONS` for its version.
+    ///
+    /// # Errors
+    /// `Stop`: one has another version than its entry says, or no EZKL.
+    pub async fn check_others(&self) -> Result<()> {
+        for (version, other) in self.others.iter() {
+            other.check_entry(version).await?;
+        }
+        Ok(())
+    }
+
+    /// Its version is what `NOVA_PYTHONS` says.
+    async fn check_entry(&self, version: &str) -> Result<()> {
+        let entry = format!("NOVA_PYTHONS, {version}:{}", self.python.display());
+        let wheel = self.version().await.map_err(|fault| fault.context(entry.clone()))?;
+        // It is seldom needed: no process waits for that.
+        self.witnesses.retire().await;
+        if wheel == version {
+            return Ok(());
+        }
+        Err(Fault::Stop(anyhow!(
+            "{entry}: this Python has EZKL {wheel}; install ezkl=={version} there, or mend the entry"
+        )))
+    }
+
+    /// The EZKL of this version, which `file` was made with: what was answered with one version is proven with no other.
+    ///
+    /// # Errors
+    /// `Row`: there is none. A worker that does not start concerns what is asked for, not the daemon.
+    pub async fn of_version(&self, version: &str, file: &Path) -> Result<Self> {
+        let wheel = self.version().await?;
+        if wheel == version {
+            return Ok(self.clone());
+        }
+        let Some(other) = self.others.get(version) else {
+            return Err(Fault::Row(anyhow!(
+                "{} was made by EZKL {version}, and NOVA_PYTHON has EZKL {wheel}: make a Python that has ezkl=={version}, and name it \
+                 in NOVA_PYTHONS={version}:/path/to/bin/python",
+                file.display()
+            )));
+        };
+        other.check_entry(version).await.map_err(|fault| match fault {
+            Fault::Stop(error) => Fault::Row(error),
+            other => other,
+        })?;
+        Ok(other.clone())
+    }
+
     /// What is wrong with the workers, if their last call failed for another reason than EZKL's own.
     pub fn trouble(&self) -> Option<String> {
-        [&self.witnesses, &self.mocks, &self.prover].into_iter().find_map(|pool| pool.condition.trouble())
+        let own = [&self.witnesses, &self.mocks, &self.prover].into_iter().find_map(|pool| pool.condition.trouble());
+        own.or_else(|| self.others.values().find_map(Self::trouble))
     }
 
     /// Where temporary files go, so that nothing of them stays.
@@ -230,6 +299,9 @@ impl Ezkl {
         self.witnesses.close().await;
         self.mocks.close().await;
         self.prover.close().await;
+        for other in self.others.values() {
+            Box::pin(other.shut_down()).await;
+        }
     }
 }
 

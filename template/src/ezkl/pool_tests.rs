@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 
 use super::*;
 
@@ -25,6 +24,7 @@ fn ezkl(folder: &Path, mock_timeout: Duration) -> Ezkl {
     Ezkl::new(&config::Ezkl {
         mock: config::MockPolicy::Auto,
         python,
+        pythons: BTreeMap::new(),
         witness_workers: 1,
         mock_threads: 1,
         prover_threads: 1,

@@ -64,24 +64,22 @@ impl Prover {
     pub async fn prove(&self, request_id: &str, witness: Option<&str>) -> Result<Proof> {
         let manifest = self.store.manifest(request_id, witness).await?;
         let version = self.store.model(&manifest.model_digest).await?;
-        let wheel = self.ezkl.version().await?;
-        // Another model's version concerns this request, not the daemon.
-        version.settings.check_version(&wheel, &version.files.settings).map_err(|fault| Fault::Row(fault.into()))?;
+        let ezkl = self.ezkl.of_version(&version.settings.version, &version.files.settings).await?;
         let folder = self.ezkl.scratch().folder().retry()?;
         let (witness, proof) = (folder.path().join("witness.json"), folder.path().join("proof.json"));
         let vk_digest = version.vk_digest().to_owned();
         if let Some(json) = self.store.proof(&manifest).await? {
             tokio::fs::write(&proof, &json).await.context("cannot write a temporary file").retry()?;
-            if check_instances(&json, &manifest).is_ok() && self.ezkl.verify(&version.files, &proof).await? {
+            if check_instances(&json, &manifest).is_ok() && ezkl.verify(&version.files, &proof).await? {
                 return Ok(Proof { manifest, json, seconds: None, vk_digest });
             }
             tracing::warn!(request = request_id, "the proof in the store does not hold, it is made anew");
         }
         self.store.fetch_witness(&manifest, &witness).await?;
         let start = Instant::now();
-        self.ezkl.prove(&version.files, &witness, &proof).await.map_err(Unproven::fault)?;
+        ezkl.prove(&version.files, &witness, &proof).await.map_err(Unproven::fault)?;
         let seconds = start.elapsed().as_secs_f64();
-        if !self.ezkl.verify(&version.files, &proof).await? {
+        if !ezkl.verify(&version.files, &proof).await? {
             return Err(Unproven::fault(Fault::Row(anyhow!(
                 "EZKL's own proof of request {request_id} does not verify: the proving key, the verification key and the SRS in {} \
                  do not belong together",

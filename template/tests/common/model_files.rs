@@ -14,7 +14,7 @@ use super::{onnx, python};
 pub const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What the model files are made of: if one of these changes, they are made anew.
-const MADE_OF: [&str; 17] = [
+const MADE_OF: [&str; 18] = [
     "assets/sample.parquet",
     "ezkl/requirements.txt",
     "ezkl/worker.py",
@@ -32,6 +32,7 @@ const MADE_OF: [&str; 17] = [
     "src/setup/workshop.rs",
     "tests/common/model_files.rs",
     "tests/common/onnx.rs",
+    "tests/older-ezkl.txt",
 ];
 
 /// Which circuit.
@@ -41,6 +42,8 @@ enum Circuit {
     Example,
     /// Of 2^12 rows.
     Small,
+    /// The same, made by an EZKL of before.
+    Older,
 }
 
 /// The folder with `model.onnx`, what preprocessing needs, and all that `nova setup` makes. Not to be written to.
@@ -53,6 +56,11 @@ pub fn of_the_example() -> PathBuf {
     made(Circuit::Example)
 }
 
+/// The same, small, made by the EZKL of `tests/older-ezkl.txt`.
+pub fn older_model_files() -> PathBuf {
+    made(Circuit::Older)
+}
+
 fn made(circuit: Circuit) -> PathBuf {
     let shared = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(shared).unwrap();
@@ -61,6 +69,7 @@ fn made(circuit: Circuit) -> PathBuf {
     let name = match circuit {
         Circuit::Example => "model-files",
         Circuit::Small => "small-model-files",
+        Circuit::Older => "older-model-files",
     };
     let folder = shared.join(format!("{name}-{}", &digest()[..16]));
     if !folder.is_dir() {
@@ -119,11 +128,15 @@ fn make(circuit: Circuit, shared: &Path, folder: &Path) {
     let margin = match circuit {
         // The smallest that proves what the sample has, and so what the devnet serves.
         Circuit::Example => "1",
-        Circuit::Small => {
+        Circuit::Small | Circuit::Older => {
             let model = model_files.join("model.onnx");
             fs::write(&model, onnx::of_one_quiet_neuron(fs::read(&model).unwrap())).unwrap();
             "2"
         }
+    };
+    let python = match circuit {
+        Circuit::Older => python::older_program(),
+        _ => python::program(),
     };
     let done = Command::new(env!("CARGO_BIN_EXE_nova"))
         .args(["setup", "--insecure-srs"])
@@ -132,6 +145,7 @@ fn make(circuit: Circuit, shared: &Path, folder: &Path) {
         .current_dir(unfinished.path())
         .env_clear()
         .envs(inherited())
+        .env("NOVA_PYTHON", python)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&done.stderr).into_owned();

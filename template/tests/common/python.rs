@@ -17,14 +17,37 @@ pub fn program() -> PathBuf {
     }
 }
 
+/// `NOVA_OLDER_PYTHON`, else `ezkl/older/.venv/bin/python`: a Python with the EZKL of `tests/older-ezkl.txt`.
+pub fn older_program() -> PathBuf {
+    let named = std::env::var_os("NOVA_OLDER_PYTHON").map(PathBuf::from);
+    let older =
+        std::path::absolute(named.unwrap_or_else(|| Path::new(PROJECT).join("ezkl/older/.venv/bin/python"))).unwrap();
+    assert!(
+        older.is_file(),
+        "{} is not there: python3 -m venv ezkl/older/.venv && ezkl/older/.venv/bin/pip install --require-hashes -r tests/older-ezkl.txt",
+        older.display()
+    );
+    older
+}
+
+/// The version that it has.
+pub fn older_version() -> String {
+    let pinned = std::fs::read_to_string(Path::new(PROJECT).join("tests/older-ezkl.txt")).unwrap();
+    let line = pinned.lines().find_map(|line| line.strip_prefix("ezkl==")).unwrap();
+    line.trim_end_matches('\\').trim().to_owned()
+}
+
 pub fn script(name: &str) -> PathBuf {
     Path::new(PROJECT).join("tests/common/scripts").join(name)
 }
 
 /// What the script printed; it must end well.
 fn run(name: &str, arguments: &[&Path]) -> String {
-    let done =
-        Command::new(program()).arg("-I").arg(script(name)).args(arguments).stdin(Stdio::null()).output().unwrap();
+    run_with(&program(), name, arguments)
+}
+
+fn run_with(python: &Path, name: &str, arguments: &[&Path]) -> String {
+    let done = Command::new(python).arg("-I").arg(script(name)).args(arguments).stdin(Stdio::null()).output().unwrap();
     assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
@@ -32,6 +55,12 @@ fn run(name: &str, arguments: &[&Path]) -> String {
 /// The output that a proof shows, if `ezkl.verify` accepts it under the verification key in `model_files`.
 pub fn verify(proof: &Path, model_files: &Path) -> Result<f64, String> {
     let said = run("verify_proof.py", &[proof, model_files]);
+    said.parse().map_err(|_| said)
+}
+
+/// The same, asked of the EZKL of before.
+pub fn verify_with_older(proof: &Path, model_files: &Path) -> Result<f64, String> {
+    let said = run_with(&older_program(), "verify_proof.py", &[proof, model_files]);
     said.parse().map_err(|_| said)
 }
 

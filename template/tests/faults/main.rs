@@ -26,6 +26,7 @@ mod sending;
 mod shared;
 mod toxic;
 mod toxic_services;
+mod versions;
 mod watch;
 mod wire;
 mod worker;
