@@ -43,6 +43,8 @@ pub enum Cause {
     TooManyColumns { logrows: u32 },
     /// An operator that EZKL does not know, and the node where it says which.
     Operator { name: String, node: Option<String> },
+    /// A node that EZKL cannot take as the model has it.
+    Node { operator: String, node: String },
     /// Another one, in words: what it means and what to do.
     Known(&'static str),
 }
@@ -183,6 +185,11 @@ impl fmt::Display for Cause {
                     "EZKL does not know the operator {name}{node}: docs/operators.md says which can be used, and what stands for others"
                 )
             }
+            Self::Node { operator, node } => write!(
+                f,
+                "EZKL cannot take the node {node:?} ({operator}): another node has its name, or an input has a type or shape that EZKL does \
+                 not take here (docs/operators.md)"
+            ),
             Self::Known(means) => f.write_str(means),
         }
     }
@@ -234,14 +241,19 @@ fn too_many_columns(line: &str) -> Option<Cause> {
     Some(Cause::TooManyColumns { logrows: logrows.trim().parse().ok()? })
 }
 
-/// `Translating node #1 "y" Unimplemented(Gelu) ToTypedTranslator`, `Unknown op: NonZero`
+/// `Translating node #1 "y" Unimplemented(Gelu) ToTypedTranslator`, `Unknown op: NonZero`, `Translating node #7 "add" Add ToTyped…`
 fn operator(line: &str) -> Option<Cause> {
     if let Some((before, after)) = line.split_once("Unimplemented(") {
         let node = before.split('"').nth(1).filter(|node| !node.is_empty()).map(str::to_owned);
         return Some(Cause::Operator { name: after.split(')').next()?.to_owned(), node });
     }
-    let (_, name) = line.split_once("Unknown op: ")?;
-    Some(Cause::Operator { name: name.trim().to_owned(), node: None })
+    if let Some((_, name)) = line.split_once("Unknown op: ") {
+        return Some(Cause::Operator { name: name.trim().to_owned(), node: None });
+    }
+    let (_, after) = line.split_once("Translating node #")?;
+    let (_, after) = after.split_once('"')?;
+    let (node, operator) = after.split_once('"')?;
+    Some(Cause::Node { operator: operator.split_whitespace().next()?.to_owned(), node: node.to_owned() })
 }
 
 fn is_empty(line: &str) -> bool {
@@ -325,6 +337,7 @@ mod tests {
                 "[tract] Translating node #1 \"gate\" Unimplemented(Gelu) ToTypedTranslator",
                 "operator Gelu (node \"gate\")",
             ),
+            ("[tract] Translating node #7 \"add\" Add ToTypedTranslator", "node \"add\" (Add)"),
             ("[tract] Translating proto model to model", "docs/operators.md"),
             (
                 "[circuit] [tensor] decomposition error: integer 9223372036854775808 is too large to be represented by base 1024 \

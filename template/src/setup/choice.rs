@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -16,8 +15,10 @@ const RESERVED: usize = 16;
 const LOGROWS: std::ops::RangeInclusive<u32> = 10..=26;
 /// No table is widened beyond this because it is free: far from the sample a function may be no number.
 const MOST_FREE_MARGIN: f64 = 4.0;
-/// Past so many columns a lookup table is split further than any gain.
+/// Where the table decides how long columns are it is split into so many at most.
 const MAX_TABLE_COLUMNS: usize = 2;
+/// Into how many EZKL 23.0.5 splits one at all: `MAX_NUM_LOOKUP_COLS` in its src/graph/mod.rs.
+const EZKLS_TABLE_COLUMNS: usize = 12;
 
 /// Fields of EZKL's run arguments, under EZKL's own names. Visibilities are none of them: they are the owner's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,13 @@ pub struct Choice {
     /// Range checks are of so many digits in this base.
     pub decomp_base: usize,
     pub decomp_legs: usize,
+    /// Whether the keys merge selector columns: an argument of EZKL's `setup`. What an earlier `nova setup` wrote does not say.
+    #[serde(default = "yes")]
+    pub compress_selectors: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What proving will take, in figures that only compare.
@@ -47,10 +55,10 @@ pub struct Cost {
 impl Cost {
     /// How long a proof may take: on two busy cores a proof of the example model takes 1.5 to 1.9 s (docs/setup.md), whose time is
     /// 81,900.
-    pub fn expected_time(&self) -> Duration {
-        const SECONDS_OF_TWO_CORES: f64 = 2.1e-5;
+    pub fn expected_secs(&self) -> f64 {
+        const SECS_ON_TWO_CORES: f64 = 2.1e-5;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Duration::try_from_secs_f64(self.time * SECONDS_OF_TWO_CORES * 2.0 / cores as f64).unwrap_or(Duration::MAX)
+        self.time * SECS_ON_TWO_CORES * 2.0 / cores as f64
     }
 }
 
@@ -75,6 +83,20 @@ impl Choice {
     /// further where that is free, because a table costs by its columns and not by their rows. `None` if no table of a few
     /// columns reaches so far.
     pub fn with_margin(self, margin: f64) -> Option<Self> {
+        self.with_table(margin, MAX_TABLE_COLUMNS)
+    }
+
+    /// The choice in no more rows than the circuit has, with its table split into as many columns as that takes. Proof time is not
+    /// monotone in the rows: a few thousand lookups' worth of table in twelve columns of 2^10 rows may beat one of 2^14. `None`
+    /// where the usual sizes hold this one.
+    pub fn compact(self, shape: &Settings, margin: f64) -> Option<Self> {
+        let needed = shape.num_rows.max(instances(shape));
+        let logrows = LOGROWS.clone().find(|logrows| usable(*logrows) > needed)?;
+        let compact = Self { logrows, ..self };
+        if compact.with_margin(margin).is_some() { None } else { compact.with_table(margin, EZKLS_TABLE_COLUMNS) }
+    }
+
+    fn with_table(self, margin: f64, most_columns: usize) -> Option<Self> {
         let (low, high) = self.lookup_range;
         // EZKL's tables always hold zero.
         let (low, high) = (low.min(0) as f64, high.max(0) as f64);
@@ -83,7 +105,7 @@ impl Choice {
             return Some(self);
         }
         let columns = ((width * margin / usable(self.logrows) as f64).ceil()).max(1.0);
-        if columns > MAX_TABLE_COLUMNS as f64 {
+        if columns > most_columns as f64 {
             return None;
         }
         // A table of exactly a column's length begins another.
@@ -150,7 +172,8 @@ impl fmt::Display for Choice {
             write!(f, "×{}", self.scale_rebase_multiplier)?;
         }
         let Self { logrows, num_inner_cols, decomp_base, decomp_legs, .. } = self;
-        write!(f, ", 2^{logrows} rows, {num_inner_cols} inner, {decomp_base}^{decomp_legs}")
+        write!(f, ", 2^{logrows} rows, {num_inner_cols} inner, {decomp_base}^{decomp_legs}")?;
+        if self.compress_selectors { Ok(()) } else { f.write_str(", selectors not compressed") }
     }
 }
 
@@ -168,6 +191,7 @@ mod tests {
             num_inner_cols: 1,
             decomp_base: 1024,
             decomp_legs: 2,
+            compress_selectors: true,
         };
         let visibility = || crate::ezkl::settings::Visibility::Plain("Public".to_owned());
         let settings = Settings {
@@ -205,6 +229,26 @@ mod tests {
         assert_eq!(Choice { logrows: 10, ..choice }.with_margin(2.0), None);
         let none = Choice { lookup_range: (0, 0), ..choice };
         assert_eq!(none.with_margin(2.0), Some(none));
+    }
+
+    #[test]
+    fn compact_choice_splits_the_table_where_the_circuit_has_few_rows() {
+        let (choice, mut shape) = example();
+        assert_eq!(choice.compact(&shape, 1.0), None, "two columns of the usual sizes hold its table");
+        shape.num_rows = 900;
+        assert_eq!(choice.compact(&shape, 1.0), None, "it takes more than EZKL's twelve columns");
+        shape.num_rows = 1_500;
+        let compact = choice.compact(&shape, 1.0).unwrap();
+        let (low, high) = compact.lookup_range;
+        assert!(compact.logrows == 11 && low <= -9910 && high >= 5376, "{compact:?}");
+    }
+
+    #[test]
+    fn choice_of_an_earlier_setup_compresses_selectors() {
+        let (choice, _) = example();
+        let mut written = serde_json::to_value(choice).unwrap();
+        written.as_object_mut().unwrap().remove("compress_selectors");
+        assert_eq!(serde_json::from_value::<Choice>(written).unwrap(), choice);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use choice::Choice;
 use fidelity::Fidelity;
 use progress::Progress;
 use sample::{Row, Sample};
-use workshop::{Checks, Made, Workshop};
+use workshop::{Checks, Made, ROWS_FOR_RANGE, Workshop};
 
 /// How far the lookup tables reach where nothing is said: EZKL's own default.
 const LOOKUP_MARGIN: f64 = 2.0;
@@ -197,7 +197,7 @@ async fn straight(shop: &Workshop, request: &Request) -> Result<Finished> {
     let cost = made.choice.cost(&made.settings);
     let what =
         format!("the keys, and then a proof, of 2^{} rows in about {:.0} MB,", made.choice.logrows, cost.memory_mb);
-    progress::announce(&what, cost.expected_time());
+    progress::announce(&what, cost.expected_secs());
     let keys = steps.step("making the proving and verification keys", "a proof", shop.make_keys(&made)).await?;
     let proving = shop.prove(&made);
     let prove = steps.step("proving and verifying a row of the sample", "the Solidity verifier", proving).await?;
@@ -211,7 +211,7 @@ async fn fine_enough(shop: &Workshop, request: &Request) -> Result<(Made, Fideli
     let margin = request.lookup_margin.unwrap_or(LOOKUP_MARGIN);
     let mut refused = None;
     for finer in (0..=MOST_FINER).step_by(FINER_BY) {
-        let rows = shop.sample.calibration.len();
+        let rows = shop.sample.rows_of_range(ROWS_FOR_RANGE).len();
         let scale = if finer == 0 { String::new() } else { format!(", {finer} bits finer") };
         let what = format!("calibrating on {rows} rows{scale}");
         let choice = match steps.step(&what, "compiling the circuit", calibrated(shop, margin, finer)).await {
@@ -253,7 +253,7 @@ fn making(finished: &Finished, sample: &Sample, sample_sha256: String, outputs: 
         nova_version: env!("CARGO_PKG_VERSION").to_owned(),
         sample: sample.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         sample_sha256,
-        calibration_rows: sample.calibration.len(),
+        calibration_rows: sample.rows_of_range(ROWS_FOR_RANGE).len(),
         features: sample.features.clone(),
         unusable_rows: sample.unusable.len(),
         outputs,

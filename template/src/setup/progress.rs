@@ -15,7 +15,7 @@ const REDRAW: Duration = Duration::from_millis(120);
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
 /// From here on it is said before it begins.
-const LONG: Duration = Duration::from_secs(60);
+const LONG_SECS: f64 = 60.0;
 
 /// Steps that are shown with the memory of this EZKL's prover.
 pub struct Progress {
@@ -66,9 +66,9 @@ impl Progress {
 }
 
 /// Says how long something is expected to take, where that is long.
-pub fn announce(what: &str, expected: Duration) {
-    if expected >= LONG {
-        eprintln!("  {what} will take about {} min", expected.as_secs().div_ceil(60));
+pub fn announce(what: &str, expected_secs: f64) {
+    if expected_secs >= LONG_SECS {
+        eprintln!("  {what} will take about {:.0} min", (expected_secs / 60.0).ceil());
     }
 }
 

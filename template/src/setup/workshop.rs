@@ -23,7 +23,10 @@ use crate::pipeline::predict::Predictor;
 use crate::pipeline::tolerance::Measured;
 
 /// Rows that show the range of values, besides those in which an input is smallest or largest.
-const ROWS_FOR_RANGE: usize = 2_000;
+pub(super) const ROWS_FOR_RANGE: usize = 2_000;
+
+/// Rows whose witnesses tell how long those of all will take.
+const ROWS_TIMED: usize = 4;
 
 /// Everything that circuits are made with.
 pub struct Workshop {
@@ -101,15 +104,30 @@ impl Workshop {
             let at = || format!("{} row {}", self.sample.file.display(), row.at);
             anyhow::Ok(witness.map_err(|fault| fault.context(at()))?.lookup_inputs())
         };
-        let start = Instant::now();
-        let (first, others) = rows.split_first().context("the sample has no row")?;
-        let first = range_of(first).await?;
+        let (first, others) = rows.split_at(rows.len().min(ROWS_TIMED + 1));
+        let mut ranges = Vec::new();
+        let mut start = Instant::now();
+        for row in first {
+            ranges.push(range_of(row).await?);
+            if ranges.len() == 1 {
+                // The first has waited for its worker to start.
+                start = Instant::now();
+            }
+        }
+        let (more, held_out) = (others.len() as f64, self.sample.held_out.len() as f64);
+        let expected =
+            start.elapsed().as_secs_f64() / ROWS_TIMED as f64 * (more + held_out) / self.witness_workers as f64;
         progress::announce(
-            &format!("the witnesses of {} rows", rows.len()),
-            start.elapsed() * others.len() as u32 / self.witness_workers as u32,
+            &format!("witnesses of {more:.0} rows, and later of {held_out:.0} held-out ones,"),
+            expected,
         );
-        let others = stream::iter(others).map(|row| range_of(row)).buffered(self.witness_workers);
-        let ranges: Vec<(i128, i128)> = others.chain(stream::once(async { Ok(first) })).try_collect().await?;
+        ranges.extend(
+            stream::iter(others)
+                .map(|row| range_of(row))
+                .buffered(self.witness_workers)
+                .try_collect::<Vec<_>>()
+                .await?,
+        );
         let (lows, highs): (Vec<i128>, Vec<i128>) = ranges.into_iter().unzip();
         let bound =
             |bound: Option<i128>| i64::try_from(bound.unwrap_or(0)).context("values of lookups are beyond 64 bits");
@@ -162,6 +180,7 @@ impl Workshop {
         let start = Instant::now();
         let keys = json!({
             "model": files.compiled, "vk_path": files.verification_key, "pk_path": files.proving_key, "srs_path": files.srs,
+            "disable_selector_compression": !made.choice.compress_selectors,
         });
         self.ezkl.call("setup", keys).await?;
         Ok(start.elapsed())
@@ -240,7 +259,11 @@ impl Workshop {
 /// The choice as EZKL's run arguments.
 fn run_args(choice: &Choice) -> Result<Map<String, Value>> {
     match serde_json::to_value(choice)? {
-        Value::Object(fields) => Ok(fields),
+        Value::Object(mut fields) => {
+            // It is an argument of the keys, and none of the circuit.
+            fields.remove("compress_selectors");
+            Ok(fields)
+        }
         other => bail!("a choice is {other}"),
     }
 }

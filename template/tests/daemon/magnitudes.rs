@@ -79,7 +79,7 @@ async fn regression_tuning_without_candle_is_refused_at_once() {
     let tune = [&SETUP[..], &["--tune", "--tolerance", "1"]].concat();
     let tune = project.nova(&tune).env("NOVA_ALLOW_CIRCUIT_ONLY", "true");
     let ended = tune.fail(&["--tune", "candle cannot run this model", "without --tune"]).await;
-    assert!(!ended.all().contains("calibrat"), "{}", ended.all());
+    assert!(!ended.all().contains("pre_process and candle on the sample"), "it began: {}", ended.all());
 }
 
 /// The SRS is downloaded through the proxy that the environment names, whose password nothing shows.

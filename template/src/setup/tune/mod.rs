@@ -5,6 +5,7 @@
 //! 3. Inner columns, decomposition and logrows decide the time. `gen_settings` tells their size in a moment; what is large
 //!    is dropped, and only the best few are made, proven and compared, in turns.
 
+mod candidates;
 mod picture;
 mod report;
 
@@ -14,6 +15,8 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use serde_json::json;
 
+use candidates::cheapest;
+
 use super::choice::{Choice, Cost};
 use super::fidelity::Fidelity;
 use super::reach::{self, Digits};
@@ -21,19 +24,15 @@ use super::sample::Row;
 use super::workshop::{Made, Workshop};
 use super::{Finished, Goal, LOOKUP_MARGIN, ROWS_FOR_SCALE, Request, run_args};
 use crate::ezkl::files::{TUNING, TUNING_PICTURE};
-use crate::ezkl::settings::Settings;
 
-/// Choices that are proven, besides EZKL's.
-const FINALISTS: usize = 4;
-/// Choices that are made and measured to find them.
-const MOST_MEASURED: usize = 12;
+/// Choices that are proven, besides EZKL's and the one without compressed selectors.
+const FINALISTS: usize = 5;
+/// What a choice without compressed selectors must save: its proving key is a third larger, and its proof a little.
+const WORTH_LARGER_KEYS: f64 = 0.95;
 /// Proofs of each, in turns, so that a busy moment of the machine meets them all. The fastest counts.
 const ROUNDS: usize = 3;
 /// Scales above EZKL's that are tried where its own is not fine enough.
 const SCALES_UP: i32 = 3;
-const INNER_COLUMNS: [usize; 3] = [1, 2, 4];
-/// Digits that reach far, and few digits that make few rows.
-const DECOMPOSITIONS: [Digits; 4] = [reach::USUAL, EZKLS_DIGITS, (4096, 2), (128, 4)];
 /// What EZKL 23.0.5 takes where nothing is said (`RunArgs` in its src/lib.rs).
 const EZKLS_DIGITS: Digits = (16384, 2);
 const EZKLS_INNER_COLUMNS: usize = 2;
@@ -145,6 +144,13 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
             (trial, _) => dropped.push(trial),
         }
     }
+    if let Some((trial, _)) = trials.get(1) {
+        let choice = Choice { compress_selectors: false, ..trial.choice };
+        match compiled(shop, choice, "uncompressed", &limits).await? {
+            (trial, Some(made)) if trial.dropped.is_none() => trials.push((trial, Some(made))),
+            (trial, _) => dropped.push(trial),
+        }
+    }
     // Without an SRS there is no proof of any: that ends the search.
     for made in trials.iter().filter_map(|(_, made)| made.as_ref()) {
         shop.srs(made).await?;
@@ -152,7 +158,11 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
     race(shop, &mut trials, &limits).await;
 
     let standing = |(_, (trial, made)): &(usize, &(Trial, Option<Made>))| trial.dropped.is_none() && made.is_some();
-    let time = |trial: &Trial| trial.fastest().unwrap_or(f64::INFINITY);
+    let time = |trial: &Trial| {
+        trial
+            .fastest()
+            .map_or(f64::INFINITY, |time| if trial.choice.compress_selectors { time } else { time / WORTH_LARGER_KEYS })
+    };
     let chosen =
         trials.iter().enumerate().filter(standing).min_by(|(_, (a, _)), (_, (b, _))| time(a).total_cmp(&time(b)));
     let chosen = chosen.map(|(at, _)| at);
@@ -263,63 +273,6 @@ async fn measured_scale(
     Ok((choice, trial))
 }
 
-/// A choice, what it will cost, and whether its tables reach as far as without a search.
-#[derive(Clone)]
-struct Candidate {
-    choice: Choice,
-    cost: Cost,
-    is_wide: bool,
-}
-
-/// The choices that promise the fastest proofs, among all inner columns, decompositions and logrows. One of the finalists
-/// reaches as far as EZKL's own tables do: so the price of reach is in the result.
-async fn cheapest(shop: &Workshop, scales: &[Choice], margin: f64, limits: &Limits) -> Result<Vec<Choice>> {
-    let mut found: Vec<Candidate> = Vec::new();
-    for scale in scales {
-        for num_inner_cols in INNER_COLUMNS {
-            let further = reach::at_least((scale.decomp_base, scale.decomp_legs));
-            let digits = further.map_or_else(|| DECOMPOSITIONS.to_vec(), Iterator::collect);
-            for (decomp_base, decomp_legs) in digits {
-                let choice = Choice { num_inner_cols, decomp_base, decomp_legs, ..*scale };
-                let shape = shop.shape(&choice).await?;
-                found.extend(sizes(choice, &shape, margin));
-                if margin < LOOKUP_MARGIN {
-                    found.extend(sizes(choice, &shape, LOOKUP_MARGIN));
-                }
-            }
-        }
-    }
-    found.retain(|candidate| limits.memory_exceeded(candidate.cost.memory_mb, "it would need").is_none());
-    found.sort_by(|a, b| a.cost.time.total_cmp(&b.cost.time));
-    let mut few = distinct(found);
-    if let Some(at) = few.iter().position(|candidate| candidate.is_wide)
-        && at >= FINALISTS
-    {
-        few[FINALISTS - 1..=at].rotate_right(1);
-    }
-    Ok(few.into_iter().take(MOST_MEASURED).map(|candidate| candidate.choice).collect())
-}
-
-/// The choice with tables of this margin, in each number of rows that they fit.
-fn sizes(choice: Choice, shape: &Settings, margin: f64) -> impl Iterator<Item = Candidate> {
-    choice.logrows_to_try(shape, margin).filter_map(move |logrows| {
-        let choice = Choice { logrows, ..choice }.with_margin(margin)?;
-        Some(Candidate { choice, cost: choice.cost(shape), is_wide: margin >= LOOKUP_MARGIN })
-    })
-}
-
-/// Those that differ in more than their digits, which hardly change the time.
-fn distinct(sorted: Vec<Candidate>) -> Vec<Candidate> {
-    let mut few: Vec<Candidate> = Vec::new();
-    for candidate in sorted {
-        let Choice { decomp_base, decomp_legs, .. } = candidate.choice;
-        if few.iter().all(|other| Choice { decomp_base, decomp_legs, ..other.choice } != candidate.choice) {
-            few.push(candidate);
-        }
-    }
-    few
-}
-
 async fn compiled(shop: &Workshop, choice: Choice, name: &str, limits: &Limits) -> Result<(Trial, Option<Made>)> {
     let shape = shop.shape(&choice).await?;
     let mut trial = Trial::new(choice, choice.cost(&shape));
@@ -393,6 +346,7 @@ mod tests {
             num_inner_cols,
             decomp_base: 1024,
             decomp_legs: 3,
+            compress_selectors: true,
         }
     }
 
@@ -422,15 +376,5 @@ mod tests {
         assert_eq!(limits.memory_exceeded(99.0, "it needed"), None);
         let nothing_in_common = Limits { tolerance: None, ezkls_own: Some(fidelity(1.0)), ..limits };
         assert!(nothing_in_common.exceeded(&fidelity(1.0)).unwrap().contains("--tolerance"));
-    }
-
-    #[test]
-    fn finalists_differ_in_more_than_digits() {
-        let cost = Cost { time: 1.0, memory_mb: 1.0 };
-        let other_digits = Choice { decomp_base: 128, decomp_legs: 4, ..choice(14, 1) };
-        let all = [choice(14, 1), other_digits, choice(15, 1), choice(14, 2), choice(13, 1), choice(12, 1)];
-        let found = distinct(all.map(|choice| Candidate { choice, cost, is_wide: false }).to_vec());
-        let found: Vec<Choice> = found.into_iter().map(|candidate| candidate.choice).collect();
-        assert_eq!(found, [choice(14, 1), choice(15, 1), choice(14, 2), choice(13, 1), choice(12, 1)]);
     }
 }
