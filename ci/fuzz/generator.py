@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from fuzz import control, elementwise, indexing, layers, layout, lines  # noqa: F401  they register their operators
+from fuzz import control, elementwise, indexing, layers, layout, lines
 from fuzz.graph import Graph, Unsuitable, Value, operators, run_rows
 from fuzz.registry import OPERATORS, opsets
 
+# Their import registers their operators.
+FAMILIES = (control, elementwise, indexing, layers, layout, lines)
 # The least that `setup` takes.
 SAMPLE_ROWS = 200
 OPSETS = range(7, 24)
@@ -163,7 +165,7 @@ def floats(graph: Graph) -> np.ndarray:
     return graph.choose([
         lambda: rng.normal(size=rows) * scale, lambda: rng.normal(size=rows), lambda: rng.uniform(-1, 1, rows) * scale,
         lambda: rng.uniform(0, 2, rows) * scale, lambda: rng.exponential(scale, rows), lambda: rng.integers(-4, 9, rows).astype(float),
-        lambda: (rng.random(rows) < 0.5).astype(float), lambda: 2.0 ** rng.integers(-3, 5, rows),
+        lambda: (rng.random(rows) < 0.5).astype(float), lambda: 2.0 ** rng.integers(-3, 5, rows), lambda: 2.0 ** rng.integers(0, 15, rows),
     ])()
 
 
@@ -178,7 +180,7 @@ def probe(rng: np.random.Generator, data: np.ndarray, kind: str) -> np.ndarray:
     elif kind == "zeros":
         row = np.zeros_like(low)
     elif kind == "powers":
-        row = (2.0 ** rng.integers(-2, 5, low.shape)) * rng.choice([-1, 1], low.shape)
+        row = (2.0 ** rng.integers(-3, 15, low.shape)) * rng.choice([-1, 1], low.shape)
     elif kind == "ties":
         row = np.full(low.shape, np.median(data))
     elif kind == "extreme":

@@ -118,6 +118,8 @@ class Graph:
 
     def normal(self, like: Value, *shape: int, scale: float = 1.0) -> Value:
         """Weights of the type of another value."""
+        if like.dtype in INTS:
+            return self.const(self.rng.integers(-3, 4, shape), like.dtype)
         return self.const(np.round(self.rng.normal(size=shape) * scale, 3), like.dtype)
 
     def pick(self, types, accept=lambda value: True) -> Value | None:
@@ -181,6 +183,8 @@ class Graph:
         """The value with so many axes, the first of which is a batch of one."""
         size = value.size
         if not least <= size <= most or (rank > 2 and value.rank != rank and size % 2):
+            if value.dtype in INTS:
+                value = self.op("Cast", [value], to=TensorProto.FLOAT)
             flat = self.reshape(value, (1, size))
             size = self.choose([count for count in (4, 6, 8, 12, 16, 24) if least <= count <= most] or [least])
             value = self.op("MatMul", [flat, self.normal(value, flat.size, size, scale=flat.size ** -0.5)])

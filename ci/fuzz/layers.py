@@ -8,7 +8,9 @@ from fuzz.registry import each, operator
 
 @operator("MatMul")
 def matmul(graph):
-    value = graph.shaped(graph.real(only32=False), graph.choose([2, 2, 3]))
+    value = graph.whole() if graph.chance(0.1) else graph.shaped(graph.real(only32=False), graph.choose([2, 2, 3]))
+    if value.rank == 0:
+        value = graph.reshape(value, (1, 1))
     if graph.chance(0.2) and value.rank == 3:
         other = graph.op("Transpose", [value], perm=[0, 2, 1])
         graph.op("MatMul", [graph.within(value, -4, 4), graph.within(other, -4, 4)])

@@ -12,22 +12,23 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from circuits import Bare, Ezkl, program, python, srs
+from circuits import CORES, Bare, Ezkl, program, python, srs, use_cores
 from fuzz.generator import case_of
 from fuzz.graph import Unsuitable
 from fuzz.registry import OPERATORS
 from fuzz.trial import Outcome, tried
 from project import say, table
 
+CACHE = Path.home() / ".cache/nova-template/fuzz"
+
+STAMPS = Path(os.environ.get("NOVA_STAMPS_DIR", CACHE.parent / "stamps"))
 # Of a lane: a process that has a core to itself.
 LANE: dict = {}
 
 
-def start_lane(cores, nova: Path, srs_file: Path, keep: Path, seed: int, is_small: bool) -> None:
-    """EZKL's threads on several cores wait for each other more than they compute: a lane has one."""
-    core = cores.get()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
+def start_lane(numbers, nova: Path, srs_file: Path, keep: Path, seed: int, is_small: bool) -> None:
+    """Each lane has a core to itself, and what it starts."""
+    use_cores(1, numbers.get())
     interpreter = python()
     LANE.update(nova=nova, srs=srs_file, keep=keep, seed=seed, is_small=is_small, python=interpreter, ezkl=Ezkl(interpreter),
                 work=Path(tempfile.mkdtemp(prefix="nova-fuzz-")))
@@ -44,12 +45,16 @@ def try_graph(number: int) -> dict:
     made = time.monotonic()
     outcome = tried(case, Bare(folder, LANE["nova"], LANE["python"], LANE["srs"]), LANE["ezkl"])
     outcome.times |= {"make": made - started, "all": time.monotonic() - started}
-    if outcome.violations or not outcome.is_explained:
-        target = LANE["keep"] / f"graph-{number}"
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(folder, target, ignore=shutil.ignore_patterns("model_pk.pk", "kzg.srs"))
+    kept(folder, LANE["keep"] / f"graph-{number}", outcome)
     shutil.rmtree(folder, ignore_errors=True)
     return outcome.as_dict()
+
+
+def kept(folder: Path, target: Path, outcome: Outcome) -> None:
+    """What fails stays, without what is large and can be made again."""
+    shutil.rmtree(target, ignore_errors=True)
+    if outcome.violations or not outcome.is_explained:
+        shutil.copytree(folder, target, ignore=shutil.ignore_patterns("model_pk.pk", "kzg.srs"))
 
 
 def run(usage: str) -> None:
@@ -64,10 +69,9 @@ def run(usage: str) -> None:
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--nova", type=Path)
     options = parser.parse_args()
-    cache = Path(os.environ.get("NOVA_STAMPS_DIR", Path.home() / ".cache/nova-template/stamps"))
-    nova = (options.nova or program(cache / "fuzz")).resolve()
-    srs_file = srs(cache.parent / "fuzz", python())
-    keep = (options.keep or cache.parent / "fuzz" / str(options.seed)).resolve()
+    nova = (options.nova or program(STAMPS / "fuzz")).resolve()
+    srs_file = srs(CACHE, python())
+    keep = (options.keep or CACHE / str(options.seed)).resolve()
     keep.mkdir(parents=True, exist_ok=True)
     numbers = iter([options.only] if options.only is not None else range(options.first, options.first + options.graphs))
     say(f"seed {options.seed}, {options.seconds:.0f} s; what fails is kept in {keep}")
@@ -84,13 +88,12 @@ def run(usage: str) -> None:
 def all_of(numbers, seconds: float, lanes: int | None, given: tuple):
     """The outcomes of the graphs that are begun in so many seconds, as they come."""
     context = multiprocessing.get_context("spawn")
-    cores = context.Queue()
-    there = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    lanes = lanes or len(there)
+    lane_numbers = context.Queue()
+    lanes = lanes or len(CORES)
     for lane in range(lanes):
-        cores.put(there[lane % len(there)])
+        lane_numbers.put(lane)
     deadline = time.monotonic() + seconds
-    with futures.ProcessPoolExecutor(lanes, context, start_lane, (cores, *given)) as pool:
+    with futures.ProcessPoolExecutor(lanes, context, start_lane, (lane_numbers, *given)) as pool:
         running: set = set()
         while True:
             while len(running) < lanes and time.monotonic() < deadline and (number := next(numbers, None)) is not None:

@@ -1,6 +1,7 @@
 """What becomes of one graph: set up or refused, answered or refused row by row, proven or a violation."""
 
 import re
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fuzz.generator import Case
 # Why a graph or row is refused, by words of the message. The first that fits.
 REASONS = [
     ("panic", r"panicked at"), ("not run by candle", r"cannot run|not supported|does not run on candle|is not known"),
-    ("no batch of one", r"has no fixed size"), ("time", r"took longer than|has not ended after"), ("precision", r"the circuit cannot hold"),
+    ("no batch of one", r"has no fixed size"), ("no input", r"takes no input"), ("time", r"took longer than|has not ended after"), ("precision", r"the circuit cannot hold"),
     ("unlike candle", r"candle says"), ("unprovable", r"could not be proven"), ("range", r"reaches|out of range|too large"),
     ("refused by EZKL", r"EZKL"),
 ]
@@ -29,6 +30,7 @@ class Outcome:
     reason: str = ""
     is_explained: bool = True
     text: str = ""
+    # Each begins with what it is: wrong, unprovable or crash.
     violations: list[str] = field(default_factory=list)
     rows_answered: int = 0
     rows_refused: int = 0
@@ -45,12 +47,12 @@ def reason_of(text: str) -> str:
 
 def is_explained(text: str, case: Case, reason: str) -> bool:
     """A refusal names an operator, node, column or output of the graph; one for precision names rows, with both values."""
-    if reason == "panic":
-        return False
+    if reason in ("panic", "no input"):
+        return reason == "no input"
     graph = case.model.graph
     names = case.operators | {node.name for node in graph.node} | {output.name for output in graph.output}
     names |= {f"{name}_{at}" for name, data in case.sample.items() for at in range(int(np.prod(data.shape[1:])))}
-    if any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in names):
+    if any(name and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in names):
         return True
     if re.search(r"""(input|column) ["`]""", text):
         return True
@@ -73,9 +75,10 @@ def tried(case: Case, project: Bare, ezkl: Ezkl) -> Outcome:
     outcome.logrows = settings["run_args"]["logrows"]
     to_prove = None
     for row, kind in enumerate(case.kinds):
+        started = time.monotonic()
         answer = project.predict(row)
+        outcome.times["predict"] = outcome.times.get("predict", 0) + time.monotonic() - started
         if isinstance(answer, Run):
-            outcome.times["predict"] = outcome.times.get("predict", 0) + answer.seconds
             outcome.rows_refused += 1
             check_refusal(outcome, answer, case, kind)
             continue
@@ -83,8 +86,12 @@ def tried(case: Case, project: Bare, ezkl: Ezkl) -> Outcome:
         compare(outcome, case, row, answer, settings)
         witnessed = check_witness(outcome, project, ezkl, answer, f"row {row} ({kind})")
         to_prove = witnessed or to_prove
-    if to_prove:
+    if to_prove is None:
+        outcome.status, outcome.reason = "refused", "no row answered"
+    else:
+        started = time.monotonic()
         check_proof(outcome, project, ezkl, to_prove)
+        outcome.times["prove"] = time.monotonic() - started
     return outcome
 
 
@@ -93,7 +100,7 @@ def refuse(outcome: Outcome, run: Run, case: Case) -> None:
     outcome.reason = reason_of(run.complaint)
     outcome.is_explained = run.code > 0 and is_explained(run.complaint, case, outcome.reason)
     if run.code < 0 or "panicked at" in run.err:
-        outcome.violations.append(f"nova setup ended with code {run.code}: {run.complaint[-300:]}")
+        outcome.violations.append(f"crash: nova setup ended with code {run.code}: {run.complaint[-300:]}")
 
 
 def check_refusal(outcome: Outcome, run: Run, case: Case, kind: str) -> None:
@@ -130,14 +137,14 @@ def compare_values(outcome: Outcome, case: Case, row: int, values, what: str, al
     for output, (name, wanted, given) in enumerate(zip(names, case.expected, values)):
         expected = wanted[row]
         if len(expected) != len(given):
-            outcome.violations.append(f"{what}: {name} has {len(given)} numbers, ONNX Runtime {len(expected)}")
+            outcome.violations.append(f"wrong: {what}: {name} has {len(given)} numbers, ONNX Runtime {len(expected)}")
             return
         is_whole = case.reference[output].dtype.kind in "iub"
         for place, (right, found) in enumerate(zip(expected, given)):
             rounding = 0.0 if is_whole else 1e-4 * max(1.0, abs(right))
             if not abs(found - right) <= allowed(output, right) + rounding:
                 outcome.violations.append(
-                    f"{what}: {name}[{place}] is {found}, ONNX Runtime says {right}: {abs(found - right):.3e} is more than "
+                    f"wrong: {what}: {name}[{place}] is {found}, ONNX Runtime says {right}: {abs(found - right):.3e} is more than "
                     f"{allowed(output, right) + rounding:.3e}")
                 return
 
@@ -147,13 +154,13 @@ def check_witness(outcome: Outcome, project: Bare, ezkl: Ezkl, answer: dict, whe
     try:
         file, outputs = witness(project, ezkl, answer["input"], where.split(" (")[0].replace(" ", ""))
         if outputs != answer["circuit"]:
-            outcome.violations.append(f"{where}: the answer {answer['circuit']} is not the witness's {outputs}")
+            outcome.violations.append(f"wrong: {where}: the answer {answer['circuit']} is not the witness's {outputs}")
         ezkl.call("mock", witness=file, model=project.files / "model.ezkl")
         return file
     except Refused as error:
-        outcome.violations.append(f"{where}: answered, and EZKL refuses it: {str(error)[:300]}")
+        outcome.violations.append(f"unprovable: {where}: answered, and EZKL refuses it: {str(error)[:300]}")
     except Stuck as error:
-        outcome.violations.append(f"{where}: {error}")
+        outcome.violations.append(f"unprovable: {where}: {error}")
     return None
 
 
@@ -161,12 +168,12 @@ def check_proof(outcome: Outcome, project: Bare, ezkl: Ezkl, witnessed: Path) ->
     for _ in range(3):
         try:
             if not prove(project, ezkl, witnessed):
-                outcome.violations.append(f"{witnessed.name}: the proof does not verify")
+                outcome.violations.append(f"unprovable: {witnessed.name}: the proof does not verify")
             return
         except Refused as error:
-            outcome.violations.append(f"{witnessed.name}: no proof: {str(error)[:300]}")
+            outcome.violations.append(f"unprovable: {witnessed.name}: no proof: {str(error)[:300]}")
             return
         except Stuck as error:
             # EZKL's own lock: a new process begins again.
             stuck = error
-    outcome.violations.append(f"{witnessed.name}: {stuck}")
+    outcome.violations.append(f"unprovable: {witnessed.name}: {stuck}")
