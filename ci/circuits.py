@@ -208,13 +208,13 @@ def python() -> str:
 
 # ---- tolerance
 
-def tolerance(reference: np.ndarray, settings: dict, output: int, has_floats: bool = True) -> float:
-    """How far a float output may be from ONNX Runtime: 1 % of the range between the sample's 1st and 99th percentile, and at least two
-    steps of the coarsest scale on the way. Whole numbers are equal."""
+def tolerance(reference: np.ndarray, settings: dict, output: int, has_floats: bool, value: float) -> float:
+    """How far an output may be from ONNX Runtime's value: 1 % of the range between the sample's 1st and 99th percentile, or two steps of
+    the coarsest scale on the way if that is more, and 1 % of the distance from the median or from zero. Whole numbers are equal."""
     if reference.dtype.kind in "iub":
         return 0.0
     args = settings["run_args"]
     # Where all inputs are whole numbers they have scale 0, and lose nothing.
     scales = [args["param_scale"], settings["model_output_scales"][output]] + ([args["input_scale"]] if has_floats else [])
-    low, high = np.quantile(reference.astype(np.float64), [0.01, 0.99])
-    return max(0.01 * float(high - low), 2.0 * 2.0**-min(scales))
+    low, median, high = np.quantile(reference.astype(np.float64), [0.01, 0.5, 0.99])
+    return max(0.01 * float(high - low), 2.0 * 2.0**-min(scales)) + 0.01 * min(abs(value), abs(value - float(median)))

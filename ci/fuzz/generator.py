@@ -153,7 +153,7 @@ def add_input(graph: Graph, name: str) -> None:
     elif kind == "bool":
         data = rng.random((SAMPLE_ROWS, int(np.prod(shape)))) < 0.5
     else:
-        low, high = graph.choose([(0, 3), (0, 9), (-9, 9), (0, 1), (-100, 1000)])
+        low, high = graph.choose([(0, 3), (0, 3), (0, 9), (0, 9), (-9, 9), (-9, 9), (0, 1), (0, 1), (-100, 1000)])
         data = rng.integers(low, high + 1, (SAMPLE_ROWS, int(np.prod(shape)))).astype(kind)
     graph.add_input(name, data.reshape(SAMPLE_ROWS, *shape))
 
@@ -161,11 +161,14 @@ def add_input(graph: Graph, name: str) -> None:
 def floats(graph: Graph) -> np.ndarray:
     """A column as features come: smooth, skewed, counted or flagged, of any size."""
     rng, rows = graph.rng, SAMPLE_ROWS
+    if graph.chance(0.02):
+        # Counts and sums that were never scaled.
+        return 2.0 ** rng.integers(0, 15, rows)
     scale = float(rng.choice([0.05, 1, 1, 1, 3, 20]))
     return graph.choose([
         lambda: rng.normal(size=rows) * scale, lambda: rng.normal(size=rows), lambda: rng.uniform(-1, 1, rows) * scale,
         lambda: rng.uniform(0, 2, rows) * scale, lambda: rng.exponential(scale, rows), lambda: rng.integers(-4, 9, rows).astype(float),
-        lambda: (rng.random(rows) < 0.5).astype(float), lambda: 2.0 ** rng.integers(-3, 5, rows), lambda: 2.0 ** rng.integers(0, 15, rows),
+        lambda: (rng.random(rows) < 0.5).astype(float), lambda: 2.0 ** rng.integers(-3, 5, rows),
     ])()
 
 

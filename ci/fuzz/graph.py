@@ -149,6 +149,11 @@ class Graph:
         floor = low if low is not None else min(least, high - 2.0)
         if floor <= least and most <= wanted:
             return value
+        if most - least > 12 * (wanted - floor):
+            # A factor as small as that is rounded away.
+            middle = float(np.median(value.data))
+            value = self.clip(value, middle - 2 * (wanted - floor), middle + 2 * (wanted - floor))
+            least, most = float(value.data.min()), float(value.data.max())
         factor = min(1.0, 0.9 * (wanted - floor) / max(most - least, 1e-3))
         if factor < 1.0:
             value = self.op("Mul", [value, self.const(np.float32(f"{factor:.2g}"), value.dtype)])
@@ -157,6 +162,14 @@ class Graph:
             low + (float(value.data.max()) - middle) * 1.1 if low is not None else high - (float(value.data.max()) - middle) * 1.1)
         return self.op("Add", [value, self.const(np.float32(f"{target - middle:.3g}"), value.dtype)])
 
+    def clip(self, value: Value, low: float, high: float) -> Value:
+        low, high = float(f"{low:.3g}"), float(f"{high:.3g}")
+        if self.opset < 11:
+            if value.dtype != np.float32:
+                value = self.op("Cast", [value], to=TensorProto.FLOAT)
+            return self.op("Clip", [value], min=low, max=high)
+        return self.op("Clip", [value, self.const(low, value.dtype), self.const(high, value.dtype)])
+
     def whole(self, low: int = -20, high: int = 20) -> Value:
         """Whole numbers between low and high."""
         def inside(value):
@@ -164,7 +177,9 @@ class Graph:
 
         value = self.pick(INTS, inside)
         if value is None or self.chance(0.1):
-            value = self.op("Cast", [self.real(max(low, -9) + 0.2, min(high, 9) + 0.8)], to=TensorProto.INT64)
+            number = self.real(max(low, -9) + 0.2, min(high, 9) + 0.8)
+            number = self.op("Floor", [number]) if self.chance(0.5) else number
+            value = self.op("Cast", [number], to=TensorProto.INT64)
             if not inside(value):
                 raise Unsuitable("whole numbers out of range")
         return value

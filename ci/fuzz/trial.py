@@ -126,7 +126,7 @@ def compare(outcome: Outcome, case: Case, row: int, answer: dict, settings: dict
         compare_values(outcome, case, row, answer["model"], f"candle, {where}", lambda output, value: 0.0)
 
     def allowed(output: int, value: float) -> float:
-        return tolerance(case.reference[output], settings, output, has_floats)
+        return tolerance(case.reference[output], settings, output, has_floats, value)
 
     compare_values(outcome, case, row, answer["circuit"], f"circuit, {where}", allowed)
 
