@@ -2,10 +2,12 @@
 
 import argparse
 import concurrent.futures as futures
+import ctypes
 import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,12 +24,15 @@ from project import say, table
 CACHE = Path.home() / ".cache/nova-template/fuzz"
 
 STAMPS = Path(os.environ.get("NOVA_STAMPS_DIR", CACHE.parent / "stamps"))
+PR_SET_PDEATHSIG = 1
 # Of a lane: a process that has a core to itself.
 LANE: dict = {}
 
 
 def start_lane(numbers, nova: Path, srs_file: Path, keep: Path, seed: int, is_small: bool) -> None:
-    """Each lane has a core to itself, and what it starts."""
+    """Each lane has a core to itself, and what it starts; it ends with the process that it works for."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     use_cores(1, numbers.get())
     interpreter = python()
     LANE.update(nova=nova, srs=srs_file, keep=keep, seed=seed, is_small=is_small, python=interpreter, ezkl=Ezkl(interpreter),
