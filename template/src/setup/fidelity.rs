@@ -33,6 +33,9 @@ pub struct Fidelity {
     pub unprovable: f64,
     /// The first rows that the daemon would not answer.
     pub refused: Vec<Refused>,
+    /// The first row for which `post_process` has no answer yet: without it only the outputs are measured.
+    #[serde(default)]
+    pub unanswered: Option<Refused>,
     /// What is wrong with all rows, if so: the circuit errs by more than an answer survives.
     #[serde(skip)]
     pub(super) too_coarse: Option<String>,
@@ -85,11 +88,12 @@ impl Fidelity {
             .try_collect()
             .await?;
         let measured = measured(predictor, &attempts);
+        let unanswered = attempts.iter().find_map(|attempt| Some(attempt.outcome.as_ref().ok()?.unanswered.clone()?));
         let judge = predictor.with_circuit(circuit.clone().with_measured(measured.clone()));
         let verdicts = attempts.into_iter().map(|attempt| attempt.verdict(&judge)).collect();
         let compared = sample.held_out.iter().all(|row| row.model.is_some());
         let too_coarse = judge.too_coarse(&measured);
-        Ok(Self { measured, too_coarse, ..Self::of(verdicts, compared) })
+        Ok(Self { measured, too_coarse, unanswered, ..Self::of(verdicts, compared) })
     }
 
     fn of(verdicts: Vec<Verdict>, compared: bool) -> Self {
@@ -120,6 +124,7 @@ impl Fidelity {
             over_limit: share(over_limit),
             unprovable: share(unprovable),
             refused,
+            unanswered: None,
             of_rows,
             measured: Measured::default(),
             too_coarse: None,
@@ -187,10 +192,18 @@ impl std::fmt::Display for Fidelity {
     }
 }
 
-/// What came of one row: the circuit's output and both answers, or why it would not be answered.
+/// What came of one row, or why it would not be answered.
 struct Attempt<'a> {
     row: &'a Row,
-    outcome: Result<(ModelOutput, Answers), Refused>,
+    outcome: Result<Computed, Refused>,
+}
+
+/// What the circuit and `post_process` make of a row.
+struct Computed {
+    circuit: ModelOutput,
+    answers: Answers,
+    /// Why there are no answers: while a model is tried, hooks may not be written yet.
+    unanswered: Option<Refused>,
 }
 
 /// As the daemon would, up to the comparison.
@@ -202,20 +215,20 @@ async fn attempt<'a>(predictor: &Predictor, circuit: &Circuit, row: &'a Row) -> 
     }
 }
 
-async fn computed(
-    predictor: &Predictor,
-    circuit: &Circuit,
-    row: &Row,
-) -> std::result::Result<(ModelOutput, Answers), Fault> {
+async fn computed(predictor: &Predictor, circuit: &Circuit, row: &Row) -> std::result::Result<Computed, Fault> {
     let (output, witness) = predictor.witness(circuit, &row.input, row.model.as_ref()).await?;
     circuit.check_provable(&witness).await?;
-    let answers = predictor.answers(&row.name(), "", row.model.as_ref(), Some(&output)).await?;
-    Ok((output, answers))
+    let (answers, unanswered) = match predictor.answers(&row.name(), "", row.model.as_ref(), Some(&output)).await {
+        Ok(answers) => (answers, None),
+        Err(Fault::Row(error)) => (Answers::default(), Some(refused(row, &error))),
+        Err(other) => return Err(other),
+    };
+    Ok(Computed { circuit: output, answers, unanswered })
 }
 
 impl Attempt<'_> {
     fn verdict(self, predictor: &Predictor) -> Verdict {
-        let (circuit, answers) = match self.outcome {
+        let Computed { circuit, answers, .. } = match self.outcome {
             Ok(computed) => computed,
             Err(refused) => return Verdict::Unprovable(refused),
         };
@@ -237,7 +250,7 @@ impl Attempt<'_> {
 fn measured(predictor: &Predictor, attempts: &[Attempt]) -> Measured {
     let compared = || {
         attempts.iter().filter_map(|attempt| {
-            let (circuit, answers) = attempt.outcome.as_ref().ok()?;
+            let Computed { circuit, answers, .. } = attempt.outcome.as_ref().ok()?;
             Some((attempt.row.model.as_ref()?, circuit, answers))
         })
     };

@@ -29,7 +29,7 @@ use crate::locked_folder::LockedFolder;
 use crate::model::{circuit, output_names};
 use crate::pipeline::predict::Predictor;
 use choice::Choice;
-use fidelity::Fidelity;
+use fidelity::{Fidelity, Refused};
 use progress::Progress;
 use sample::{Row, Sample};
 use workshop::{Checks, Made, ROWS_FOR_RANGE, Workshop};
@@ -272,6 +272,11 @@ fn report(finished: &Finished, target: &ModelFiles) {
     println!("{}\n{}", finished.made.choice, finished.fidelity);
     for refused in &finished.fidelity.refused {
         println!("  row {} would not be answered: {}", refused.row, refused.reason);
+    }
+    if let Some(Refused { row, reason }) = &finished.fidelity.unanswered {
+        println!(
+            "  row {row} has no answer yet: {reason}. The limits of answers are not measured: run `nova setup` again once post_process is written"
+        );
     }
     let Checks { witness, mock, policy } = &finished.checks;
     println!("a witness took {:.2} s, its check by mock {:.2} s: {policy}", witness.as_secs_f64(), mock.as_secs_f64());
