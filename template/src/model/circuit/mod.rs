@@ -145,7 +145,7 @@ pub fn write(model: &[u8], outputs: Option<&[String]>) -> Result<CircuitOnnx> {
         facts = Facts::of(graph, &inputs, opset)?;
     }
     rewrite(graph, &facts, opset, &mut rewritten)?;
-    signature::separate_outputs(graph, &mut rewritten);
+    signature::separate_outputs(graph, &facts, &mut rewritten);
     if rewritten.is_empty() {
         return Ok(CircuitOnnx { bytes: model.to_vec(), rewritten });
     }

@@ -100,12 +100,13 @@ pub(super) fn state_shapes(graph: &mut GraphProto, facts: &Facts) {
 
 /// EZKL takes neither an output that is an input nor two that are one value under two names. The first becomes a node of its own, the
 /// others name that value again.
-pub(super) fn separate_outputs(graph: &mut GraphProto, changes: &mut Vec<String>) {
+pub(super) fn separate_outputs(graph: &mut GraphProto, facts: &Facts, changes: &mut Vec<String>) {
     let inputs: HashSet<String> = graph.input.iter().map(|input| input.name.clone()).collect();
-    let mut first: Vec<(String, String)> = Vec::new();
+    let mut first: Vec<((String, Vec<usize>), String)> = Vec::new();
     let mut added = Vec::new();
     for output in &mut graph.output {
-        let source = source(&graph.node, &output.name);
+        let shape = facts.shape(&output.name).map(<[usize]>::to_vec).unwrap_or_default();
+        let source = (source(&graph.node, &output.name), shape);
         if let Some((_, earlier)) = first.iter().find(|(known, _)| *known == source) {
             if *earlier != output.name {
                 changes.push(format!("output {:?}: {earlier:?} once more, which it is", output.name));
@@ -130,11 +131,14 @@ pub(super) fn separate_outputs(graph: &mut GraphProto, changes: &mut Vec<String>
     graph.node.extend(added);
 }
 
-/// The value that an output is, through nodes that change nothing.
+/// Operators that change nothing, or nothing but the shape.
+const SAME_ELEMENTS: [&str; 6] = ["Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"];
+
+/// The value whose elements an output has.
 fn source(nodes: &[NodeProto], name: &str) -> String {
     let mut name = name.to_owned();
     while let Some(node) = nodes.iter().find(|node| node.output.first() == Some(&name)) {
-        if !matches!(node.op_type.as_str(), "Identity" | "Dropout") || node.input.is_empty() {
+        if !SAME_ELEMENTS.contains(&node.op_type.as_str()) || node.input.is_empty() {
             break;
         }
         name.clone_from(&node.input[0]);

@@ -109,6 +109,14 @@ fn write_of_an_output_under_two_names_gives_one_value_twice() {
     let model = graph(&[1, 4], &["y = Relu(x)", "z = Identity(y)"]);
     let changes = model.giving(&[("y", DataType::Float), ("z", DataType::Float)]).means_the_same();
     assert_eq!(changes, ["output \"z\": \"y\" once more, which it is"]);
+    let model = graph(
+        &[1, 4],
+        &["r = Relu(x)", "y = Reshape(r, s)", "z = Reshape(r, s)", "a = Reshape(y, s)", "b = Reshape(a, t)"],
+    );
+    let model = model.whole("s", &[2, 2]).whole("t", &[4]);
+    let changes =
+        model.giving(&[("y", DataType::Float), ("z", DataType::Float), ("b", DataType::Float)]).means_the_same();
+    assert_eq!(changes, ["output \"z\": \"y\" once more, which it is"]);
     let model = graph(&[1, 4], &["y = Relu(x)"]).giving(&[("y", DataType::Float), ("x", DataType::Float)]);
     assert_eq!(model.means_the_same(), ["output \"x\": Identity of the input of that name"]);
 }
