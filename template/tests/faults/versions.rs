@@ -55,7 +55,7 @@ async fn a_python_that_has_another_version_than_named_ends_the_start() {
     for (entry, says) in [
         (format!("1.2.3:{python}"), format!("this Python has EZKL {version}")),
         ("1.2.3:/nowhere/python".to_owned(), "cannot start the EZKL worker".to_owned()),
-        ("1.2.3:sh".to_owned(), "the EZKL worker died".to_owned()),
+        ("1.2.3:false".to_owned(), "the EZKL worker died".to_owned()),
     ] {
         let told = format!("NOVA_PYTHONS, {entry}");
         scene.run().env("NOVA_PYTHONS", &entry).fail(&[&told, &says]).await;
