@@ -146,6 +146,7 @@ pub fn write(model: &[u8], outputs: Option<&[String]>) -> Result<CircuitOnnx> {
     }
     rewrite(graph, &facts, opset, &mut rewritten)?;
     signature::separate_outputs(graph, &facts, &mut rewritten);
+    signature::separate_nodes(graph, &mut rewritten);
     if rewritten.is_empty() {
         return Ok(CircuitOnnx { bytes: model.to_vec(), rewritten });
     }

@@ -98,6 +98,20 @@ pub(super) fn state_shapes(graph: &mut GraphProto, facts: &Facts) {
     graph.value_info.clear();
 }
 
+/// EZKL takes nodes of one name for one node, and a node for the input of its name (tract, in 23.0.5: "Translating node").
+pub(super) fn separate_nodes(graph: &mut GraphProto, changes: &mut Vec<String>) {
+    let mut taken: HashSet<String> = graph.input.iter().map(|input| input.name.clone()).collect();
+    for (at, node) in graph.node.iter_mut().enumerate() {
+        if node.name.is_empty() || taken.insert(node.name.clone()) {
+            continue;
+        }
+        let name = format!("circuit/node/{at}");
+        changes.push(format!("{} (node {:?}): named {name:?}, because its name is taken", node.op_type, node.name));
+        taken.insert(name.clone());
+        node.name = name;
+    }
+}
+
 /// EZKL takes neither an output that is an input nor two that are one value under two names. The first becomes a node of its own, the
 /// others name that value again.
 pub(super) fn separate_outputs(graph: &mut GraphProto, facts: &Facts, changes: &mut Vec<String>) {

@@ -26,6 +26,18 @@ fn write_of_what_ezkl_reads_rightly_keeps_every_byte() {
         .is_kept();
 }
 
+/// Exporters of layers that are used twice name them alike, and some name a node after the input.
+#[test]
+fn write_gives_nodes_of_one_name_other_names() {
+    let mut model =
+        graph(&[1, 4], &["s = MatMul(x, w)", "t = Relu(s)", "y = Sigmoid(t)"]).floats("w", &[4, 1], &[0.5; 4]);
+    for (at, name) in ["layer", "layer", "x"].into_iter().enumerate() {
+        model.nodes[at].name = name.to_owned();
+    }
+    let changes = model.means_the_same();
+    assert!(changes.len() == 2 && changes.iter().all(|change| change.contains("its name is taken")), "{changes:?}");
+}
+
 #[test]
 fn write_of_an_open_batch_states_a_batch_of_one() {
     for open in
