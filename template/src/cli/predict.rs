@@ -72,7 +72,9 @@ pub async fn predict(config: Config, options: Options) -> anyhow::Result<()> {
         }
     };
     let predictor = Predictor::new(&config, circuit(&config).await?)?;
-    let prediction = predictor.predict(&format!("0x{}", "0".repeat(64)), &raw_input, features).await?;
+    let prediction = predictor.predict(&format!("0x{}", "0".repeat(64)), &raw_input, features).await;
+    // A wallet, or a file and its row.
+    let prediction = prediction.map_err(|fault| fault.context(raw_input.clone()))?;
     let expectation = options.expect.map(|value| Expectation {
         value,
         divergence: (prediction.submitted - value).abs(),

@@ -1,10 +1,10 @@
 //! CSV: text, of which each column is numbers or strings.
 
-use std::fs::File;
+use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use polars::prelude::{Column, CsvReadOptions, Float64Chunked, NewChunkedArray as _, SerReader as _, StringChunked};
 
 use super::WALLET;
@@ -19,9 +19,21 @@ const MISSING: [&str; 19] = [
 
 /// Every row of the file.
 pub fn read(path: &Path) -> Result<FeatureTable> {
+    let text = without_blank_lines(&std::fs::read(path)?);
+    let header =
+        String::from_utf8_lossy(text.split(|byte| *byte == b'\n').next().unwrap_or_default()).trim().to_owned();
+    let is_split = header.contains(',') || !header.contains([';', '\t']);
+    ensure!(is_split, "its first line is {}: separate cells by commas, and write numbers with a point", shown(&header));
     // As strings: polars would choose a type for each column by its first rows, or refuse a whole number beyond 64 bits.
     let options = CsvReadOptions::default().with_infer_schema_length(Some(0));
-    let frame = options.into_reader_with_file_handle(File::open(path)?).finish()?;
+    let read = options.into_reader_with_file_handle(Cursor::new(text)).finish();
+    let frame = read.map_err(|error| match error.to_string() {
+        told if told.contains("more fields") => {
+            anyhow!("a line has more cells than the first, which names the columns: {}", shown(&header))
+        }
+        // What follows is advice for programmers.
+        told => anyhow!(told.lines().next().unwrap_or_default().to_owned()),
+    })?;
     let columns: Result<Vec<_>> = frame.columns().iter().map(values_of).collect();
     FeatureTable::of_columns(frame.height(), columns?)
 }
@@ -42,6 +54,24 @@ fn values_of(column: &Column) -> Result<(String, Values)> {
         }
     };
     Ok((name, values))
+}
+
+/// pandas counts no blank line as a row.
+fn without_blank_lines(text: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(text.len());
+    let mut in_quotes = false;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        if in_quotes || !line.iter().all(u8::is_ascii_whitespace) {
+            kept.extend_from_slice(line);
+        }
+        // A quote in a cell is written twice.
+        in_quotes ^= line.iter().filter(|byte| **byte == b'"').count() % 2 == 1;
+    }
+    kept
+}
+
+fn shown(text: &str) -> String {
+    plain::at_most(&format!("{text:?}"), 80).into_owned()
 }
 
 /// Why a column is one of strings, which a person may have meant otherwise.

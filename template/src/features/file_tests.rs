@@ -197,6 +197,22 @@ async fn a_value_that_is_no_number_is_told_where_it_is_used() {
     assert!(wei.frame().equals(&df!("a" => [2e19], "b" => [3.0]).unwrap()), "{wei:?}");
 }
 
+/// Case 14: rows have the numbers that pandas gives them.
+#[test]
+fn a_blank_line_of_csv_is_no_row() {
+    let table = loaded("f.csv", b"\na,b\n1,x\n\n\r\n2,\"y\n\n\"\"z\"\n,\n\n");
+    let rows = [
+        df!("a" => [1.0], "b" => ["x"]),
+        df!("a" => [2.0], "b" => ["y\n\n\"z"]),
+        df!("a" => [None::<f64>], "b" => [None::<f64>]),
+    ];
+    assert_eq!(table.height(), rows.len());
+    for (at, row) in rows.into_iter().enumerate() {
+        let found = table.row(at).unwrap();
+        assert!(found.frame().equals_missing(&row.unwrap()), "row {at}: {found:?}");
+    }
+}
+
 #[test]
 fn a_field_that_comes_later_stands_behind_its_neighbour() {
     let table = loaded("f.json", br#"[{"a": 1, "d": 4}, {"a": 1, "b": 2, "c": 3, "d": 4}, {"z": 0, "a": 1}]"#);
@@ -212,6 +228,12 @@ fn wrong_files_are_named_with_what_is_wrong() {
     assert!(refused("f.json", b"{\"a\": 1").contains("EOF"));
     assert!(refused("f.json", b"5").contains("expected objects of features"));
     refused("f.csv", b"a\n");
+    refused("f.csv", b"");
+    for separated in [&b"a;b;c\n1,5;2;3\n"[..], b"a\tb\n1\t2\n"] {
+        assert!(refused("f.csv", separated).contains("separate cells by commas"));
+    }
+    let remark = refused("f.csv", b"# exported by x\na,b\n1,2\n");
+    assert!(remark.contains("more cells than the first, which names the columns: \"# exported by x\""), "{remark}");
     assert!(refused("f.parquet", b"PAR1 and no more").contains("it is no parquet file"));
     assert!(refused("f.parquet", b"").contains("it is no parquet file"));
     assert!(refused("f.parquet", &parquet(df!("a" => [1.0; 0]).unwrap())).contains("holds no row"));
