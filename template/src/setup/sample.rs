@@ -20,6 +20,8 @@ const HELD_OUT: usize = 4;
 const MAX_UNUSABLE: f64 = 0.05;
 /// Rows that are named where some cannot be used, and inputs where numbers do not fit.
 const NAMED: usize = 3;
+/// How much is told of why a row cannot be used.
+const REASON_LENGTH: usize = 300;
 /// Inputs are named if they reach this share of the one that reaches furthest.
 const SHARE_OF_LARGEST: f64 = 0.01;
 
@@ -109,10 +111,10 @@ impl Sample {
 
     /// How many rows cannot be used, and why the first of them cannot; `None` where all can.
     pub fn described_unusable(&self) -> Option<String> {
-        let named = self.unusable.iter().take(NAMED).map(|(at, reason)| format!("row {at}: {reason}"));
+        let (count, file) = (self.unusable.len(), self.file.display());
+        let reason = |reason: &str| crate::plain::at_most(reason, REASON_LENGTH).into_owned();
+        let named = self.unusable.iter().take(NAMED).map(|(at, told)| format!("row {at}: {}", reason(told)));
         let named = named.collect::<Vec<_>>().join("; ");
-        let count = self.unusable.len();
-        let file = self.file.display();
         (count > 0).then(|| {
             format!("{count} rows of {file} cannot be used: {named}{}", if count > NAMED { "; …" } else { "" })
         })

@@ -42,7 +42,6 @@ async fn regression_what_ezkl_reads_otherwise_agrees_with_candle() {
     assert_says(&said, &rewritten.map(|operator| format!("{operator} (node ")).each_ref().map(String::as_str));
     let fidelity = json(&project, "setup.json")["making"]["fidelity"].clone();
     assert!(fidelity["max"].as_f64().unwrap() < 0.05, "{fidelity:#}");
-    predicted(&project).await;
 }
 
 #[tokio::test]

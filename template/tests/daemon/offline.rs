@@ -88,7 +88,11 @@ async fn setup_says_what_it_lacks_and_leaves_what_is_there() {
 
     setup("few.json").fail(&["few.json has 3 rows, calibration needs at least 200", "--sample"]).await;
     setup("absent.parquet").fail(&["absent.parquet"]).await;
-    let says = ["other.json row 0", "pre_process", "features are missing that preprocessing.json names"];
+    let says = [
+        "200 rows of other.json cannot be used: row 0",
+        "pre_process",
+        "features are missing that preprocessing.json names",
+    ];
     setup("other.json").fail(&says).await;
     project.change_model_file("model.onnx", onnx::with_unsupported_op);
     setup("assets/sample.parquet").fail(&["model.onnx", "uses what cannot run: Bernoulli"]).await;

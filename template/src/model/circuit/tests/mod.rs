@@ -31,7 +31,14 @@ struct Graph {
 }
 
 fn graph(dims: &[i64], nodes: &[&str]) -> Graph {
-    let nodes: Vec<NodeProto> = nodes.iter().map(|text| parsed(text)).collect();
+    let mut names = std::collections::HashSet::new();
+    let mut named = |mut node: NodeProto| {
+        if !names.insert(node.name.clone()) {
+            node.name = format!("{} of {}", node.name, node.output[0]);
+        }
+        node
+    };
+    let nodes: Vec<NodeProto> = nodes.iter().map(|text| named(parsed(text))).collect();
     Graph {
         input: value("x", DataType::Float, dims),
         outputs: vec![value("y", DataType::Float, &[])],
