@@ -4,6 +4,7 @@ use anyhow::{Result, bail, ensure};
 use candle_core::DType;
 
 use super::cast::truncated;
+use super::scale::is_for_a_table;
 use super::site::{Replacement, Site};
 use super::{Change, Family};
 use crate::model::tensor::{floats, tensor_of};
@@ -165,7 +166,7 @@ fn divide(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     }
     match single(site, 1)? {
         Some(number) if number.is_finite() && number.abs() >= LARGE && number.abs().log2().fract() != 0.0 => {
-            let value = to.divided(x, number)?;
+            let value = before_a_table(site, to, x, number)?;
             Change::of(value, "two products: EZKL would round the reciprocal of a large number to a few digits")
         }
         _ => Ok(None),
@@ -186,11 +187,17 @@ fn multiply(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         let is_small = number != 0.0 && number.abs() < LARGE.recip() && number.abs().log2().fract() != 0.0;
         // A factor with more axes than what it multiplies gives the product its axes.
         if is_small && site.dtype(other)?.is_float() && site.shape(factor)?.len() <= site.shape(other)?.len() {
-            let value = to.divided(site.input(other)?, number.recip())?;
+            let value = before_a_table(site, to, site.input(other)?, number.recip())?;
             return Change::of(value, "two products: EZKL would round a small factor to a few digits");
         }
     }
     Ok(None)
+}
+
+/// A quotient has more digits behind the point, and a table of EZKL as many entries more: before one they are rounded off.
+fn before_a_table(site: &Site, to: &mut Replacement, x: &str, number: f64) -> Result<String> {
+    let quotient = to.divided(x, number)?;
+    if is_for_a_table(site.facts, site.output()) { to.raised(&quotient) } else { Ok(quotient) }
 }
 
 /// The number that an input is, if it is known and only one.

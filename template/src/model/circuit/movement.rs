@@ -5,7 +5,6 @@ use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 
 use super::facts::evaluate;
-use super::scale::has_none;
 use super::site::{Replacement, Site};
 use super::{Change, Family};
 use crate::model::tensor::{floats, tensor_of};
@@ -75,13 +74,7 @@ fn scatter(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         reduction == "none",
         "its reduction {reduction:?} is not computed in a circuit: export it as an addition or a product"
     );
-    let fixed = site.constant(1).map(floats).transpose()?;
-    let mixed = has_none(site.facts, site.input(0)?) != has_none(site.facts, site.input(2)?);
-    match fixed {
-        Some(places) if !mixed && places.iter().all(|place| *place >= 0.0) => Ok(None),
-        Some(_) => moved(site, to),
-        None => Ok(None),
-    }
+    if site.constant(1).is_some() { moved(site, to) } else { Ok(None) }
 }
 
 /// The node as a gather of its data, flat, and of the constants that it puts between. What moves where is found by running it on

@@ -11,7 +11,7 @@ use crate::model::node::name_of;
 use crate::model::tensor::floats;
 
 /// Operators whose output has the scale of their input.
-const AT_SCALE_OF_INPUT: [&str; 39] = [
+const AT_SCALE_OF_INPUT: [&str; 42] = [
     "Acos",
     "Acosh",
     "Asin",
@@ -19,12 +19,14 @@ const AT_SCALE_OF_INPUT: [&str; 39] = [
     "Atan",
     "Atanh",
     "AveragePool",
+    "Ceil",
     "Celu",
     "Cos",
     "Cosh",
     "Elu",
     "Erf",
     "Exp",
+    "Floor",
     "GRU",
     "Gelu",
     "GlobalLpPool",
@@ -40,6 +42,7 @@ const AT_SCALE_OF_INPUT: [&str; 39] = [
     "ReduceL2",
     "ReduceLogSum",
     "ReduceLogSumExp",
+    "Round",
     "Selu",
     "Sigmoid",
     "Sin",
@@ -52,35 +55,22 @@ const AT_SCALE_OF_INPUT: [&str; 39] = [
     "Tan",
     "Tanh",
 ];
-/// Operators that keep the scale of their first input.
-const KEEPING_ONE: [&str; 24] = [
-    "Abs",
-    "Cast",
-    "DepthToSpace",
-    "Dropout",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Identity",
-    "MaxPool",
-    "Neg",
-    "Pad",
-    "ReduceMax",
-    "ReduceMin",
-    "ReduceSum",
-    "Relu",
-    "Reshape",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Transpose",
+/// Operators that bring a scale of their own, or the largest that there is. All others keep that of what they are given.
+const GIVING: [&str; 13] = [
+    "BatchNormalization",
+    "CumSum",
+    "GroupNormalization",
+    "HardSigmoid",
+    "InstanceNormalization",
+    "LRN",
+    "LayerNormalization",
+    "LeakyRelu",
+    "MeanVarianceNormalization",
+    "RMSNormalization",
+    "Reciprocal",
+    "Softsign",
+    "ThresholdedRelu",
 ];
-/// Operators that bring all their inputs to one scale.
-const KEEPING_ALL: [&str; 9] = ["Add", "Concat", "Max", "Mean", "Min", "Mul", "Sub", "Sum", "Where"];
 /// The float that follows 1: EZKL rounds it to 1 at its scale. A product with 1 itself would be left out.
 pub(super) const NEXT_TO_ONE: f32 = 1.0 + f32::EPSILON;
 
@@ -116,24 +106,52 @@ fn is_float(facts: &Facts, name: &str) -> bool {
     facts.dtype(name).is_ok_and(|dtype| dtype == DType::F32)
 }
 
-/// True if these are whole numbers to EZKL, whatever ONNX calls them.
+/// True if such operators take this value.
+pub(super) fn is_for_a_table(facts: &Facts, name: &str) -> bool {
+    facts.takers(name).iter().any(|(operator, _)| AT_SCALE_OF_INPUT.contains(&operator.as_str()))
+}
+
+/// True if these are whole numbers to EZKL, whatever ONNX calls them, or such numbers divided by a power of two, which gives them no more
+/// of a scale than that power.
 pub(super) fn has_none(facts: &Facts, name: &str) -> bool {
     if !is_float(facts, name) {
         return facts.is_unscaled(name);
     }
-    // A constant of floats has the scale of parameters; of zeros alone Max and Min make no use.
+    // A constant of floats has the scale of parameters, an input that of inputs.
     let Some(node) = facts.maker(name).filter(|_| facts.constant(name).is_none()) else { return false };
-    let inputs = node.input.iter().filter(|input| !input.is_empty());
+    let operator = node.op_type.as_str();
+    if GIVING.contains(&operator) || AT_SCALE_OF_INPUT.contains(&operator) || divides_otherwise(facts, node) {
+        return false;
+    }
+    let floats = node.input.iter().enumerate().filter(|(_, input)| is_float(facts, input));
+    let scaled: Vec<&String> =
+        floats.filter(|(at, input)| !is_neutral(facts, operator, *at, input)).map(|(_, input)| input).collect();
+    match operator {
+        "Cast" if scaled.is_empty() => node.input.first().is_some_and(|input| facts.is_unscaled(input)),
+        "OneHot" | "Sign" | "Hardmax" => true,
+        _ => !scaled.is_empty() && scaled.into_iter().all(|input| has_none(facts, input)),
+    }
+}
+
+/// Quotients by what is computed have the largest scale; means of no power of two are products with a constant.
+fn divides_otherwise(facts: &Facts, node: &NodeProto) -> bool {
+    let size = |name: &str| facts.shape(name).map(|dims| dims.iter().product::<usize>()).unwrap_or(1);
+    let count = || size(&node.input[0]) / size(&node.output[0]).max(1);
     match node.op_type.as_str() {
-        "Sign" | "OneHot" | "Hardmax" => true,
-        "Where" => inputs.skip(1).all(|input| has_none(facts, input)),
-        "Max" | "Min" => inputs.filter(|input| !is_zero(facts, input)).all(|input| has_none(facts, input)),
-        operator if KEEPING_ALL.contains(&operator) => inputs.into_iter().all(|input| has_none(facts, input)),
-        operator if KEEPING_ONE.contains(&operator) => node.input.first().is_some_and(|input| has_none(facts, input)),
+        "Div" => facts.constant(&node.input[1]).is_none(),
+        "Mean" => !node.input.len().is_power_of_two(),
+        "GlobalAveragePool" | "ReduceMean" => !count().is_power_of_two(),
         _ => false,
     }
 }
 
-fn is_zero(facts: &Facts, name: &str) -> bool {
-    facts.constant(name).and_then(|constant| floats(constant).ok()).is_some_and(|all| all.iter().all(|one| *one == 0.0))
+/// A constant that leaves the scale as it is: zeros, and a factor, or a divisor, that only moves the point.
+fn is_neutral(facts: &Facts, operator: &str, at: usize, name: &str) -> bool {
+    let Some(all) = facts.constant(name).and_then(|constant| floats(constant).ok()) else { return false };
+    let moves_the_point = |power: f64| power.fract() == 0.0 && power <= 0.0;
+    match (operator, at, all.as_slice()) {
+        ("Mul" | "PRelu", _, [only]) => *only == 0.0 || moves_the_point(only.log2()),
+        ("Div", 1, [only]) => moves_the_point(-only.log2()),
+        _ => all.iter().all(|one| *one == 0.0),
+    }
 }

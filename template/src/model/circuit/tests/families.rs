@@ -63,6 +63,26 @@ fn functions_of_whole_numbers_get_a_scale() {
     }
     graph(&[1, 6], &["s = Sign(x)", "t = Transpose(s)", "y = Sigmoid(t)"]).is_rewritten("Sigmoid");
     graph(&[1, 80], &["s = Sign(x)", "y = ReduceMean(s, a)"]).whole("a", &[1]).is_rewritten("ReduceMean");
+    let of = |call: &str| {
+        graph(&[1, 2], &["f = Cast(x; to=1)", call, "y = Sigmoid(p)"])
+            .of_whole_numbers()
+            .floats("w", &[], &[0.25])
+            .floats("d", &[], &[4.0])
+            .whole("a", &[1])
+    };
+    for call in [
+        "p = Mul(f, w)",
+        "p = Div(f, d)",
+        "p = ReduceMean(f, a)",
+        "p = MatMul(f, f)",
+        "p = Unsqueeze(f, a)",
+        "p = PRelu(f, w)",
+    ] {
+        let dims = if call.contains("MatMul") { [2, 2] } else { [1, 2] };
+        let mut model = of(call);
+        model.input = value("x", DataType::Int64, &dims);
+        model.is_rewritten("Sigmoid");
+    }
     // A factor, or a matrix, brings its scale.
     let of = |call: &str| {
         graph(&[1, 2], &["f = Cast(x; to=1)", call, "y = Sigmoid(p)"]).of_whole_numbers().floats(
