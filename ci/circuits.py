@@ -3,7 +3,6 @@
 
 import json
 import os
-import re
 import select
 import shutil
 import subprocess
@@ -23,8 +22,6 @@ PATIENCE = 120
 # Rows of the SRS that circuits share: 2^this. Reading a larger one takes longer than making one for the few that need more.
 LOGROWS = 12
 HOOKS = ROOT / "ci/fuzz/hooks.rs"
-# What a line of `setup` is that tells how far it is.
-PROGRESS = re.compile(r"^(  .*… \(then: .*\)|✓ .* s|\*\*\*.*|)$")
 
 
 @dataclass
@@ -39,8 +36,8 @@ class Run:
     @property
     def complaint(self) -> str:
         """What it says of its failure."""
-        lines = [line for line in self.err.splitlines() if not PROGRESS.match(line)]
-        return "\n".join(lines).strip()[:4000]
+        _, found, said = ("\n" + self.err).rpartition("\nnova: ")
+        return (said if found else self.err).strip()[:4000]
 
 
 class Refused(Exception):
@@ -99,7 +96,9 @@ class Bare:
             # `setup` takes a larger one as it is.
             shutil.copy2(srs, self.files / "kzg.srs")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("NOVA_")}
-        self.env |= {"NOVA_PYTHON": python, "RUST_BACKTRACE": "0", "NOVA_PROVE_TIMEOUT": f"{patience:.0f}", "NOVA_ARTIFACTS_PATH": str(folder / "artifacts")}
+        self.env |= {"NOVA_PYTHON": python, "RUST_BACKTRACE": "0", "NOVA_ARTIFACTS_PATH": str(folder / "artifacts")}
+        # A machine that is busy with other things changes no outcome.
+        self.env |= {f"NOVA_{step}_TIMEOUT": f"{patience:.0f}" for step in ("HOOK", "WITNESS", "MOCK", "PROVE")}
         if memory_mb:
             self.env["NOVA_PROVER_MEMORY_MB"] = str(memory_mb)
 
@@ -165,7 +164,8 @@ def number(felt: str) -> int:
 def prove(project: Bare, ezkl: Ezkl, witnessed: Path) -> bool:
     """Whether EZKL proves this witness and verifies the proof, without nova."""
     files, proof = project.files, witnessed.with_suffix(".proof.json")
-    ezkl.call("prove", witness=witnessed, model=files / "model.ezkl", pk_path=files / "model_pk.pk", proof_path=proof, srs_path=files / "kzg.srs")
+    ezkl.call("prove", witness=witnessed, model=files / "model.ezkl", pk_path=files / "model_pk.pk", proof_path=proof,
+              srs_path=files / "kzg.srs")
     return bool(ezkl.call("verify", proof_path=proof, settings_path=files / "settings.json", vk_path=files / "model_vk.vk",
                           srs_path=files / "kzg.srs"))
 

@@ -19,7 +19,10 @@ LATER_OPSETS = range(24, 27)
 ATTEMPTS = 60
 OUTPUT_TYPES = (np.float32, np.float64, np.int64, np.int32, np.bool_)
 # What models are made of mostly.
-COMMON = "Add Sub Mul Div Relu Sigmoid Tanh MatMul Gemm Clip Abs Neg Max Min ReduceSum ReduceMean Concat Slice Transpose Reshape Where Greater Softmax".split()
+COMMON = (
+    "Add Sub Mul Div Relu Sigmoid Tanh MatMul Gemm Clip Abs Neg Max Min ReduceSum ReduceMean Concat "
+    "Slice Transpose Reshape Where Greater Softmax"
+).split()
 VISIBILITIES = {
     "input-visibility": ["public"] * 17 + ["private", "private", "hashed/public"],
     "output-visibility": ["public"] * 19 + ["hashed/public"],
@@ -62,25 +65,26 @@ def case_of(seed: int, number: int, is_small: bool = False) -> Case:
 
 
 def leads(seed: int, number: int) -> list[str]:
-    """Each operator is in turn, in an order of its own each time, so that all of them come alike often."""
-    names = sorted(OPERATORS)
-    found = []
-    for turn, at in enumerate((number, number // 2) if number % 2 else (number,)):
-        cycle, place = divmod(at, len(names))
-        order = np.random.default_rng([seed, cycle, 10**6 + turn]).permutation(len(names))
-        found.append(names[order[place]])
-    return found
+    """Two or three operators: each is in turn, in orders of its own each time, so that all of them come alike often. Those that only
+    later opsets have no other graph can hold: they come twice."""
+    names = sorted(OPERATORS) + [name for name in sorted(OPERATORS) if not opsets(name, OPSETS)]
+    cycle, place = divmod(number, len(names))
+    orders = [np.random.default_rng([seed, cycle, 10**6 + turn]).permutation(len(names)) for turn in range(2 + number % 2)]
+    return [names[order[place]] for order in orders]
 
 
 def attempted(rng: np.random.Generator, wanted: list[str], number: int, is_small: bool) -> Case:
     common = set(opsets(wanted[0], OPSETS)) or set(opsets(wanted[0], LATER_OPSETS))
-    common = sorted(common & set(opsets(wanted[-1], range(7, 27)))) or sorted(common)
+    for name in wanted[1:]:
+        common = common & set(opsets(name, range(OPSETS.start, LATER_OPSETS.stop))) or common
+    common = sorted(common)
     modern = [version for version in common if version >= 13]
     opset = int(rng.choice(modern if modern and rng.random() < 0.6 else common))
     graph = Graph(rng, opset, SAMPLE_ROWS)
     for at in range(1 if is_small else int(rng.choice([1, 1, 1, 2, 3]))):
         add_input(graph, f"x{at}" if at else "x")
-    fillers = [] if is_small else [str(rng.choice(COMMON if rng.random() < 0.6 else sorted(OPERATORS))) for _ in range(rng.choice([0, 1, 1, 2, 3]))]
+    count = 0 if is_small else int(rng.choice([0, 0, 1, 1, 2]))
+    fillers = [str(rng.choice(COMMON if rng.random() < 0.6 else sorted(OPERATORS))) for _ in range(count)]
     before = int(rng.integers(len(fillers) + 1))
     for name in fillers[:before]:
         add_filler(graph, name)

@@ -145,11 +145,13 @@ def report(outcomes: dict[str, Outcome]) -> int:
         kinds.update(found or [outcome.status])
         unexplained = "" if outcome.is_explained else "UNEXPLAINED "
         text = " ".join((outcome.violations[0] if outcome.violations else outcome.text).split())
-        rows.append([name, status, str(outcome.logrows or ""), f"{sum(outcome.times.values()):.0f}", f"{unexplained}{outcome.reason} {text}"[:160]])
+        seconds = f"{sum(outcome.times.values()):.0f}"
+        rows.append([name, status, str(outcome.logrows or ""), seconds, f"{unexplained}{outcome.reason} {text}"[:160]])
     print(table(rows))
     unexplained = sum(not outcome.is_explained for outcome in outcomes.values())
     refused = kinds["refused"] + kinds["no reference"]
-    print(f"{kinds['no reference']} of those refused have no reference: ONNX Runtime cannot run them. {unexplained} are refused without a reason")
+    print(f"{kinds['no reference']} of those refused have no reference, because ONNX Runtime cannot run them; "
+          f"{unexplained} are refused without a reason")
     print(f"networks {len(outcomes)} proven {kinds['proven']} refused {refused} wrong {kinds['wrong'] + kinds['crash']} "
           f"unprovable {kinds['unprovable']}")
     return 1 if unexplained or kinds["wrong"] or kinds["unprovable"] or kinds["crash"] else 0

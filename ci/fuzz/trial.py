@@ -12,11 +12,20 @@ from fuzz.generator import Case
 
 # Why a graph or row is refused, by words of the message. The first that fits.
 REASONS = [
-    ("panic", r"panicked at"), ("not run by candle", r"cannot run|not supported|does not run on candle|is not known"),
-    ("no batch of one", r"has no fixed size"), ("no input", r"takes no input"), ("time", r"took longer than|has not ended after"), ("precision", r"the circuit cannot hold"),
-    ("unlike candle", r"candle says"), ("unprovable", r"could not be proven"), ("range", r"reaches|out of range|too large"),
+    ("no form in a circuit", r"EZKL cannot compute what the model says"),
+    ("not run by candle", r"cannot run|not supported|does not run on candle|is not known"),
+    ("no batch of one", r"has no fixed size"),
+    ("no input", r"takes no input"),
+    ("time", r"took longer than|has not ended after|did not return within"),
+    ("precision", r"the circuit cannot hold|is more than the limit|too coarse"),
+    ("unlike candle", r"candle says"),
+    ("unprovable", r"could not be proven"),
+    ("range", r"reaches|out of range|too large"),
     ("refused by EZKL", r"EZKL"),
 ]
+
+# What nova exits with where it says no; a panic has 101, a signal a negative number.
+REFUSALS = (1, 2)
 
 
 @dataclass
@@ -47,8 +56,8 @@ def reason_of(text: str) -> str:
 
 def is_explained(text: str, case: Case, reason: str) -> bool:
     """A refusal names an operator, node, column or output of the graph; one for precision names rows, with both values."""
-    if reason in ("panic", "no input"):
-        return reason == "no input"
+    if reason == "no input":
+        return True
     graph = case.model.graph
     names = case.operators | {node.name for node in graph.node} | {output.name for output in graph.output}
     names |= {f"{name}_{at}" for name, data in case.sample.items() for at in range(int(np.prod(data.shape[1:])))}
@@ -98,15 +107,15 @@ def tried(case: Case, project: Bare, ezkl: Ezkl) -> Outcome:
 def refuse(outcome: Outcome, run: Run, case: Case) -> None:
     outcome.status, outcome.text = "refused", run.complaint
     outcome.reason = reason_of(run.complaint)
-    outcome.is_explained = run.code > 0 and is_explained(run.complaint, case, outcome.reason)
-    if run.code < 0 or "panicked at" in run.err:
+    outcome.is_explained = is_explained(run.complaint, case, outcome.reason)
+    if run.code not in REFUSALS:
         outcome.violations.append(f"crash: nova setup ended with code {run.code}: {run.complaint[-300:]}")
 
 
 def check_refusal(outcome: Outcome, run: Run, case: Case, kind: str) -> None:
     """A row may be refused; a panic or a message without a reason may not be how."""
     reason = reason_of(run.complaint)
-    if run.code != 1 or reason in ("panic", "other"):
+    if run.code not in REFUSALS or reason == "other":
         outcome.is_explained = False
         outcome.text += f"\nrow {kind}: {run.complaint}"
 
