@@ -83,13 +83,13 @@ impl Ezkl {
     /// No worker is started before it is called.
     fn of_python(
         settings: &config::Ezkl,
-        python: &PathBuf,
+        python: &Path,
         others: BTreeMap<String, Ezkl>,
         background: bool,
         scratch: Arc<Scratch>,
     ) -> Self {
         let kind = |background, threads| Kind {
-            python: python.clone(),
+            python: python.to_path_buf(),
             scratch: scratch.clone(),
             background,
             threads,
@@ -108,7 +108,7 @@ impl Ezkl {
             mocks: Arc::new(mocks),
             prover: Arc::new(prover),
             others: Arc::new(others),
-            python: python.clone(),
+            python: python.to_path_buf(),
             scratch,
             version: Arc::default(),
             witness_timeout: settings.witness_timeout,

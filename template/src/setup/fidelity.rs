@@ -88,7 +88,7 @@ impl Fidelity {
             .try_collect()
             .await?;
         let measured = measured(predictor, &attempts);
-        let unanswered = attempts.iter().find_map(|attempt| Some(attempt.outcome.as_ref().ok()?.unanswered.clone()?));
+        let unanswered = attempts.iter().find_map(|attempt| attempt.outcome.as_ref().ok()?.unanswered.clone());
         let judge = predictor.with_circuit(circuit.clone().with_measured(measured.clone()));
         let verdicts = attempts.into_iter().map(|attempt| attempt.verdict(&judge)).collect();
         let compared = sample.held_out.iter().all(|row| row.model.is_some());

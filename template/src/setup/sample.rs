@@ -88,7 +88,7 @@ impl Sample {
         let model = predictor.candle(input.clone()).await?;
         let gaps = predictor.used_gaps(&features, &input, &self.features.gaps.columns).await?;
         self.features.add(&features, gaps);
-        let part = if at % HELD_OUT == 0 { &mut self.held_out } else { &mut self.calibration };
+        let part = if at.is_multiple_of(HELD_OUT) { &mut self.held_out } else { &mut self.calibration };
         part.push(Row { at, input, model });
         Ok(())
     }
