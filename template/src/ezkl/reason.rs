@@ -119,19 +119,24 @@ impl Refusal {
 
     /// What it means, where that is known.
     pub fn cause(&self) -> Option<Cause> {
-        let find = |read: fn(&str) -> Option<Cause>| self.lines.iter().find_map(|line| read(line));
-        let known = || KNOWN.iter().find(|(said, _)| self.lines.iter().any(|line| line.contains(said)));
+        self.found().map(|(cause, _)| cause)
+    }
+
+    /// The cause, and the line that shows it.
+    fn found(&self) -> Option<(Cause, &str)> {
+        let find = |read: fn(&str) -> Option<Cause>| {
+            self.lines.iter().find_map(|line| read(line).map(|cause| (cause, line.as_str())))
+        };
+        let known = |&(said, means): &(&str, &'static str)| {
+            let line = self.lines.iter().find(|line| line.contains(said))?;
+            Some((Cause::Known(means), line.as_str()))
+        };
         // Of the scales that calibration tries the coarsest fails last: where its table is too long, no reach helps.
         find(too_long)
             .or_else(|| find(too_many_columns))
             .or_else(|| find(beyond_reach))
             .or_else(|| find(operator))
-            .or_else(|| known().map(|(_, means)| Cause::Known(means)))
-    }
-
-    /// EZKL's own words on one line, as many as are worth repeating.
-    fn words(&self) -> String {
-        plain::at_most(&plain::one_line(&self.lines.join("; ")), MAX_REPEATED).into_owned()
+            .or_else(|| KNOWN.iter().find_map(known))
     }
 }
 
@@ -144,17 +149,18 @@ impl Cause {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = self.words();
-        match self.cause() {
-            Some(cause) => write!(f, "{cause} (EZKL: {words})"),
-            None if self.lines.iter().all(|line| is_empty(line)) => {
-                write!(
-                    f,
-                    "EZKL gives no reason but its {words:?}: a value or an operator of the model has no form in the circuit"
-                )
-            }
-            None => write!(f, "EZKL: {words}"),
+        let words = |said: &str| plain::at_most(&plain::one_line(said), MAX_REPEATED).into_owned();
+        if let Some((cause, line)) = self.found() {
+            return write!(f, "{cause} (EZKL: {})", words(line));
         }
+        let words = words(&self.lines.join("; "));
+        if self.lines.iter().all(|line| is_empty(line)) {
+            return write!(
+                f,
+                "EZKL gives no reason but its {words:?}: a value or an operator of the model has no form in the circuit"
+            );
+        }
+        write!(f, "EZKL: {words}")
     }
 }
 
@@ -197,7 +203,7 @@ impl fmt::Display for Cause {
 
 /// What to do where a number does not fit: the inputs that reach furthest, each with its column and value.
 pub fn about_inputs(largest: &[(String, f64)]) -> String {
-    let reach = |(label, value): &(String, f64)| format!("{label} reaches {value:.1e}");
+    let reach = |(label, value): &(String, f64)| format!("{label} reaches {:.1e}", value.abs());
     let said = largest.iter().map(reach).collect::<Vec<_>>().join(", ");
     match largest {
         [(_, value), ..] if value.abs() < LARGE_INPUT => {
