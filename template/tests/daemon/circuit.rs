@@ -61,11 +61,13 @@ async fn a_circuit_that_was_right_keeps_its_key_and_its_folder() {
         let digests = json(&project, "setup.json")["digests"].clone();
         assert!(circuit.is_file() && digests["circuit.onnx"].is_string(), "{digests:#}");
 
-        let of_circuit = fs::read(&key).unwrap();
-        python::remake_model(&project.model_files());
-        assert!(fs::read(&key).unwrap() == of_circuit, "the key is another");
-        // The proving key and the circuit are EZKL's own again; the manifest knows the first ones.
-        project.nova(&SETUP).succeed().await;
+        // EZKL's own, of model.onnx, with the same settings and SRS.
+        let of_model = tempfile::tempdir().unwrap();
+        for name in ["model.onnx", "settings.json", "kzg.srs"] {
+            fs::copy(project.model_file(name), of_model.path().join(name)).unwrap();
+        }
+        python::remake_model(of_model.path());
+        assert!(fs::read(of_model.path().join("model_vk.vk")).unwrap() == fs::read(key).unwrap(), "the key is another");
 
         fs::remove_file(&circuit).unwrap();
         let predict = ["predict", "--features", "rows.csv", "--row", "7"];
