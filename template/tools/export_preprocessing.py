@@ -463,6 +463,10 @@ def export(transformer, columns: list[str] | None = None, dtype: str | None = No
     if len(set(columns)) < len(columns):
         raise Refused("a name of a column is there twice")
     steps, _, _ = convert("", transformer, columns, dtype or dtype_of_features(transformer, model))
+    if steps and steps[0]["class"] == "ColumnTransformer":
+        # What it drops may be absent, or hold what it likes.
+        used = {column for branch in steps[0]["branches"] for column in branch["columns"]}
+        columns = [column for column in columns if column in used]
     return {
         "format": "nova-preprocessing",
         "version": 1,

@@ -216,8 +216,8 @@ impl Given {
         }
         if error.is::<MissingFeatures>() || error.downcast_ref().is_some_and(is_missing_column) {
             // An error that came as features says why they are missing.
-            let is_text = |at: &usize| self.cells[*at].0 != WALLET && matches!(self.cells[*at].1, Cell::Text(..));
-            let texts: BTreeSet<usize> = (0..self.cells.len()).filter(is_text).collect();
+            let texts: BTreeSet<usize> =
+                self.refused().filter(|at| matches!(self.cells[*at].1, Cell::Text(..))).collect();
             let also = if texts.is_empty() { String::new() } else { format!("; besides, {}", self.listed(&texts)) };
             return Fault::Row(anyhow!(IncompleteFeatures(format!("{error:#}{also}"))));
         }

@@ -42,13 +42,13 @@ pipeline = ColumnTransformer([
 made = pipeline.transform(frame).astype(np.float32)
 weights = np.linspace(-0.4, 0.6, made.shape[1], dtype=np.float32)[:, None]
 graph = helper.make_graph(
-    [helper.make_node("MatMul", ["x", "w"], ["y"])], "mixed",
+    [helper.make_node("MatMul", ["x", "w"], ["sum"]), helper.make_node("Add", ["sum", "b"], ["y"])], "mixed",
     [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, made.shape[1]])],
     [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1])],
-    [onnx.numpy_helper.from_array(weights, "w")])
+    [onnx.numpy_helper.from_array(weights, "w"), onnx.numpy_helper.from_array(np.float32([5]), "b")])
 model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 onnx.save(model, folder / "model.onnx")
 (folder / "preprocessing.json").write_text(json.dumps(export_preprocessing.export(pipeline)))
 frame.to_csv(folder / "rows.csv", index=False)
 frame.to_json(folder / "rows.json", orient="records")
-print(json.dumps([float(value) for value in (made @ weights)[:, 0]]))
+print(json.dumps([float(value) + 5 for value in (made @ weights)[:, 0]]))
