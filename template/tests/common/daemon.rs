@@ -62,7 +62,7 @@ impl Daemon {
 
     /// Waits until `/readyz` says no, and this of a part.
     pub async fn is_unready(&self, part: &str, says: &str) {
-        wait_until(format!("a daemon whose {part} says {says:?}"), SOON, async || match self.readyz().await {
+        wait_until(format!("a daemon whose {part} says {says:?}"), A_WHILE, async || match self.readyz().await {
             Some((503, body)) if body["parts"][part].as_str().is_some_and(|told| told.contains(says)) => Ok(()),
             other => Err(format!("{other:?}")),
         })

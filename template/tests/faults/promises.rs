@@ -170,6 +170,10 @@ async fn canaries_begin_and_end_the_stop_loss_by_themselves() {
     daemon.is_unready("stop-loss", "requests of 2 consumers were refused").await;
     let waiting = scene.ask(1).await;
     python.plan("verify", "refuse", 0);
+    wait_until("a canary that works", A_WHILE, async || {
+        if daemon.log().contains("canary verified") { Ok(()) } else { Err("none was verified".to_owned()) }
+    })
+    .await;
     scene.answered(&waiting).await;
     scene.check().await;
     daemon.ready().await.stop().await;
