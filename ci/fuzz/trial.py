@@ -55,7 +55,7 @@ def reason_of(text: str) -> str:
 
 
 def is_explained(text: str, case: Case, reason: str) -> bool:
-    """A refusal names an operator, node, column or output of the graph; one for precision names rows, with both values."""
+    """A refusal names an operator, node, column or output of the graph; one for precision names rows or the answer."""
     if reason == "no input":
         return True
     graph = case.model.graph
@@ -65,7 +65,7 @@ def is_explained(text: str, case: Case, reason: str) -> bool:
         return True
     if re.search(r"""(input|column) ["`]""", text):
         return True
-    return reason in ("precision", "time") and bool(re.search(r"row \d+:|took longer than", text))
+    return reason in ("precision", "time") and bool(re.search(r"row \d+:|took longer than|post_process makes of the output", text))
 
 
 def tried(case: Case, project: Bare, ezkl: Ezkl) -> Outcome:
