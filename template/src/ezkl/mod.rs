@@ -277,6 +277,14 @@ impl Ezkl {
             .map_err(|failure| anyhow::Error::from(failure).context(format!("EZKL's {function} failed")))
     }
 
+    /// The same on one thread: what makes many small steps is slower on several, which wait for each other.
+    pub async fn call_on_one_thread(&self, function: &'static str, args: Value) -> anyhow::Result<Value> {
+        self.witnesses
+            .call(function, args, Duration::MAX)
+            .await
+            .map_err(|failure| anyhow::Error::from(failure).context(format!("EZKL's {function} failed")))
+    }
+
     /// What the prover has now.
     pub fn prover_memory(&self) -> Option<Memory> {
         self.prover.memory()
