@@ -304,7 +304,7 @@ impl Daemon {
         }
     }
 
-    /// Proves an answer that nobody asked about, when that is due. A proof request ends it at once, and it is done another time: a
+    /// Proves an answer that was not asked for, when that is due. A proof request ends it at once, and it is done another time: a
     /// proof may take minutes, and what is lost is only its own work.
     async fn prove_unasked(&self, canary: &Canary) -> Result<()> {
         if let Some(begun) = canary.begin().await? {

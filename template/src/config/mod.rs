@@ -51,7 +51,7 @@ pub struct Config {
     pub submit_inferences: bool,
     /// Proofs are made and delivered only if this is on.
     pub submit_proofs: bool,
-    /// How often the idle prover proves an answer that nobody asked about. `None`: never.
+    /// How often the idle prover proves an answer that was not asked for. `None`: never.
     pub canary_interval: Option<Duration>,
     pub http_address: SocketAddr,
     pub plumber_host: String,

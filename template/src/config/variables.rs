@@ -180,7 +180,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("NOVA_PROOF_SUBMISSION_ENABLED", Is("True"), BOOLEAN,
         "Make and deliver proofs."),
     variable("NOVA_CANARY_INTERVAL", Is("86400"), "seconds, or 0 for never",
-        "Seconds between two canaries: proofs of recent answers that nobody asked for, made while no proof request is open."),
+        "Seconds between two canaries: proofs of recent answers that are not asked for, made while no proof request is open."),
     variable("NOVA_POLLING_ENABLED", Is("True"), BOOLEAN,
         "Watch the chain for new work. Off, only the work in the ledger is done."),
     variable("NOVA_INFERENCE_POLLING_INTERVAL", Is("20"), SECONDS,

@@ -1,4 +1,4 @@
-//! The canary: while no proof request is open, the prover proves a recent answer that nobody asked about. So it is known
+//! The canary: while no proof request is open, the prover proves a recent answer that was not asked for. So it is known
 //! before a validator asks whether what was promised can be proven.
 
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +16,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(3600);
 /// When one is tried again that failed for a reason that may pass.
 const PAUSE: Duration = Duration::from_secs(600);
 
-/// Proves answers of one model that nobody asked about. Nothing is delivered.
+/// Proves answers of one model that were not asked for. Nothing is delivered.
 pub struct Canary {
     prover: Prover,
     ledger: Ledger,

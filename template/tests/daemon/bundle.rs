@@ -86,7 +86,7 @@ async fn no_key_gets_into_a_bundle() {
         fs::remove_file(project.path().join(name)).unwrap();
     }
     add(&project, "src/hooks.rs", "// Clean.\n");
-    assert_says(&bundle().succeed().await, &["mine.zip: 13 files"]);
+    assert_says(&bundle().succeed().await, &["mine.zip: 14 files"]);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Whether what was promised can be proven, found out before anybody asks; and that no more is promised where it cannot.
+//! Whether what was promised can be proven, found out before a validator asks; and that no more is promised where it cannot.
 
 use nova_devnet::challenge::Challenge;
 use nova_devnet::request::Request;
@@ -56,7 +56,7 @@ async fn a_canary_is_proven_once_and_nothing_is_sent_for_it() {
     assert!(scene.project.saved(proven.id, "proof.json").is_file());
     daemon.stop().await;
 
-    // The next start finds that one was made, however soon it comes; and the proof, whoever asks for it then.
+    // The next start finds that one was made, however soon it comes; and the proof, when a validator asks for it.
     let daemon = with_canary(scene.run()).env("NOVA_MAX_PROOFS_PER_DAY", "1").start().ready().await;
     let more = scene.ask(1).await;
     scene.answered(&more).await;
