@@ -148,8 +148,8 @@ async fn regression_a_request_that_one_node_does_not_know_is_answered() {
     let mut scene = Scene::with_usual_sla().await;
     let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
     let daemon = scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()).start().ready().await;
-    scene.net.anvil("anvil_mine", serde_json::json!([150])).await;
-    proxy.rule(|asked| if asked.method == "eth_call" { Toxic::Lag(100) } else { Toxic::Pass });
+    scene.net.anvil("anvil_mine", serde_json::json!([400])).await;
+    proxy.rule(|asked| if asked.method == "eth_call" { Toxic::Lag(350) } else { Toxic::Pass });
     let request = scene.ask(1).await.remove(0);
     scene.net.anvil("anvil_mine", serde_json::json!([80])).await;
     let row = scene.request_row(&request, |row| row.reason.is_some()).await;
