@@ -15,7 +15,7 @@ use crate::chain::Chain;
 use crate::chain::send::{Pending, Sender};
 use crate::config::{Config, Network};
 use crate::ezkl::felt::Felt;
-use crate::ezkl::files::{ModelVersion, SETUP_PROOF, SetupManifest};
+use crate::ezkl::files::{Making, ModelVersion, SETUP_PROOF};
 use crate::ezkl::proof::ProofFile;
 use crate::ezkl::{Ezkl, srs};
 use crate::fault::{Classify as _, Fault, Result};
@@ -99,7 +99,7 @@ impl Daemon {
         let config = Arc::new(config);
         let files = config.model_files.clone();
         let version = blocking(move || ModelVersion::read(&files)).await?;
-        if let Some(making) = SetupManifest::beside(&config.model_files)?.and_then(|manifest| manifest.making) {
+        if let Some(making) = Making::beside(&config.model_files)? {
             let (settings, fidelity) = (making.choice.to_string(), making.fidelity.to_string());
             tracing::info!(
                 settings,

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::chain::{self, Chain};
 use crate::config::{Config, FeatureSource, Mistakes, Network};
-use crate::ezkl::files::{ModelVersion, SETUP_PROOF, SetupManifest};
+use crate::ezkl::files::{Making, ModelVersion, SETUP_PROOF};
 use crate::ezkl::{Ezkl, srs};
 use crate::fault::Fault;
 use crate::features::{self, FeatureRow};
@@ -98,7 +98,7 @@ fn check_onnx(config: &Config) -> Result<String> {
 
 /// What `setup` has written down of the files, where it has.
 fn described(config: &Config, version: &ModelVersion) -> String {
-    let making = SetupManifest::beside(&config.model_files).ok().flatten().and_then(|manifest| manifest.making);
+    let making = Making::beside(&config.model_files).ok().flatten();
     let making = making.map_or_else(String::new, |making| format!("; {}; {}", making.choice, making.fidelity));
     format!("present and of one setup, digest {}{making}", &version.digest[..12])
 }

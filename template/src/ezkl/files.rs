@@ -101,6 +101,16 @@ impl SetupManifest {
     }
 }
 
+impl Making {
+    /// How these files were made, if `setup` has left a manifest that says so.
+    ///
+    /// # Errors
+    /// A manifest that cannot be read.
+    pub fn beside(files: &ModelFiles) -> Result<Option<Self>> {
+        Ok(SetupManifest::beside(files)?.and_then(|manifest| manifest.making))
+    }
+}
+
 impl ModelFiles {
     /// The files under their standard names.
     pub fn in_folder(folder: &Path) -> Self {

@@ -271,18 +271,12 @@ impl Ezkl {
     /// Calls one of the functions that `setup` needs, on the prover, with no deadline: how long these take
     /// depends on model and sample, and a person waits.
     pub async fn call(&self, function: &'static str, args: Value) -> anyhow::Result<Value> {
-        self.prover
-            .call(function, args, Duration::MAX)
-            .await
-            .map_err(|failure| anyhow::Error::from(failure).context(format!("EZKL's {function} failed")))
+        call_at_leisure(&self.prover, function, args).await
     }
 
     /// The same on one thread: what makes many small steps is slower on several, which wait for each other.
     pub async fn call_on_one_thread(&self, function: &'static str, args: Value) -> anyhow::Result<Value> {
-        self.witnesses
-            .call(function, args, Duration::MAX)
-            .await
-            .map_err(|failure| anyhow::Error::from(failure).context(format!("EZKL's {function} failed")))
+        call_at_leisure(&self.witnesses, function, args).await
     }
 
     /// What the prover has now.
@@ -311,6 +305,11 @@ impl Ezkl {
             Box::pin(other.shut_down()).await;
         }
     }
+}
+
+async fn call_at_leisure(pool: &Pool, function: &'static str, args: Value) -> anyhow::Result<Value> {
+    let called = pool.call(function, args, Duration::MAX).await;
+    called.map_err(|failure| anyhow::Error::from(failure).context(format!("EZKL's {function} failed")))
 }
 
 /// Worker processes of one kind: started when needed, kept while they behave.

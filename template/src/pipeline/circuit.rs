@@ -12,7 +12,7 @@ use anyhow::{Context as _, anyhow};
 use super::tolerance::Measured;
 use crate::config::{Config, MockPolicy};
 use crate::ezkl::Ezkl;
-use crate::ezkl::files::{ModelVersion, SetupManifest};
+use crate::ezkl::files::{Making, ModelVersion};
 use crate::ezkl::reason::{Refusal, about_inputs};
 use crate::ezkl::witness::Witness;
 use crate::fault::{Classify as _, Fault, Result};
@@ -66,7 +66,7 @@ impl Circuit {
     /// # Errors
     /// `Stop`: an ONNX file or a manifest that cannot be read.
     pub fn of(config: &Config, ezkl: Ezkl, version: ModelVersion) -> Result<Self> {
-        let making = SetupManifest::beside(&config.model_files)?.and_then(|manifest| manifest.making);
+        let making = Making::beside(&config.model_files)?;
         let (measured, outputs) = making.map(|making| (making.fidelity.measured, making.outputs)).unwrap_or_default();
         let circuit = Self::new(ezkl, version, measured, config.ezkl.mock)?;
         Ok(Self { outputs: Arc::new(outputs), ..circuit })
@@ -129,7 +129,7 @@ impl Circuit {
         let reason = self.reason(is_inside, is_near_edge);
         let because = match (reason, self.policy) {
             (None, _) => return Ok(()),
-            (Some(Reason::Outside), MockPolicy::Never) => "its values lie outside the circuit's ranges".to_owned(),
+            (Some(reason @ Reason::Outside), MockPolicy::Never) => self.explained(reason),
             (Some(reason), _) => match self.mock(witness).await? {
                 Ok(()) => return Ok(()),
                 Err(refusal) => {

@@ -11,7 +11,7 @@ use super::circuit::Circuit;
 use super::tolerance::{Coarse, Disagreement, Measured, Tolerance};
 use crate::config::{Config, Inference, InferenceSource};
 use crate::context::{Context, ContextFiles};
-use crate::ezkl::files::SetupManifest;
+use crate::ezkl::files::Making;
 use crate::ezkl::witness::Witness;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::features::{Expectation, FeatureRow};
@@ -116,6 +116,7 @@ impl Predictor {
         let tolerance = Arc::new(tolerance(&self.model, Some(&circuit), &self.settings));
         Self { circuit: Some(circuit), tolerance, ..self.clone() }
     }
+
     pub fn circuit(&self) -> Option<&Circuit> {
         self.circuit.as_ref()
     }
@@ -304,7 +305,7 @@ impl Predictor {
 
 /// What `setup` has found in its sample. Files of another making allow no gap and no string.
 fn expectation(config: &Config) -> Result<Expectation> {
-    let making = SetupManifest::beside(&config.model_files)?.and_then(|manifest| manifest.making);
+    let making = Making::beside(&config.model_files)?;
     Ok(Expectation::AsIn(making.map(|making| making.features).unwrap_or_default()))
 }
 

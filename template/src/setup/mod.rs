@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{Config, ModelFiles};
 use crate::digest;
-use crate::ezkl::files::{CIRCUIT, Making, SetupManifest};
+use crate::ezkl::files::{CIRCUIT, Making};
 use crate::ezkl::{Ezkl, srs};
 use crate::locked_folder::LockedFolder;
 use crate::model::{circuit, output_names};
@@ -172,7 +172,7 @@ fn chosen_outputs(target: &ModelFiles, asked: &[String]) -> Result<Vec<String>> 
     if !asked.is_empty() {
         return Ok(asked.to_vec());
     }
-    let making = SetupManifest::beside(target)?.and_then(|manifest| manifest.making);
+    let making = Making::beside(target)?;
     let held = making.map(|making| making.outputs).unwrap_or_default();
     Ok(if held.iter().all(|name| all.contains(name)) { held } else { Vec::new() })
 }
