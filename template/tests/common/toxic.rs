@@ -12,10 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::secrets::RPC_KEY;
-use super::wait_until;
-
-/// Calls that hang are given up after half a minute each.
-const LONG: Duration = Duration::from_secs(300);
+use super::{A_WHILE, wait_until};
 
 /// What the proxy does with one call.
 #[derive(Debug, Clone, Copy)]
@@ -127,7 +124,8 @@ impl ToxicProxy {
 
     /// Waits until so many calls were not simply passed on.
     pub async fn has_hit(&self, count: usize) {
-        wait_until(format!("{count} calls that go wrong"), LONG, async || {
+        // Calls that hang are given up after half a minute each, and an upload comes after its proof.
+        wait_until(format!("{count} calls that go wrong"), A_WHILE, async || {
             if self.hits() >= count { Ok(()) } else { Err(format!("there were {}", self.hits())) }
         })
         .await;
