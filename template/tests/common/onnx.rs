@@ -206,7 +206,7 @@ fn four_weights() -> TensorProto {
 }
 
 /// Of four numbers what EZKL reads otherwise than ONNX says, or refuses, side by side: pools that pad, a cast of what is below zero,
-/// Gelu, a padding with 1.5, a normalisation.
+/// Gelu, a padding with 1.5, a normalisation, sums after a Reshape.
 pub fn of_what_ezkl_reads_otherwise() -> Vec<u8> {
     let with = |op: &str, input: &[&str], output: &str, attributes: Vec<AttributeProto>| {
         let mut node = node(op, input, output);
@@ -225,9 +225,10 @@ pub fn of_what_ezkl_reads_otherwise() -> Vec<u8> {
         node("Gelu", &["x"], "gelu"),
         node("Pad", &["x", "pads", "value"], "padded"),
         node("LayerNormalization", &["x", "scale"], "normal"),
+        node("CumSum", &["greatest row", "one"], "sums"),
         with(
             "Concat",
-            &["greatest row", "average row", "cut row", "gelu", "padded", "normal"],
+            &["greatest row", "average row", "cut row", "gelu", "padded", "normal", "sums"],
             "y",
             vec![integer("axis", 1)],
         ),
@@ -238,8 +239,9 @@ pub fn of_what_ezkl_reads_otherwise() -> Vec<u8> {
         whole("pads", &[0, 1, 0, 1]),
         floats("value", &[], &[1.5]),
         floats("scale", &[4], &[1.0; 4]),
+        TensorProto { dims: Vec::new(), ..whole("one", &[1]) },
     ];
-    let model = model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 36]), weights);
+    let model = model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 45]), weights);
     changed(&model, |model| model.opset_import[0].version = 20)
 }
 

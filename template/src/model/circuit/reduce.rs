@@ -1,6 +1,7 @@
 //! Reductions that EZKL reads otherwise.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor};
 
 use super::arithmetic::whole_quotient;
 use super::scale::has_none;
@@ -18,6 +19,8 @@ pub(super) const RULES: Family = &[
 
 /// As many factors at full scale stay inside the range checks.
 const MAX_FACTORS: usize = 3;
+/// The most numbers that a running sum is a matrix product of.
+const MAX_SUMMED: usize = 256;
 /// The most factors that are multiplied one by one.
 const MAX_CHAIN: usize = 256;
 
@@ -92,28 +95,30 @@ fn log_sum_exp(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     Change::of(value, "shifted by the greatest: EZKL's table would hold exponentials of large numbers")
 }
 
-/// From behind, or without the element itself: EZKL does neither.
+/// A product with a matrix of ones and zeros: EZKL would do neither `exclusive` nor `reverse`, and refuse all where a Reshape stands before
+/// or after.
 fn running_sum(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let (exclusive, reverse) = (site.node.flag("exclusive", false)?, site.node.flag("reverse", false)?);
-    if !exclusive && !reverse {
-        return Ok(None);
-    }
     let (x, dims) = (site.input(0)?, site.shape(0)?);
     let at = site.known(1, "its axis")?.first().copied().unwrap_or_default();
     let at = axis(at as i64, dims.len())?;
-    let backwards: Vec<usize> = (0..dims[at]).rev().collect();
-    let data = if reverse { to.gather(x, &backwards, at)? } else { x.to_owned() };
-    let mut value = to.keep(site.node.proto(), |node| {
-        node.input[0] = data;
-        node.attribute.clear();
-    });
-    if reverse {
-        value = to.gather(&value, &backwards, at)?;
+    let count = dims[at];
+    if count > MAX_SUMMED && !exclusive && !reverse {
+        return Ok(None);
     }
-    if exclusive {
-        value = to.sub(&value, x);
-    }
-    Change::of(value, "a plain one: EZKL would ignore exclusive and refuse reverse")
+    ensure!(
+        count <= MAX_SUMMED,
+        "it runs over {count} numbers: with exclusive or reverse a circuit sums at most {MAX_SUMMED}"
+    );
+    let is_part = |from: usize, of: usize| {
+        let (from, of) = if reverse { (of, from) } else { (from, of) };
+        from < of || from == of && !exclusive
+    };
+    let ones: Vec<f32> =
+        (0..count * count).map(|place| f32::from(u8::from(is_part(place / count, place % count)))).collect();
+    let matrix = Tensor::from_vec(ones, (count, count), &Device::Cpu)?.to_dtype(site.dtype(0)?)?;
+    let value = to.along(x, at, dims.len(), &matrix)?;
+    Change::of(value, "a product with ones: EZKL would ignore exclusive, and refuse reverse and what follows a Reshape")
 }
 
 /// Factor by factor: EZKL multiplies all of them at full scale, which no range check holds.

@@ -25,17 +25,7 @@ fn resize(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let (old, new) = (site.shape(0)?, site.output_shape()?);
     let mut value = site.input(0)?.to_owned();
     for at in (0..old.len()).filter(|at| old[*at] != new[*at]) {
-        let matrix = to.constant(&matrix(site, at, old, new)?)?;
-        let mut order: Vec<usize> = (0..old.len()).collect();
-        order.swap(at, old.len() - 1);
-        let is_last = at == old.len() - 1;
-        if !is_last {
-            value = to.transpose(&value, &order);
-        }
-        value = to.op("MatMul", &[&value, &matrix], Vec::new());
-        if !is_last {
-            value = to.transpose(&value, &order);
-        }
+        value = to.along(&value, at, old.len(), &matrix(site, at, old, new)?)?;
     }
     Change::of(value, "products with fixed matrices: EZKL would refuse it")
 }

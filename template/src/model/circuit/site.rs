@@ -241,6 +241,19 @@ impl Replacement {
         Ok(self.op("Min", &[&above, &most], Vec::new()))
     }
 
+    /// Each line of a value of this rank along the axis, times a matrix: rows of the matrix are places of the line.
+    pub(super) fn along(&mut self, x: &str, axis: usize, rank: usize, matrix: &Tensor) -> Result<String> {
+        let matrix = self.constant(matrix)?;
+        let mut order: Vec<usize> = (0..rank).collect();
+        order.swap(axis, rank - 1);
+        if axis == rank - 1 {
+            return Ok(self.op("MatMul", &[x, &matrix], Vec::new()));
+        }
+        let turned = self.transpose(x, &order);
+        let product = self.op("MatMul", &[&turned, &matrix], Vec::new());
+        Ok(self.transpose(&product, &order))
+    }
+
     pub(super) fn transpose(&mut self, x: &str, order: &[usize]) -> String {
         let order: Vec<i64> = order.iter().map(|axis| *axis as i64).collect();
         self.op("Transpose", &[x], vec![ints("perm", &order)])

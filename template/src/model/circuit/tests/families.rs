@@ -332,10 +332,13 @@ fn reductions_that_ezkl_reads_otherwise_are_rewritten() {
         .whole("a", &[-1])
         .within(-40.0, 40.0)
         .is_rewritten("ReduceLogSumExp");
-    for attributes in ["exclusive=1", "reverse=1", "exclusive=1, reverse=1"] {
-        graph(&[2, 4], &[&format!("y = CumSum(x, a; {attributes})")]).number("a", 1).is_rewritten("CumSum");
+    for attributes in ["exclusive=0", "exclusive=1", "reverse=1", "exclusive=1, reverse=1"] {
+        for at in [0, 1] {
+            graph(&[2, 4], &[&format!("y = CumSum(x, a; {attributes})")]).number("a", at).is_rewritten("CumSum");
+        }
     }
-    graph(&[2, 4], &["y = CumSum(x, a)"]).number("a", 1).is_kept();
+    graph(&[2, 300], &["y = CumSum(x, a)"]).number("a", 1).is_kept();
+    graph(&[2, 300], &["y = CumSum(x, a; reverse=1)"]).number("a", 1).is_refused(&["CumSum", "256"]);
 }
 
 #[test]
