@@ -137,6 +137,13 @@ pub struct Coarse {
     pub spread: Spread,
 }
 
+impl Coarse {
+    /// The bits of scale that are missing: each halves the error.
+    pub fn bits_short(&self) -> f64 {
+        (self.spread.error_p99 / self.spread.cap()).log2()
+    }
+}
+
 /// The limits of one model and its circuit.
 #[derive(Debug, Clone)]
 pub struct Tolerance {

@@ -13,6 +13,8 @@ use crate::pipeline::tolerance::{Measured, Spread, percentile};
 
 /// Rows that are named where a circuit fails.
 const NAMED: usize = 5;
+/// What a finer scale may give beyond a bit for a bit.
+const SPARE_BITS: f64 = 2.0;
 
 /// What the held-out rows have shown.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,9 @@ pub struct Fidelity {
     /// What is wrong with all rows, if so: the circuit errs by more than an answer survives.
     #[serde(skip)]
     pub(super) too_coarse: Option<String>,
+    /// Bits of scale that are missing then.
+    #[serde(skip)]
+    pub(super) bits_short: f64,
     /// Of each row, in their order; `None` where it cannot be proven.
     #[serde(skip)]
     pub(super) of_rows: Vec<Option<f64>>,
@@ -93,7 +98,8 @@ impl Fidelity {
         let verdicts = attempts.into_iter().map(|attempt| attempt.verdict(&judge)).collect();
         let compared = sample.held_out.iter().all(|row| row.model.is_some());
         let too_coarse = judge.too_coarse(&measured);
-        Ok(Self { measured, too_coarse, unanswered, ..Self::of(verdicts, compared) })
+        let bits_short = measured.too_coarse().map_or(0.0, |coarse| coarse.bits_short());
+        Ok(Self { measured, too_coarse, bits_short, unanswered, ..Self::of(verdicts, compared) })
     }
 
     fn of(verdicts: Vec<Verdict>, compared: bool) -> Self {
@@ -128,6 +134,7 @@ impl Fidelity {
             of_rows,
             measured: Measured::default(),
             too_coarse: None,
+            bits_short: 0.0,
         }
     }
 
@@ -144,9 +151,10 @@ impl Fidelity {
         self.over_limit + self.unprovable
     }
 
-    /// True if a finer scale may help: the two engines are further apart than is allowed.
-    pub fn is_too_coarse(&self, most_refused: f64) -> bool {
-        self.too_coarse.is_some() || self.over_limit > most_refused
+    /// True if a scale that is so many bits finer may help: the two engines are further apart than is allowed, and not by far more
+    /// than these bits make up for.
+    pub fn may_be_mended(&self, bits: i32, most_refused: f64) -> bool {
+        (self.too_coarse.is_some() || self.over_limit > most_refused) && self.bits_short <= f64::from(bits) + SPARE_BITS
     }
 
     /// # Errors
@@ -217,7 +225,7 @@ async fn attempt<'a>(predictor: &Predictor, circuit: &Circuit, row: &'a Row) -> 
 
 async fn computed(predictor: &Predictor, circuit: &Circuit, row: &Row) -> std::result::Result<Computed, Fault> {
     let (output, witness) = predictor.witness(circuit, &row.input, row.model.as_ref()).await?;
-    circuit.check_provable(&witness).await?;
+    circuit.check_provable(&witness, &row.input).await?;
     let (answers, unanswered) = match predictor.answers(&row.name(), "", row.model.as_ref(), Some(&output)).await {
         Ok(answers) => (answers, None),
         Err(Fault::Row(error)) => (Answers::default(), Some(refused(row, &error))),

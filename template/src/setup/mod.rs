@@ -31,13 +31,14 @@ use crate::pipeline::predict::Predictor;
 use choice::Choice;
 use fidelity::{Fidelity, Refused};
 use progress::Progress;
-use sample::{Row, Sample};
+use sample::Sample;
 use workshop::{Checks, Made, ROWS_FOR_RANGE, Workshop};
 
 /// How far the lookup tables reach where nothing is said: EZKL's own default.
 const LOOKUP_MARGIN: f64 = 2.0;
-/// Rows of the sample on which EZKL chooses the scales. The range of values is then read off more of them.
-const ROWS_FOR_SCALE: usize = 128;
+/// Rows of the sample on which EZKL chooses the scales, besides those in which an input is smallest or largest: EZKL computes each at
+/// six scales. The range of values is then read off more of them.
+const ROWS_FOR_SCALE: usize = 32;
 /// Bits that are added to EZKL's scale where it is too coarse, and the most.
 const FINER_BY: usize = 2;
 const MOST_FINER: i32 = 4;
@@ -205,16 +206,21 @@ async fn straight(shop: &Workshop, request: &Request) -> Result<Finished> {
     Ok(Finished { made, fidelity, keys, prove, checks, peak_memory_mb: shop.ezkl.prover_peak_mb() })
 }
 
-/// The circuit at EZKL's scale; at finer ones while it is further from candle than is allowed.
+/// The circuit at EZKL's scale; at finer ones while it is further from candle than is allowed. One inner column: proofs are then faster
+/// than with EZKL's two, at the same error.
 async fn fine_enough(shop: &Workshop, request: &Request) -> Result<(Made, Fidelity)> {
     let steps = &shop.progress;
     let margin = request.lookup_margin.unwrap_or(LOOKUP_MARGIN);
+    let few = shop.sample.rows_of_range(ROWS_FOR_SCALE);
+    let calibrating = reach::climb(shop, reach::USUAL, async |digits| shop.calibrate(run_args(1, digits), &few).await);
+    let what = format!("calibrating on {} rows", few.len());
+    let (ezkls, _) = steps.step(&what, "the range of all", calibrating).await?;
+    let rows = shop.sample.rows_of_range(ROWS_FOR_RANGE).len();
     let mut refused = None;
     for finer in (0..=MOST_FINER).step_by(FINER_BY) {
-        let rows = shop.sample.rows_of_range(ROWS_FOR_RANGE).len();
         let scale = if finer == 0 { String::new() } else { format!(", {finer} bits finer") };
-        let what = format!("calibrating on {rows} rows{scale}");
-        let choice = match steps.step(&what, "compiling the circuit", calibrated(shop, margin, finer)).await {
+        let what = format!("the range of values on {rows} rows{scale}");
+        let choice = match steps.step(&what, "compiling the circuit", ranged(shop, ezkls.finer(finer), margin)).await {
             Ok(choice) => choice,
             // EZKL has no circuit so fine: what the coarser one lacks is the reason.
             Err(error) => return Err(refused.unwrap_or(error)),
@@ -224,22 +230,17 @@ async fn fine_enough(shop: &Workshop, request: &Request) -> Result<(Made, Fideli
         let fidelity = steps.step(&what, "the keys", shop.fidelity(&made)).await?;
         match fidelity.require(request.max_refused, &shop.sample) {
             Ok(()) => return Ok((made, fidelity)),
-            Err(error) if fidelity.is_too_coarse(request.max_refused) => refused = Some(error),
+            Err(error) if fidelity.may_be_mended(MOST_FINER - finer, request.max_refused) => refused = Some(error),
             Err(error) => return Err(error),
         }
     }
     Err(refused.context("no scale was tried")?)
 }
 
-/// EZKL's scales and the sample's range of values, in one inner column: proofs are then faster than with EZKL's two, at the
-/// same error; `finer` by so many bits. Range checks get as many digits as the sample needs.
-async fn calibrated(shop: &Workshop, margin: f64, finer: i32) -> Result<Choice> {
-    let few: Vec<&Row> = shop.sample.spread(ROWS_FOR_SCALE).collect();
-    let make = async |digits| {
-        let choice = shop.calibrate(run_args(1, digits), &few).await?;
-        shop.ranged(choice.finer(finer)).await
-    };
-    let (choice, _) = reach::climb(shop, reach::USUAL, make).await?;
+/// The choice with the sample's range of values. Range checks get as many digits as the sample needs.
+async fn ranged(shop: &Workshop, choice: Choice, margin: f64) -> Result<Choice> {
+    let make = async |(decomp_base, decomp_legs)| shop.ranged(Choice { decomp_base, decomp_legs, ..choice }).await;
+    let (choice, _) = reach::climb(shop, (choice.decomp_base, choice.decomp_legs), make).await?;
     reach::with_cheapest_digits(shop, choice, margin).await
 }
 

@@ -24,15 +24,11 @@ pub async fn find(
     insecure: bool,
 ) -> Result<()> {
     let cached = cache().map(|cache| cache.join(format!("kzg{logrows}.srs")));
-    // What is in the model files may be larger: EZKL takes what it needs of it.
     for (path, is_ours) in [(Some(held), true), (cached.as_deref(), false)] {
         let Some(path) = path.filter(|path| path.is_file()) else { continue };
         let is_public = srs::is_public(path)?;
         match rows_of(path) {
-            Ok(rows) if is_public && rows == logrows || is_ours && (is_public || insecure) && rows >= logrows => {
-                fs::copy(path, wanted).with_context(|| format!("cannot copy {}", path.display()))?;
-                return Ok(());
-            }
+            Ok(rows) if rows == logrows && (is_public || insecure && is_ours) => return copy(path, wanted),
             Ok(_) if is_public || insecure => {}
             _ => eprintln!("  {} is no whole SRS of the public ceremony: another is looked for", path.display()),
         }
@@ -46,6 +42,13 @@ pub async fn find(
     let args = json!({ "settings_path": settings, "srs_path": part });
     let downloaded = progress.step("downloading the public SRS", "the keys", ezkl.call("get_srs", args)).await;
     if let Err(error) = downloaded {
+        // EZKL takes what it needs of a larger one, anew for each proof: 2 s more with 2^12 rows for a circuit of 2^10 (EZKL 23.0.5).
+        if held.is_file() && srs::is_public(held)? && rows_of(held)? > logrows {
+            eprintln!(
+                "  the SRS of before stays: proofs are faster with the one for 2^{logrows} rows, which cannot be downloaded ({error:#})"
+            );
+            return copy(held, wanted);
+        }
         let cache = cache().map_or_else(String::new, |cache| format!(" or to {}", cache.display()));
         bail!(
             "the public SRS for 2^{logrows} rows cannot be downloaded ({error:#}). Bring kzg{logrows}.srs from another machine to \
@@ -64,6 +67,10 @@ pub async fn find(
         remember(wanted, &cached);
     }
     Ok(())
+}
+
+fn copy(path: &Path, to: &Path) -> Result<()> {
+    fs::copy(path, to).map(drop).with_context(|| format!("cannot copy {}", path.display()))
 }
 
 /// For the next circuit of this size. It is only a cache: where it cannot be written, the next one downloads again.

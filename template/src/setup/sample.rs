@@ -130,15 +130,6 @@ impl Sample {
             .collect()
     }
 
-    /// At most so many of the rows that calibrate, spread evenly.
-    pub fn spread(&self, most: usize) -> impl Iterator<Item = &Row> {
-        self.spread_places(most).map(|at| &self.calibration[at])
-    }
-
-    fn spread_places(&self, most: usize) -> impl Iterator<Item = usize> + use<> {
-        (0..self.calibration.len()).step_by(self.calibration.len().div_ceil(most.max(1)).max(1))
-    }
-
     /// The rows that show the range of values: at most so many of those that calibrate, spread evenly, and those in which an
     /// element of the input is smallest or largest.
     pub fn rows_of_range(&self, most: usize) -> Vec<&Row> {
@@ -154,7 +145,9 @@ impl Sample {
             }
         }
         let extremes = extremes.iter().flat_map(|(_, lowest, _, highest)| [*lowest, *highest]);
-        let chosen: BTreeSet<usize> = self.spread_places(most).chain(extremes).collect();
+        let rows = self.calibration.len();
+        let spread = (0..rows).step_by(rows.div_ceil(most.max(1)).max(1));
+        let chosen: BTreeSet<usize> = spread.chain(extremes).collect();
         chosen.into_iter().map(|at| &self.calibration[at]).collect()
     }
 
@@ -217,7 +210,6 @@ mod tests {
         }
         assert!(chosen.is_sorted_by_key(|row| row.at));
         assert_eq!(sample.rows_of_range(10_000).len(), 5_000);
-        assert_eq!(sample.spread(128).count(), 125);
     }
 
     #[test]

@@ -86,6 +86,9 @@ impl Limits {
         if let Some(tolerance) = self.tolerance {
             return above("max", found.error.max, tolerance);
         }
+        if found.too_coarse.is_some() {
+            return found.too_coarse.clone();
+        }
         let Some((own, its)) = found.beside(self.ezkls_own.as_ref()?) else {
             return Some("EZKL's own settings and these have no row that both can prove: give --tolerance".to_owned());
         };
@@ -374,6 +377,10 @@ mod tests {
         assert!(says.contains("2.0 % of the rows would be refused") && says.contains("row 7: beyond"), "{says}");
         assert!(limits.memory_exceeded(101.0, "it needed").unwrap().contains("--max-memory"));
         assert_eq!(limits.memory_exceeded(99.0, "it needed"), None);
+        let coarse = Fidelity { too_coarse: Some("too coarse for y".to_owned()), ..fidelity(0.5) };
+        assert_eq!(limits.exceeded(&coarse), None, "the tolerance is the user's own");
+        let limits = Limits { tolerance: None, ezkls_own: Some(fidelity(1.0)), ..limits };
+        assert_eq!(limits.exceeded(&coarse).unwrap(), "too coarse for y");
         let nothing_in_common = Limits { tolerance: None, ezkls_own: Some(fidelity(1.0)), ..limits };
         assert!(nothing_in_common.exceeded(&fidelity(1.0)).unwrap().contains("--tolerance"));
     }
