@@ -122,8 +122,9 @@ impl Circuit {
     }
 
     /// # Errors
-    /// `Row` where the witness cannot be proven: nothing may be promised then.
-    pub async fn check_provable(&self, witness: &Witness) -> Result<()> {
+    /// `Row` where the witness of this input cannot be proven: nothing may be promised then. Where its values are beyond the circuit's
+    /// ranges, with the column that reaches furthest.
+    pub async fn check_provable(&self, witness: &Witness, input: &ModelInput) -> Result<()> {
         let settings = &self.version.settings;
         let (is_inside, is_near_edge) = (witness.is_inside(settings), witness.is_near_edge(settings));
         let reason = self.reason(is_inside, is_near_edge);
@@ -137,8 +138,11 @@ impl Circuit {
                 }
             },
         };
+        let column = input.largest().filter(|_| !is_inside);
+        let column = column
+            .map_or_else(String::new, |(label, value)| format!("; {}", about_inputs(&[(label.to_owned(), value)])));
         Err(Fault::Row(anyhow!(
-            "this answer could not be proven, so it is not given: {}; {because}",
+            "this answer could not be proven, so it is not given: {}; {because}{column}",
             witness.describe_ranges(settings)
         )))
     }

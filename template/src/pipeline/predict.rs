@@ -177,7 +177,7 @@ impl Predictor {
                 if let Some(model) = &model {
                     self.check_agreement(model, &found.0)?;
                 }
-                times.stage("provable", circuit.check_provable(&found.1)).await?;
+                times.stage("provable", circuit.check_provable(&found.1, &input)).await?;
                 Some(found)
             }
         };

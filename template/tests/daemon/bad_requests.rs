@@ -18,8 +18,10 @@ const NO_WALLETS: [&str; 4] =
     ["vitalik.eth", r#"{"wallet": "0x00000000219ab540356cBB839Cbe05303d7705Fa"}"#, "", "\u{1b}[2J0x12"];
 
 /// A fault that will not pass, and what the reason says of it.
-const FINAL: (Fault, &[&str]) =
-    (Fault::OutOfRange, &["this answer could not be proven, so it is not given", "lookup inputs", "EZKL: "]);
+const FINAL: (Fault, &[&str]) = (
+    Fault::OutOfRange,
+    &["this answer could not be proven, so it is not given", "lookup inputs", "EZKL: ", "column \"", "reaches"],
+);
 
 /// What Plumber may have later, and what the reason says of it. `{wallet}` is the wallet's address.
 const NOT_YET: [(Fault, &[&str]); 4] = [
