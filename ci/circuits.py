@@ -1,6 +1,7 @@
 """One model in a bare project, through `nova` as a modeler would and through EZKL's own Python beside it: what `ci/fuzz-models` and
 `ci/ezkl-networks` share."""
 
+import contextlib
 import json
 import os
 import select
@@ -19,8 +20,9 @@ from project import ROOT, Project, environment
 FIELD = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
 # Seconds that a step of EZKL may take.
 PATIENCE = 120
-# Rows of the SRS that circuits share: 2^this. Reading a larger one takes longer than making one for the few that need more.
-LOGROWS = 12
+# Seconds between looks at what it does.
+LOOK = 0.5
+TOO_LARGE = "its circuit has more rows than wanted"
 HOOKS = ROOT / "ci/fuzz/hooks.rs"
 
 
@@ -32,10 +34,14 @@ class Run:
     out: str
     err: str
     seconds: float
+    # Why it was ended from here, if so.
+    ended: str = ""
 
     @property
     def complaint(self) -> str:
         """What it says of its failure."""
+        if self.ended:
+            return self.ended
         _, found, said = ("\n" + self.err).rpartition("\nnova: ")
         return (said if found else self.err).strip()[:4000]
 
@@ -61,7 +67,8 @@ class Ezkl:
         if self.process is None or self.process.poll() is not None:
             env = os.environ | {"RAYON_NUM_THREADS": "1", "RUST_BACKTRACE": "0"}
             self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
-        request = json.dumps({"id": 1, "call": call, "args": {name: str(value) for name, value in args.items()}})
+        given = {name: value if isinstance(value, dict) else str(value) for name, value in args.items()}
+        request = json.dumps({"id": 1, "call": call, "args": given})
         self.process.stdin.write(request.encode() + b"\n")
         self.process.stdin.flush()
         if not select.select([self.process.stdout], [], [], self.patience)[0]:
@@ -86,15 +93,12 @@ class Ezkl:
 class Bare:
     """A folder with nova.toml and model_files alone."""
 
-    def __init__(self, folder: Path, nova: Path, python: str, srs: Path | None = None, patience: float = PATIENCE, memory_mb: int = 0):
-        self.folder, self.nova, self.patience = folder, nova, patience
+    def __init__(self, folder: Path, nova: Path, python: str, patience: float = PATIENCE, memory_mb: int = 0, most_logrows: int = 26):
+        self.folder, self.nova, self.patience, self.most_logrows = folder, nova, patience, most_logrows
         self.files = folder / "model_files"
         shutil.rmtree(folder, ignore_errors=True)
         self.files.mkdir(parents=True)
         (folder / "nova.toml").write_text('network = "devnet"\n')
-        if srs is not None:
-            # `setup` takes a larger one as it is.
-            shutil.copy2(srs, self.files / "kzg.srs")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("NOVA_")}
         self.env |= {"NOVA_PYTHON": python, "RUST_BACKTRACE": "0", "NOVA_ARTIFACTS_PATH": str(folder / "artifacts")}
         # A machine that is busy with other things changes no outcome.
@@ -118,18 +122,30 @@ class Bare:
             (self.folder / file).write_text("\n".join([head, *lines]) + "\n")
 
     def run(self, *arguments) -> Run:
-        """`nova` with these arguments."""
-        patience = 4 * self.patience
+        """`nova` with these arguments. It is ended after a while, and where its circuit is larger than wanted."""
         started = time.monotonic()
         process = subprocess.Popen([str(self.nova), *map(str, arguments)], cwd=self.folder, env=self.env, text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        try:
-            out, err = process.communicate(timeout=patience)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            err += f"\nnova {arguments[0]} has not ended after {patience:.0f} s"
-        return Run(process.returncode, out, err, time.monotonic() - started)
+        ended = ""
+        while True:
+            try:
+                out, err = process.communicate(timeout=LOOK)
+                break
+            except subprocess.TimeoutExpired:
+                if self.is_too_large():
+                    ended = TOO_LARGE
+                elif time.monotonic() - started > 4 * self.patience:
+                    ended = f"nova {arguments[0]} has not ended after {4 * self.patience:.0f} s"
+                if ended:
+                    process.kill()
+        return Run(process.returncode, out, err, time.monotonic() - started, ended)
+
+    def is_too_large(self) -> bool:
+        """Whether `setup` is making a circuit of more rows than wanted."""
+        for file in self.files.glob(".setup-*/made/settings.json"):
+            with contextlib.suppress(OSError, ValueError):  # it is gone, or half written
+                return json.loads(file.read_text())["run_args"]["logrows"] > self.most_logrows
+        return False
 
     def setup(self, **options) -> Run:
         """Options as on the command line: `lookup_margin=3.0`."""
@@ -168,17 +184,6 @@ def prove(project: Bare, ezkl: Ezkl, witnessed: Path) -> bool:
               srs_path=files / "kzg.srs")
     return bool(ezkl.call("verify", proof_path=proof, settings_path=files / "settings.json", vk_path=files / "model_vk.vk",
                           srs_path=files / "kzg.srs"))
-
-
-def srs(folder: Path, python: str) -> Path:
-    """An insecure SRS for all circuits up to 2^LOGROWS rows, made once."""
-    file = folder / f"insecure-kzg{LOGROWS}.srs"
-    if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        subprocess.run([python, "-I", "-c", f"import ezkl, sys; ezkl.gen_srs(sys.argv[1], {LOGROWS})", part], check=True)
-        part.rename(file)
-    return file
 
 
 def program(folder: Path) -> Path:

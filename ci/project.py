@@ -158,6 +158,13 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])
 
 
+def in_ezkls_python() -> None:
+    """Runs this script again in the Python that has EZKL, ONNX Runtime and numpy, unless it is that one."""
+    if "NOVA_IN_EZKLS_PYTHON" not in os.environ:
+        python = environment()["NOVA_PYTHON"]
+        os.execve(python, [python, *sys.argv], os.environ | {"NOVA_IN_EZKLS_PYTHON": "1"})
+
+
 def script(main) -> None:
     """Runs a script's main; a command that failed is named without a traceback."""
     try:

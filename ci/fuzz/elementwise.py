@@ -7,7 +7,7 @@ from fuzz.graph import Graph, Unsuitable, Value
 from fuzz.registry import each, operator
 
 # Where a function of one number is defined and does not grow beyond what a circuit may hold. A lookup table has a row for each number
-# that its function may be given, so those are kept near each other: mostly within a unit, see `narrow`.
+# that its function may be given, so those are kept near each other: mostly within half a unit, see `narrow`.
 DOMAINS = {
     "Acos": (-0.95, 0.95), "Acosh": (1.05, 3), "Asin": (-0.95, 0.95), "Atan": (-2, 2), "Atanh": (-0.9, 0.9), "Cosh": (-2, 2),
     "Exp": (-3, 2), "Log": (0.1, 3), "Reciprocal": (0.2, None), "Sinh": (-2, 2), "Sqrt": (0, None), "Tan": (-1.2, 1.2), "Erf": (-3, 3),
@@ -37,9 +37,9 @@ def unary(graph: Graph, name: str) -> Value:
 
 def narrow(graph: Graph, low: float, high: float) -> tuple[float, float]:
     """A part of the domain that needs a small table, mostly."""
-    if graph.chance(0.05):
+    if graph.chance(0.03):
         return low, high
-    width = min(high - low, graph.choose([0.5, 1.0, 2.0]))
+    width = min(high - low, graph.choose([0.25, 0.25, 0.4, 0.5]))
     start = float(np.round(graph.rng.uniform(low, high - width), 2))
     return start, start + width
 

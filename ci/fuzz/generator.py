@@ -104,7 +104,7 @@ def attempted(rng: np.random.Generator, wanted: list[str], number: int, is_small
     return Case(
         number, model, found, sample, probes, kinds, reference, expected(model, probes, len(kinds)),
         {name: options[0] if is_small else str(rng.choice(options)) for name, options in VISIBILITIES.items()},
-        float(rng.choice([1.0, 3.0], p=[0.9, 0.1])) if rng.random() < 0.75 else None, opset)
+        float(rng.choice([1.0, 3.0], p=[0.97, 0.03])) if rng.random() < 0.93 else None, opset)
 
 
 def expected(model: onnx.ModelProto, probes: dict[str, np.ndarray], rows: int) -> list[np.ndarray]:

@@ -159,8 +159,8 @@ def group(graph):
 
 @operator("LRN")
 def local_response(graph):
-    value = graph.image(1, 2, channels=graph.between(3, 5))
-    graph.op("LRN", [value], size=graph.choose([1, 3]), alpha=graph.choose([1e-4, 0.5]), bias=graph.choose([1.0, 2.0]))
+    value = graph.within(graph.image(1, 2, channels=graph.between(3, 5)), -1, 1)
+    graph.op("LRN", [value], size=graph.choose([1, 3]), alpha=graph.choose([1e-4, 0.1, 0.5]), bias=graph.choose([1.0, 2.0]))
 
 
 @operator("LpNormalization")
@@ -183,14 +183,16 @@ GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 def recurrent(graph: Graph, name: str) -> None:
     features, hidden, steps = graph.between(1, 3), graph.between(1, 2), graph.between(1, 3)
     value = graph.real(-0.5, 0.5)
-    flat = graph.op("MatMul", [graph.reshape(value, (1, value.size)), graph.normal(value, value.size, steps * features, scale=0.5)])
+    flat = graph.op("MatMul", [graph.reshape(value, (1, value.size)), graph.normal(value, value.size, steps * features, scale=0.2)])
     value = graph.reshape(flat, (steps, 1, features))
     direction = graph.choose(["forward", "forward", "reverse", "bidirectional"])
     directions, gates = 2 if direction == "bidirectional" else 1, GATES[name]
-    inputs: list = [value, graph.normal(value, directions, gates * hidden, features, scale=0.6),
-                    graph.normal(value, directions, gates * hidden, hidden, scale=0.6)]
+    # Gates are looked up: their numbers stay near zero, mostly.
+    scale = 0.6 if graph.chance(0.1) else 0.15
+    inputs: list = [value, graph.normal(value, directions, gates * hidden, features, scale=scale),
+                    graph.normal(value, directions, gates * hidden, hidden, scale=scale)]
     if graph.chance(0.6):
-        inputs.append(graph.normal(value, directions, 2 * gates * hidden, scale=0.3))
+        inputs.append(graph.normal(value, directions, 2 * gates * hidden, scale=scale / 2))
     attributes = {"linear_before_reset": 1} if name == "GRU" and graph.chance(0.4) else {}
     count = graph.between(1, 3 if name == "LSTM" else 2)
     graph.ops(name, inputs, count, hidden_size=hidden, direction=direction, **attributes)

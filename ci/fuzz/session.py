@@ -14,7 +14,7 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from circuits import CORES, Bare, Ezkl, program, python, srs, use_cores
+from circuits import CORES, TOO_LARGE, Bare, Ezkl, program, python, use_cores
 from fuzz.generator import case_of
 from fuzz.graph import Unsuitable
 from fuzz.registry import OPERATORS
@@ -29,13 +29,13 @@ PR_SET_PDEATHSIG = 1
 LANE: dict = {}
 
 
-def start_lane(numbers, nova: Path, srs_file: Path, keep: Path, seed: int, is_small: bool) -> None:
+def start_lane(numbers, nova: Path, keep: Path, seed: int, is_small: bool, logrows: int) -> None:
     """Each lane has a core to itself, and what it starts; it ends with the process that it works for."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     use_cores(1, numbers.get())
     interpreter = python()
-    LANE.update(nova=nova, srs=srs_file, keep=keep, seed=seed, is_small=is_small, python=interpreter, ezkl=Ezkl(interpreter),
+    LANE.update(nova=nova, keep=keep, seed=seed, is_small=is_small, logrows=logrows, python=interpreter, ezkl=Ezkl(interpreter),
                 work=Path(tempfile.mkdtemp(prefix="nova-fuzz-")))
 
 
@@ -48,7 +48,7 @@ def try_graph(number: int) -> dict:
     except Unsuitable as error:
         return Outcome(number, [], 0, status="none", text=str(error)).as_dict()
     made = time.monotonic()
-    outcome = tried(case, Bare(folder, LANE["nova"], LANE["python"], LANE["srs"]), LANE["ezkl"])
+    outcome = tried(case, Bare(folder, LANE["nova"], LANE["python"], most_logrows=LANE["logrows"]), LANE["ezkl"])
     outcome.times |= {"make": made - started, "all": time.monotonic() - started}
     kept(folder, LANE["keep"] / f"graph-{number}", outcome)
     shutil.rmtree(folder, ignore_errors=True)
@@ -71,18 +71,18 @@ def run(usage: str) -> None:
     parser.add_argument("--only", type=int)
     parser.add_argument("--lanes", type=int, help="graphs at once: as many as cores, if not given")
     parser.add_argument("--small", action="store_true", help="one operator a graph")
+    parser.add_argument("--logrows", type=int, default=14, help="larger circuits are left out: they take minutes, and show nothing new")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--nova", type=Path)
     options = parser.parse_args()
     nova = (options.nova or program(STAMPS / "fuzz")).resolve()
-    srs_file = srs(CACHE, python())
     keep = (options.keep or CACHE / str(options.seed)).resolve()
     keep.mkdir(parents=True, exist_ok=True)
     numbers = iter([options.only] if options.only is not None else range(options.first, options.first + options.graphs))
     say(f"seed {options.seed}, {options.seconds:.0f} s; what fails is kept in {keep}")
     outcomes = []
     with (keep / "results.jsonl").open("a") as results:
-        for outcome in all_of(numbers, options.seconds, options.lanes, (nova, srs_file, keep, options.seed, options.small)):
+        for outcome in all_of(numbers, options.seconds, options.lanes, (nova, keep, options.seed, options.small, options.logrows)):
             outcomes.append(outcome)
             results.write(json.dumps(outcome) + "\n")
             results.flush()
@@ -135,6 +135,8 @@ def report(outcomes: list[dict], is_one: bool) -> int:
         times.update(outcome["times"])
     print(f"seconds a graph: {', '.join(f'{name} {total / max(1, len(graphs)):.2f}' for name, total in times.items())}")
     answered, refused = (sum(outcome[name] for outcome in graphs) for name in ("rows_answered", "rows_refused"))
+    large = sum(outcome["reason"] == TOO_LARGE for outcome in outcomes)
+    print(f"left out, because their circuits are large (--logrows): {large}")
     print(f"rows beside the sample: {answered} answered, {refused} refused")
     if is_one:
         print(json.dumps(outcomes, indent=1))

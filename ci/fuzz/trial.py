@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from circuits import Bare, Ezkl, Refused, Run, Stuck, prove, tolerance, witness
+from circuits import TOO_LARGE, Bare, Ezkl, Refused, Run, Stuck, prove, tolerance, witness
 from fuzz.generator import Case
 
 # Why a graph or row is refused, by words of the message. The first that fits.
@@ -75,6 +75,9 @@ def tried(case: Case, project: Bare, ezkl: Ezkl) -> Outcome:
     options = dict(case.visibilities) | ({"lookup-margin": case.lookup_margin} if case.lookup_margin else {})
     run = project.setup(**options)
     outcome.times["setup"] = run.seconds
+    if run.ended == TOO_LARGE:
+        outcome.status, outcome.reason = "none", TOO_LARGE
+        return outcome
     if run.code != 0:
         refuse(outcome, run, case)
         if outcome.reason not in ("not run by candle", "no batch of one"):
@@ -108,14 +111,14 @@ def refuse(outcome: Outcome, run: Run, case: Case) -> None:
     outcome.status, outcome.text = "refused", run.complaint
     outcome.reason = reason_of(run.complaint)
     outcome.is_explained = is_explained(run.complaint, case, outcome.reason)
-    if run.code not in REFUSALS:
+    if run.code not in REFUSALS and not run.ended:
         outcome.violations.append(f"crash: nova setup ended with code {run.code}: {run.complaint[-300:]}")
 
 
 def check_refusal(outcome: Outcome, run: Run, case: Case, kind: str) -> None:
     """A row may be refused; a panic or a message without a reason may not be how."""
     reason = reason_of(run.complaint)
-    if run.code not in REFUSALS or reason == "other":
+    if run.code not in REFUSALS and not run.ended or reason == "other":
         outcome.is_explained = False
         outcome.text += f"\nrow {kind}: {run.complaint}"
 
