@@ -26,6 +26,7 @@ import joblib
 import numpy as np
 import sklearn
 from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
@@ -489,6 +490,34 @@ def names_of(text: str) -> list[str]:
     return names
 
 
+def loaded(file: Path) -> tuple[object, str | None]:
+    """What the file holds, and what is said where another scikit-learn saved it: its objects may have other attributes."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fitted = joblib.load(file)
+    except Exception as error:  # whatever the classes in it raise
+        raise Refused(f"cannot read it with joblib or pickle: {type(error).__name__}: {error}") from None
+    versions = [one.message.original_sklearn_version for one in caught if issubclass(one.category, InconsistentVersionWarning)]
+    said = f"saved by scikit-learn {versions[0]}, and this Python has {sklearn.__version__}" if versions else None
+    return fitted, said
+
+
+def exported(file: Path, names: list[str] | None, dtype: str | None) -> dict:
+    fitted, other_version = loaded(file)
+    try:
+        document = export(fitted, names, dtype)
+    except Refused:
+        raise
+    except Exception as error:
+        if other_version is None:
+            raise
+        raise Refused(f"it was {other_version}, which cannot take it apart ({error}): run the exporter where it was fitted") from None
+    if other_version is not None:
+        print(f"note: it was {other_version}: hold a row against your notebook with `nova predict --expect`", file=sys.stderr)
+    return document
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fitted", type=Path, metavar="FITTED")
@@ -497,12 +526,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("model_files/preprocessing.json"), metavar="FILE")
     arguments = parser.parse_args()
     try:
-        try:
-            fitted = joblib.load(arguments.fitted)
-        except Exception as error:  # whatever the classes in it raise
-            raise Refused(f"cannot read it with joblib or pickle: {type(error).__name__}: {error}") from None
         names = None if arguments.columns is None else names_of(arguments.columns)
-        document = export(fitted, names, arguments.dtype)
+        document = exported(arguments.fitted, names, arguments.dtype)
     except Refused as refused:
         sys.exit(f"{parser.prog}: {arguments.fitted}: {refused}")
     arguments.output.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")

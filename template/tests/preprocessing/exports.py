@@ -8,6 +8,7 @@ import pickle
 import sys
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import joblib
 import numpy as np
@@ -29,6 +30,13 @@ numbers, words = numeric(50, 0), categories(50, 0)
 
 def pickled(fitted, path: Path):
     path.write_bytes(pickle.dumps(fitted))
+
+
+def of_another_version(fitted, path: Path):
+    """As one that another scikit-learn has saved, whose objects lack an attribute of today's."""
+    del fitted.remainder
+    with mock.patch("sklearn.base.__version__", "1.0.0"):
+        joblib.dump(fitted, path)
 
 
 def case(fitted, says: list[str], *arguments: str, dump=joblib.dump):
@@ -67,6 +75,8 @@ case(StandardScaler().fit(numbers.to_numpy()), ["there twice"], "--columns", ","
 case(StandardScaler().fit(numbers), ["fitted on the columns ['normal'", "given: ['a', 'b']"], "--columns", "a,b")
 case(StandardScaler().fit(numbers), ["absent.json"], "--columns", "absent.json")
 case({"mean": 1}, ["'dict' (dict): builtins.dict is not known"], "--columns", "a,b")
+case(ColumnTransformer([("a", StandardScaler(), ["normal"])]).fit(numbers),
+     ["saved by scikit-learn 1.0.0, and this Python has", "run the exporter where it was fitted"], dump=of_another_version)
 case("no pickle", ["cannot read it with joblib or pickle"], dump=lambda text, path: path.write_text(text))
 
 (folder / "names.json").write_text(json.dumps(list(numbers)))
