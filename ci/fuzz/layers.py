@@ -88,7 +88,7 @@ def conv_transpose(graph):
     kernel = [2] * (value.rank - 2)
     attributes: dict = {"kernel_shape": kernel}
     if graph.chance(0.5):
-        attributes["strides"] = [2] * len(kernel)
+        attributes["strides"] = [graph.choose([2, 2, 3])] * len(kernel)
         if graph.chance(0.4):
             attributes["output_padding"] = [1] * len(kernel)
     if graph.chance(0.3):

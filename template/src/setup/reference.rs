@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 use super::progress::Progress;
 use crate::ezkl::{Ezkl, srs};
@@ -24,7 +25,8 @@ pub async fn find(
     insecure: bool,
 ) -> Result<()> {
     let cached = cache().map(|cache| cache.join(format!("kzg{logrows}.srs")));
-    for (path, is_ours) in [(Some(held), true), (cached.as_deref(), false)] {
+    let made_before = cache().map(|cache| cache.join(format!("insecure-kzg{logrows}.srs"))).filter(|_| insecure);
+    for (path, is_ours) in [(Some(held), true), (cached.as_deref(), false), (made_before.as_deref(), true)] {
         let Some(path) = path.filter(|path| path.is_file()) else { continue };
         let is_public = srs::is_public(path)?;
         match rows_of(path) {
@@ -37,7 +39,9 @@ pub async fn find(
     if insecure {
         let args = json!({ "srs_path": part, "logrows": logrows });
         progress.step("making an INSECURE local SRS", "the keys", ezkl.call("gen_srs", args)).await?;
-        return fs::rename(&part, wanted).context("cannot keep the SRS");
+        fs::rename(&part, wanted).context("cannot keep the SRS")?;
+        remember(wanted, made_before.as_deref());
+        return Ok(());
     }
     let args = json!({ "settings_path": settings, "srs_path": part });
     let downloaded = progress.step("downloading the public SRS", "the keys", ezkl.call("get_srs", args)).await;
@@ -63,9 +67,7 @@ pub async fn find(
         held.display()
     );
     fs::rename(&part, wanted).context("cannot keep the SRS")?;
-    if let Some(cached) = cached {
-        remember(wanted, &cached);
-    }
+    remember(wanted, cached.as_deref());
     Ok(())
 }
 
@@ -73,11 +75,14 @@ fn copy(path: &Path, to: &Path) -> Result<()> {
     fs::copy(path, to).map(drop).with_context(|| format!("cannot copy {}", path.display()))
 }
 
-/// For the next circuit of this size. It is only a cache: where it cannot be written, the next one downloads again.
-fn remember(srs: &Path, cached: &Path) {
-    let Some(folder) = cached.parent() else { return };
-    let part = cached.with_extension("part");
-    let kept = fs::create_dir_all(folder).and_then(|()| fs::copy(srs, &part)).and_then(|_| fs::rename(&part, cached));
+/// For the next circuit of this size. It is only a cache: where it cannot be written, the next one is made or downloaded again.
+fn remember(srs: &Path, cached: Option<&Path>) {
+    let Some((cached, folder)) = cached.and_then(|cached| Some((cached, cached.parent()?))) else { return };
+    // Another `setup` may be at it.
+    let kept = fs::create_dir_all(folder).and_then(|()| NamedTempFile::new_in(folder)).and_then(|part| {
+        fs::copy(srs, part.path())?;
+        part.persist(cached).map_err(|error| error.error)
+    });
     if let Err(error) = kept {
         eprintln!("  the SRS is not kept in {}: {error}", folder.display());
     }

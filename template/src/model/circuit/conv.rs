@@ -10,28 +10,59 @@ use crate::model::tensor::{floats, positions, strides, tensor_of};
 
 pub(super) const RULES: Family = &[("Conv", conv), ("ConvTranspose", transposed)];
 
-/// EZKL ignores the shape that is asked for, and knows explicit pads only.
+/// EZKL takes explicit pads alone, ignores the shape that is asked for, and ends at an output_padding and at strides beyond the kernel:
+/// zeros behind the kernel are the same.
 fn transposed(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let sizes = site.node.ints("output_shape")?;
-    if sizes.is_none() && matches!(site.node.text_or("auto_pad", "NOTSET")?, "NOTSET" | "") {
-        return conv(site, to);
-    }
     let (given, kernel) = (&site.shape(0)?[2..], &site.shape(1)?[2..]);
     let extra = site.node.ints("output_padding")?.unwrap_or_else(|| vec![0; given.len()]);
     let extra: Vec<usize> = extra.iter().map(|one| *one as usize).collect();
+    let window = Window::of(&site.node)?;
+    let has_pads = sizes.is_none() && matches!(site.node.text_or("auto_pad", "NOTSET")?, "NOTSET" | "");
     let sizes =
         sizes.map(|sizes| sizes[sizes.len() - given.len()..].iter().map(|one| *one as usize).collect::<Vec<_>>());
-    let axes = Window::of(&site.node)?.transposed_axes(given, kernel, &extra, sizes.as_deref())?;
-    let pads: Vec<i64> = axes.iter().map(|axis| axis.before).chain(axes.iter().map(|axis| axis.after)).collect();
-    ensure!(pads.iter().all(|pad| *pad >= 0), "its output is larger than what it computes: pad it afterwards");
-    ensure!(axes.iter().all(|axis| axis.dilation == 1), "it has dilations, and output_shape or auto_pad: use pads");
+    let axes = window.transposed_axes(given, kernel, &extra, sizes.as_deref())?;
+    ensure!(axes.iter().all(|axis| axis.before >= 0), "its output is larger than what it computes: pad it afterwards");
+    // What the kernel reaches to: as far as the output goes, and as the next step begins.
+    let reaches = axes.iter().map(|axis| {
+        let own = (axis.kernel - 1) * axis.dilation + 1;
+        let last = axis.stride * (axis.output - 1);
+        own.max(axis.stride).max((axis.input + axis.before as usize).saturating_sub(last))
+    });
+    let reaches: Vec<usize> = reaches.collect();
+    let is_whole = reaches.iter().zip(kernel).all(|(reach, size)| reach == size);
+    if has_pads && is_whole {
+        return conv(site, to);
+    }
+    let before = axes.iter().map(|axis| axis.before);
+    let after = axes
+        .iter()
+        .zip(&reaches)
+        .map(|(axis, reach)| (axis.stride * (axis.output - 1) + reach) as i64 - axis.before - axis.input as i64);
+    let pads: Vec<i64> = before.chain(after).collect();
     let steps: Vec<i64> = axes.iter().map(|axis| axis.stride as i64).collect();
+    let longer = if is_whole {
+        None
+    } else {
+        let known = site.constant(1).context(
+            "its kernel is computed, and has dilations, an output_padding, or strides that are longer than it: use pads, and a larger kernel",
+        )?;
+        let apart: Vec<usize> = axes.iter().map(|axis| axis.dilation).collect();
+        Some(to.constant(&spread(known, &apart, &reaches)?)?)
+    };
     let value = to.keep(site.node.proto(), |node| {
-        ["output_shape", "auto_pad"].iter().for_each(|name| remove(node, name));
+        ["output_shape", "auto_pad", "output_padding", "dilations"].iter().for_each(|name| remove(node, name));
+        if let Some(kernel) = longer {
+            node.input[1] = kernel;
+        }
+        set(node, ints("kernel_shape", &reaches.iter().map(|reach| *reach as i64).collect::<Vec<_>>()));
         set(node, ints("pads", &pads));
         set(node, ints("strides", &steps));
     });
-    Change::of(value, "its pads are written out: EZKL would ignore output_shape, and refuse auto_pad")
+    Change::of(
+        value,
+        "its pads are written out, with zeros in its kernel: EZKL would ignore output_shape, and refuse the rest",
+    )
 }
 
 fn conv(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
@@ -48,7 +79,10 @@ fn conv(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     }
     let kernel =
         site.constant(1).context("its kernel is computed, and dilated: EZKL cannot compute that; use no dilation")?;
-    let kernel = dilated(kernel, &dilations)?;
+    ensure!(dilations.len() == places, "its dilations are not those of its kernel");
+    let apart: Vec<usize> = dilations.iter().map(|one| (*one).max(1) as usize).collect();
+    let reaches = kernel.dims()[2..].iter().zip(&apart).map(|(size, apart)| (size - 1) * apart + 1);
+    let kernel = spread(kernel, &apart, &reaches.collect::<Vec<_>>())?;
     let sizes: Vec<i64> = kernel.dims()[2..].iter().map(|size| *size as i64).collect();
     let kernel = to.constant(&kernel)?;
     let value = to.keep(site.node.proto(), |node| {
@@ -60,12 +94,10 @@ fn conv(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     Change::of(value, "zeros are put into its kernel: EZKL would refuse dilations")
 }
 
-/// The kernel with zeros between its elements.
-fn dilated(kernel: &Tensor, dilations: &[i64]) -> Result<Tensor> {
-    let mut dims = kernel.dims().to_vec();
-    ensure!(dims.len() == dilations.len() + 2, "its dilations are not those of its kernel");
-    let apart: Vec<usize> = [1, 1].into_iter().chain(dilations.iter().map(|one| (*one).max(1) as usize)).collect();
-    dims.iter_mut().zip(&apart).skip(2).for_each(|(dim, apart)| *dim = (*dim - 1) * apart + 1);
+/// The kernel with zeros between its elements, which are so far apart, and behind them, up to these sizes.
+fn spread(kernel: &Tensor, apart: &[usize], sizes: &[usize]) -> Result<Tensor> {
+    let dims = [&kernel.dims()[..2], sizes].concat();
+    let apart = [&[1, 1], apart].concat();
     let wide = strides(&dims);
     let mut all = vec![0.0; dims.iter().product()];
     for (place, number) in positions(kernel.dims()).zip(floats(kernel)?) {

@@ -51,6 +51,12 @@ fn convolutions_without_strides_or_dilated_are_rewritten() {
     of("ConvTranspose(x, w; dilations=[2, 2], strides=[1, 1])").is_rewritten("ConvTranspose");
     of("ConvTranspose(x, w; strides=[2, 2], output_shape=[7, 7])").is_rewritten("ConvTranspose");
     of("ConvTranspose(x, w; strides=[2, 2], auto_pad='SAME_LOWER')").is_rewritten("ConvTranspose");
+    for more in ["", ", pads=[1, 0, 0, 1]", ", dilations=[2, 1]"] {
+        of(&format!("ConvTranspose(x, w; strides=[3, 2], output_padding=[2, 1]{more})")).is_rewritten("ConvTranspose");
+        of(&format!("ConvTranspose(x, w; strides=[5, 4]{more})")).is_rewritten("ConvTranspose");
+    }
+    of("ConvTranspose(x, w; strides=[2, 2], dilations=[2, 2], output_shape=[9, 9])").is_rewritten("ConvTranspose");
+    of("ConvTranspose(x, w; strides=[1, 2], pads=[1, 0, 0, 1])").is_kept();
 }
 
 #[test]
