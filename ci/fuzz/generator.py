@@ -42,7 +42,7 @@ class Case:
     kinds: list[str]
     # Of each output, on the sample's rows and on the probes.
     reference: list[np.ndarray]
-    expected: list[np.ndarray]
+    expected: list[list[np.ndarray]]
     visibilities: dict[str, str] = field(default_factory=dict)
     lookup_margin: float | None = None
     opset: int = 0
@@ -107,17 +107,16 @@ def attempted(rng: np.random.Generator, wanted: list[str], number: int, is_small
         float(rng.choice([1.0, 3.0], p=[0.97, 0.03])) if rng.random() < 0.93 else None, opset)
 
 
-def expected(model: onnx.ModelProto, probes: dict[str, np.ndarray], rows: int) -> list[np.ndarray]:
-    """What ONNX Runtime says of the rows; not a number where it says nothing."""
+def expected(model: onnx.ModelProto, probes: dict[str, np.ndarray], rows: int) -> list[list[np.ndarray]]:
+    """What ONNX Runtime says of the rows, output by output; not a number where it says nothing."""
     outputs: list[list[np.ndarray]] = []
     for row in range(rows):
         try:
             made = [rows[0] for rows in run_rows(model, {name: data[row:row + 1] for name, data in probes.items()}, 1)]
         except Exception:  # an index out of its axis, for one
             made = [np.full(1, np.nan) for _ in model.graph.output]
-        outputs.append(made)
-    return [np.stack([np.asarray(row, np.float64).ravel() for row in rows]) if len({np.size(row) for row in rows}) == 1
-            else np.full((len(rows), 1), np.nan) for rows in zip(*outputs)]
+        outputs.append([np.asarray(values, np.float64).ravel() for values in made])
+    return [list(rows) for rows in zip(*outputs)]
 
 
 def add_filler(graph: Graph, name: str) -> None:

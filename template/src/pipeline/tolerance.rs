@@ -184,10 +184,12 @@ impl Tolerance {
         let outputs =
             integers.iter().enumerate().map(|(at, is_integer)| (!is_integer).then(|| of_output(at))).collect();
         let answer = measured.answer.as_ref().map(|answer| {
-            // The floor in the answer's unit; `NOVA_MAX_DIVERGENCE_ABS` is in the outputs' and only widens.
+            // The floor in the answer's unit, or in the outputs' where one of both never varies; `NOVA_MAX_DIVERGENCE_ABS` is in the
+            // outputs' and only widens.
             let in_its_unit = |at: usize| {
-                let range = spread(at).map(Spread::range).filter(|range| *range > 0.0)?;
-                Some(floor(at) * answer.range() / range)
+                let range = spread(at)?.range();
+                let unit = if range > 0.0 && answer.range() > 0.0 { answer.range() / range } else { 1.0 };
+                Some(floor(at) * unit)
             };
             let floor = (0..integers.len()).filter_map(in_its_unit).fold(0.0, f64::max);
             limit(answer.limit(floor).max(set.max_divergence_abs.unwrap_or(0.0)), Some(answer))

@@ -104,6 +104,9 @@ fn answers_are_compared_in_their_own_unit() {
     assert!(score.check_answer(512.3, 531.0).is_err());
     let tiers = tolerance(&circuit(13, 13), output, Some(spread(0.0, 0.1, 0.9)));
     assert!(tiers.check_answer(0.5, 0.9).is_err());
+    let constant = tolerance(&circuit(13, 13), output, Some(spread(0.0, 0.1, 0.1)));
+    constant.check_answer(0.1, 0.1 + 1.0 / 8192.0).unwrap();
+    assert!(constant.check_answer(0.1, 0.9).is_err());
     let same_unit = tolerance(&circuit(13, 13), output, output);
     assert!((same_unit.of_answer(0.3) - same_unit.of_output(0, 0.3)).abs() < 1e-12);
 }

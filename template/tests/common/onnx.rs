@@ -252,6 +252,12 @@ pub fn of_bits() -> Vec<u8> {
     changed(&model, |model| model.opset_import[0].version = 18)
 }
 
+/// The sum of four whole numbers, each divided by −3 and cut off.
+pub fn of_quotients_by_a_negative_number() -> Vec<u8> {
+    let nodes = vec![node("Div", &["x", "d"], "quotients"), node("ReduceSum", &["quotients"], "y")];
+    model(nodes, ("x", DataType::Int64, &[1, 4]), ("y", DataType::Int64, &[1, 1]), vec![whole("d", &[-3])])
+}
+
 fn integers(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto {
         name: name.to_owned(),

@@ -44,6 +44,16 @@ async fn regression_what_ezkl_reads_otherwise_agrees_with_candle() {
     assert!(fidelity["max"].as_f64().unwrap() < 0.05, "{fidelity:#}");
 }
 
+/// EZKL has a witness of such a quotient, and no proof of any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_quotients_of_whole_numbers_by_a_negative_one_are_proven() {
+    let rows = rows_of_four(240).map(|row| row.map(|number| (number * 40.0).round() - 20.0));
+    let project = of_four_columns(onnx::of_quotients_by_a_negative_number(), rows);
+    assert_says(&project.nova(&SETUP).succeed().await, &["Div (node \"div\")", "cut off towards 0"]);
+    let answer = predicted(&project).await;
+    assert_eq!(answer["circuit"], answer["model"], "{answer:#}");
+}
+
 #[tokio::test]
 async fn what_no_circuit_computes_is_refused_before_anything_is_made() {
     let project = of(onnx::of_bits());

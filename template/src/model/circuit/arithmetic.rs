@@ -142,12 +142,13 @@ fn divisor(site: &Site) -> Result<f64> {
 }
 
 /// The quotient of whole numbers by one. EZKL's has digits behind the point, and is exact: what is left is to cut them off, which changes
-/// nothing for others.
+/// nothing for others. By a negative number it has no proof, whatever is divided.
 pub(super) fn whole_quotient(to: &mut Replacement, x: &str, divisor: f64, dtype: DType) -> Result<String> {
-    let divisor = to.number(divisor, dtype)?;
-    let quotient = to.op("Div", &[x, &divisor], Vec::new());
+    let magnitude = to.number(divisor.abs(), dtype)?;
+    let quotient = to.op("Div", &[x, &magnitude], Vec::new());
     let quotient = to.cast(&quotient, DType::F32)?;
-    truncated(to, &quotient, dtype)
+    let quotient = truncated(to, &quotient, dtype)?;
+    Ok(if divisor < 0.0 { to.one("Neg", &quotient) } else { quotient })
 }
 
 /// What a quotient that is cut off leaves of whole numbers: it has the sign of `x`.

@@ -25,11 +25,12 @@ mod scale;
 mod select;
 mod signature;
 mod site;
+mod unroll;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use candle_onnx::onnx::{GraphProto, ModelProto, NodeProto};
 use prost::Message as _;
 
@@ -95,30 +96,11 @@ static RULES: LazyLock<BTreeMap<&'static str, Rule>> =
 const COMPUTED_BEFORE: [&str; 10] =
     ["Cast", "Clip", "Div", "Equal", "Gather", "Max", "Mul", "Pow", "ReduceMean", "Where"];
 
-/// What may not stand in a graph inside a node.
-const NEVER_INSIDE: [&str; 21] = [
-    "BitwiseAnd",
-    "BitwiseNot",
-    "BitwiseOr",
-    "BitwiseXor",
-    "Celu",
-    "Compress",
-    "CumProd",
-    "Gelu",
-    "GlobalLpPool",
-    "If",
-    "IsInf",
-    "IsNaN",
-    "LSTM",
-    "LayerNormalization",
-    "LogSoftmax",
-    "Loop",
-    "Mish",
-    "Mod",
-    "NonZero",
-    "Tile",
-    "Trilu",
-];
+/// Operators with graphs inside.
+const WITH_GRAPHS: [&str; 3] = ["If", "Loop", "Scan"];
+
+/// Rounds of a loop, and steps of a recurrence, that are written out at most.
+const MAX_STEPS: usize = 512;
 
 /// The circuit's ONNX of a model. `outputs` are the names of those to keep; all if nothing is said.
 ///
@@ -138,6 +120,14 @@ pub fn write(model: &[u8], outputs: Option<&[String]>) -> Result<CircuitOnnx> {
     let inputs = graph.input.iter().map(spec).collect::<Result<Vec<_>>>()?;
     signature::fix_sizes(graph, &inputs, &mut rewritten)?;
     let mut facts = Facts::of(graph, &inputs, opset)?;
+    let mut depth = 0;
+    while graph.node.iter().any(|node| WITH_GRAPHS.contains(&node.op_type.as_str())) {
+        depth += 1;
+        let pairs = unroll::write_out(graph, &facts, opset, depth, &mut rewritten)?;
+        signature::cut(graph);
+        facts = Facts::of(graph, &inputs, opset)?;
+        unroll::check(&pairs, &facts)?;
+    }
     let changes = rewritten.len();
     scale::raise(graph, &facts, &mut rewritten)?;
     mask::raise(graph, &facts, &mut rewritten)?;
@@ -181,7 +171,6 @@ fn rewrite(graph: &mut GraphProto, facts: &Facts, opset: i64, rewritten: &mut Ve
 
 /// What takes the place of a node, if EZKL reads it otherwise.
 fn replaced(node: &NodeProto, facts: &Facts, opset: i64) -> Result<Option<(Replacement, &'static str)>> {
-    inner_nodes(node)?;
     let Some(rule) = RULES.get(node.op_type.as_str()) else { return Ok(None) };
     let budget = Budget::new();
     let site = Site { node: Node::new(node, opset, &budget), facts };
@@ -213,21 +202,6 @@ fn constants(node: &NodeProto, facts: &Facts) -> Result<Replacement> {
         replacement.weights.push(encoded(output, value)?);
     }
     Ok(replacement)
-}
-
-/// Graphs inside a node are read as they are: what EZKL never computes as ONNX says may not stand in them.
-fn inner_nodes(node: &NodeProto) -> Result<()> {
-    for inner in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()).flat_map(|graph| &graph.node) {
-        if NEVER_INSIDE.contains(&inner.op_type.as_str()) {
-            bail!(
-                "{} (node {:?}) stands in a graph inside it, and is not rewritten there: take it out",
-                inner.op_type,
-                name_of(inner)
-            );
-        }
-        inner_nodes(inner)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,14 +5,11 @@ use anyhow::{Context as _, Result, ensure};
 use candle_core::DType;
 
 use super::site::{Replacement, Site, float, int};
-use super::{Change, Family};
+use super::{Change, Family, MAX_STEPS};
 use crate::model::lower::rnn_gates::{Activation, Cell, Kind};
 use crate::model::tensor::tensor_of;
 
 pub(super) const RULES: Family = &[("GRU", gru), ("LSTM", lstm), ("RNN", rnn)];
-
-/// The most steps that are written out.
-const MAX_STEPS: usize = 512;
 
 /// One direction of a layer, with its weights as constants of the graph.
 struct Direction {

@@ -1,6 +1,6 @@
 //! Operators that no circuit computes.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
 use super::site::{Replacement, Site};
 use super::{Change, Family};
@@ -12,13 +12,10 @@ pub(super) const RULES: Family = &[
     ("BitwiseXor", bits),
     ("Constant", constant),
     ("CumProd", products),
-    ("If", branch),
     ("IsInf", finite),
     ("IsNaN", finite),
-    ("Loop", branch),
     ("NonZero", places),
     ("Range", range),
-    ("Scan", scan),
 ];
 
 fn bits(_: &Site, _: &mut Replacement) -> Result<Option<Change>> {
@@ -50,19 +47,6 @@ fn range(site: &Site, _: &mut Replacement) -> Result<Option<Change>> {
     bail!("the size of what it gives depends on the input, and a circuit has fixed sizes")
 }
 
-fn branch(_: &Site, _: &mut Replacement) -> Result<Option<Change>> {
-    bail!("what it computes depends on the input, and a circuit computes all of it: use Where, and write loops out")
-}
-
 fn products(_: &Site, _: &mut Replacement) -> Result<Option<Change>> {
     bail!("EZKL does not know it: write it as products, or as Exp of a CumSum of logarithms")
-}
-
-/// Forwards EZKL reads it rightly.
-fn scan(site: &Site, _: &mut Replacement) -> Result<Option<Change>> {
-    for name in ["scan_input_directions", "scan_output_directions", "directions"] {
-        let backwards = site.node.ints(name)?.unwrap_or_default().contains(&1);
-        ensure!(!backwards, "its attribute {name:?} says backwards, which EZKL ignores: reverse the data with Gather");
-    }
-    Ok(None)
 }

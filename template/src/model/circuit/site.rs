@@ -63,7 +63,7 @@ pub(super) struct Replacement {
     pub(super) nodes: Vec<NodeProto>,
     pub(super) weights: Vec<TensorProto>,
     /// What new names begin with: no other node's are alike.
-    prefix: String,
+    pub(super) prefix: String,
     names: usize,
     opset: i64,
 }
@@ -71,6 +71,11 @@ pub(super) struct Replacement {
 impl Replacement {
     pub(super) fn new(node: &NodeProto, opset: i64) -> Self {
         Self { nodes: Vec::new(), weights: Vec::new(), prefix: format!("circuit/{}", own_name(node)), names: 0, opset }
+    }
+
+    /// For what stands inside a node, so deep: a node that takes its place may give the same output, and be replaced again.
+    pub(super) fn inside(node: &NodeProto, opset: i64, depth: usize) -> Self {
+        Self { prefix: format!("circuit/{}/inside {depth}", own_name(node)), ..Self::new(node, opset) }
     }
 
     fn name(&mut self) -> String {

@@ -71,6 +71,11 @@ impl Graph {
         self
     }
 
+    fn truth(mut self, name: &str, truth: bool) -> Self {
+        self.weights.push(weight(name, DataType::Bool, &[], vec![u8::from(truth)]));
+        self
+    }
+
     fn of_whole_numbers(mut self) -> Self {
         retype(&mut self.input, DataType::Int64);
         self
@@ -255,4 +260,5 @@ fn attribute(text: &str) -> AttributeProto {
 }
 
 mod families;
+mod inside;
 mod signatures;
