@@ -118,7 +118,8 @@ def refuse(outcome: Outcome, run: Run, case: Case) -> None:
 def check_refusal(outcome: Outcome, run: Run, case: Case, kind: str) -> None:
     """A row may be refused; a panic or a message without a reason may not be how."""
     reason = reason_of(run.complaint)
-    if run.code not in REFUSALS and not run.ended or reason == "other":
+    is_refusal = run.code in REFUSALS or run.ended
+    if not is_refusal or reason == "other" and not is_explained(run.complaint, case, reason):
         outcome.is_explained = False
         outcome.text += f"\nrow {kind}: {run.complaint}"
 

@@ -16,6 +16,9 @@ pub struct Settings {
     /// What is computed by looking it up in a table: one entry a function.
     #[serde(default)]
     pub required_lookups: Vec<serde_json::Value>,
+    /// The products of matrices.
+    #[serde(default)]
+    pub einsum_params: EinsumParams,
     /// Rows of the circuit in each of its inner columns.
     #[serde(default)]
     pub num_rows: usize,
@@ -87,6 +90,14 @@ impl Visibility {
             Self::Detailed(details) => details.keys().next().map(|name| name.to_lowercase()).unwrap_or_default(),
         }
     }
+}
+
+/// The products of a circuit, as EZKL reads them.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct EinsumParams {
+    /// `mk,kn->mn`, and the size of each axis.
+    #[serde(default)]
+    pub equations: Vec<(String, serde_json::Value)>,
 }
 
 impl Settings {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{FeatureSource, InferenceEncoding, InferenceSource};
-use crate::ezkl::settings::{RunArgs, Visibility};
+use crate::ezkl::settings::{EinsumParams, RunArgs, Visibility};
 
 fn set(absolute: Option<f64>) -> Inference {
     Inference {
@@ -31,6 +31,7 @@ fn circuit(scale: i32, output_scale: i32) -> Settings {
         },
         required_range_checks: Vec::new(),
         required_lookups: Vec::new(),
+        einsum_params: EinsumParams::default(),
         num_rows: 1,
         model_instance_shapes: Vec::new(),
         model_output_scales: vec![output_scale],

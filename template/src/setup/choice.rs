@@ -208,6 +208,7 @@ mod tests {
             },
             required_range_checks: vec![(-1, 1), (0, 1023)],
             required_lookups: vec![Value::Null],
+            einsum_params: crate::ezkl::settings::EinsumParams::default(),
             num_rows: 9567,
             model_instance_shapes: vec![vec![1, 73], vec![1, 1]],
             model_output_scales: vec![11],

@@ -26,7 +26,8 @@ use crate::digest;
 use crate::ezkl::files::{CIRCUIT, Making};
 use crate::ezkl::{Ezkl, srs};
 use crate::locked_folder::LockedFolder;
-use crate::model::{circuit, output_names};
+use crate::model::circuit::{self, CircuitOnnx};
+use crate::model::output_names;
 use crate::pipeline::predict::Predictor;
 use choice::Choice;
 use fidelity::{Fidelity, Refused};
@@ -153,7 +154,12 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
 fn write_circuit(model: &Path, to: &Path, outputs: &[String]) -> Result<()> {
     let outputs = Some(outputs).filter(|outputs| !outputs.is_empty());
     let made = circuit::write(&fs::read(model)?, outputs)?;
-    fs::write(to, made.bytes).with_context(|| format!("cannot write {}", to.display()))?;
+    keep_circuit(to, &made)
+}
+
+/// Keeps what EZKL compiles, and says what is not as in the model.
+fn keep_circuit(to: &Path, made: &CircuitOnnx) -> Result<()> {
+    fs::write(to, &made.bytes).with_context(|| format!("cannot write {}", to.display()))?;
     if !made.rewritten.is_empty() {
         println!("EZKL reads some of ONNX otherwise than it is meant; {CIRCUIT} says it so that both agree:");
     }

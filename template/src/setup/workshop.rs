@@ -18,6 +18,7 @@ use crate::config::{MockPolicy, ModelFiles};
 use crate::ezkl::Ezkl;
 use crate::ezkl::files::ModelVersion;
 use crate::ezkl::settings::Settings;
+use crate::model::circuit::{has_lost_axis, hold_axes};
 use crate::pipeline::circuit::Circuit;
 use crate::pipeline::predict::Predictor;
 use crate::pipeline::tolerance::Measured;
@@ -76,7 +77,10 @@ impl Workshop {
     /// Lets EZKL calibrate on these rows, from these run arguments; the choice that it made.
     pub async fn calibrate(&self, run_args: Map<String, Value>, rows: &[&Row]) -> Result<Choice> {
         let files = self.files("calibration")?;
-        self.gen_settings(&files, run_args, &self.unhashed()).await?;
+        self.gen_settings(&files, run_args.clone(), &self.unhashed()).await?;
+        if self.holds_axes(&files)? {
+            self.gen_settings(&files, run_args, &self.unhashed()).await?;
+        }
         let data = files.folder.join("calibration.json");
         fs::write(&data, sample::calibration_data(rows).to_string()).context("cannot write the calibration data")?;
         let args =
@@ -88,6 +92,16 @@ impl Workshop {
             self.ezkl.call("calibrate_settings", args).await?;
         }
         Choice::read(&files.settings)
+    }
+
+    /// Writes the circuit's ONNX once more where EZKL loses axes of its products, which its settings tell; true if so.
+    fn holds_axes(&self, files: &ModelFiles) -> Result<bool> {
+        let products = Settings::read(&files.settings)?.einsum_params.equations;
+        let is_lost = self.circuit.is_file() && products.iter().any(|(equation, _)| has_lost_axis(equation));
+        if is_lost {
+            super::keep_circuit(&self.circuit, &hold_axes(&fs::read(&self.circuit)?)?)?;
+        }
+        Ok(is_lost)
     }
 
     /// The functions that the circuit of the last calibration computes by lookup.

@@ -252,6 +252,27 @@ pub fn of_bits() -> Vec<u8> {
     changed(&model, |model| model.opset_import[0].version = 18)
 }
 
+/// Four numbers spread to eight, of which a convolution makes three, and these one.
+pub fn of_a_convolution_between_products() -> Vec<u8> {
+    let mut conv = node("Conv", &["rows", "kernel"], "places");
+    conv.attribute = vec![integers("kernel_shape", &[2]), integers("strides", &[1])];
+    let nodes = vec![
+        node("MatMul", &["x", "spread"], "eight"),
+        node("Reshape", &["eight", "two rows"], "rows"),
+        conv,
+        node("Flatten", &["places"], "three"),
+        node("MatMul", &["three", "w"], "y"),
+    ];
+    let spread: Vec<f32> = (0..32).map(|at| ((at * 7) % 11) as f32 / 8.0 - 0.6).collect();
+    let weights = vec![
+        floats("spread", &[4, 8], &spread),
+        whole("two rows", &[1, 2, 4]),
+        floats("kernel", &[1, 2, 2], &[0.5, -1.0, 0.25, 0.75]),
+        floats("w", &[3, 1], &[1.0, -0.5, 2.0]),
+    ];
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), weights)
+}
+
 /// The sum of four whole numbers, each divided by −3 and cut off.
 pub fn of_quotients_by_a_negative_number() -> Vec<u8> {
     let nodes = vec![node("Div", &["x", "d"], "quotients"), node("ReduceSum", &["quotients"], "y")];

@@ -44,6 +44,15 @@ async fn regression_what_ezkl_reads_otherwise_agrees_with_candle() {
     assert!(fidelity["max"].as_f64().unwrap() < 0.05, "{fidelity:#}");
 }
 
+/// EZKL reads other numbers of the second product than ONNX Runtime.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_product_behind_a_convolution_keeps_its_axes() {
+    let project = of(onnx::of_a_convolution_between_products());
+    assert_says(&project.nova(&SETUP).succeed().await, &["MatMul (node \"matmul", "its axes held"]);
+    let answer = predicted(&project).await;
+    assert!(answer["divergence"].as_f64().unwrap() < 0.01, "{answer:#}");
+}
+
 /// EZKL has a witness of such a quotient, and no proof of any.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_quotients_of_whole_numbers_by_a_negative_one_are_proven() {

@@ -6,6 +6,7 @@
 
 mod activation;
 mod arithmetic;
+mod axes;
 mod cast;
 mod choice;
 mod claimed;
@@ -37,6 +38,7 @@ use prost::Message as _;
 use super::budget::Budget;
 use super::load::{drop_weights, opset, spec};
 use super::node::{Node, name_of};
+pub use axes::{has_lost_axis, hold_axes};
 pub use claimed::claimed_operators;
 use facts::Facts;
 use site::{Replacement, Site, encoded};

@@ -34,8 +34,11 @@ fn resize(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
 fn is_known(site: &Site) -> Result<bool> {
     let (old, new) = (site.shape(0)?, site.output_shape()?);
     let scales = site.constant(2).map(floats).transpose()?.unwrap_or_default();
+    // tract knows no other, and refuses the model.
+    let mode = site.node.text_or("coordinate_transformation_mode", "half_pixel")?;
+    let is_read = matches!(mode, "half_pixel" | "asymmetric" | "align_corners");
     let is_whole = scales.len() == old.len() && scales.iter().all(|scale| scale.fract() == 0.0 && *scale >= 1.0);
-    if !is_whole || site.operator() != "Resize" || site.node.opset < 11 {
+    if !is_whole || !is_read || site.operator() != "Resize" || site.node.opset < 11 {
         return Ok(false);
     }
     let apart = strides(old);

@@ -78,6 +78,11 @@ impl Replacement {
         Self { prefix: format!("circuit/{}/inside {depth}", own_name(node)), ..Self::new(node, opset) }
     }
 
+    /// For what is put before a node that stays.
+    pub(super) fn holding(node: &NodeProto, opset: i64) -> Self {
+        Self { prefix: format!("circuit/{}/held", own_name(node)), ..Self::new(node, opset) }
+    }
+
     fn name(&mut self) -> String {
         self.names += 1;
         format!("{}/{}", self.prefix, self.names)

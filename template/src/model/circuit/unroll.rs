@@ -86,11 +86,11 @@ fn branches(site: &Site, to: &mut Replacement, pairs: &mut Vec<Pair>) -> Result<
     let condition = site.input(0)?;
     if let Some(known) = site.constant(0) {
         let taken = if is_true(known)? { "then_branch" } else { "else_branch" };
-        let values = inlined(site.node.graph(taken)?, &[], "taken", site, to)?;
+        let values = inlined(site.node.graph(taken)?, &[], "taken", to)?;
         return Ok(Change { values, what: "the branch that is always taken" });
     }
-    let yes = inlined(site.node.graph("then_branch")?, &[], "then", site, to)?;
-    let no = inlined(site.node.graph("else_branch")?, &[], "else", site, to)?;
+    let yes = inlined(site.node.graph("then_branch")?, &[], "then", to)?;
+    let no = inlined(site.node.graph("else_branch")?, &[], "else", to)?;
     let chosen = |(yes, no): (&String, &String)| to.op("Where", &[condition, yes, no], Vec::new());
     let values = yes.iter().zip(&no).map(chosen).collect();
     pairs.extend(yes.into_iter().zip(no));
@@ -122,7 +122,7 @@ fn rounds(site: &Site, to: &mut Replacement) -> Result<Change> {
     for round in 0..count {
         let number = to.constant(&Tensor::new(round as i64, &Device::Cpu)?)?;
         let given = [vec![number, going.clone()], carried].concat();
-        let mut made = inlined(body, &given, &format!("round {round}"), site, to)?.into_iter().skip(1);
+        let mut made = inlined(body, &given, &format!("round {round}"), to)?.into_iter().skip(1);
         carried = made.by_ref().take(states).collect();
         left.iter_mut().zip(made).for_each(|(all, one)| all.push(one));
     }
@@ -159,7 +159,7 @@ fn scan(site: &Site, to: &mut Replacement) -> Result<Change> {
             let rest: Vec<usize> = [&dims[..*along], &dims[*along + 1..]].concat();
             given.push(to.reshape(&slice, &rest)?);
         }
-        let mut made = inlined(body, &given, &format!("round {round}"), site, to)?.into_iter();
+        let mut made = inlined(body, &given, &format!("round {round}"), to)?.into_iter();
         carried = made.by_ref().take(states).collect();
         left.iter_mut().zip(made).for_each(|(all, one)| all.push(one));
     }
@@ -197,13 +197,7 @@ fn stacked(
 }
 
 /// The nodes of a graph inside the node, with names of their own; what its outputs are called then. `given` are the values of its inputs.
-fn inlined(
-    graph: &GraphProto,
-    given: &[String],
-    round: &str,
-    site: &Site,
-    to: &mut Replacement,
-) -> Result<Vec<String>> {
+fn inlined(graph: &GraphProto, given: &[String], round: &str, to: &mut Replacement) -> Result<Vec<String>> {
     let prefix = format!("{}/{round}", to.prefix);
     let mut names: HashMap<String, String> =
         graph.input.iter().zip(given).map(|(input, given)| (input.name.clone(), given.clone())).collect();

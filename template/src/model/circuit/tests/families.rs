@@ -316,6 +316,8 @@ fn resizing_is_a_gather_or_products_with_fixed_matrices() {
     of("mode='nearest', nearest_mode='floor', coordinate_transformation_mode='asymmetric'", &[1.0, 1.0, 2.0, 2.0])
         .is_kept();
     of("mode='nearest'", &[1.0, 1.0, 2.0, 2.0]).is_kept();
+    of("mode='nearest', coordinate_transformation_mode='pytorch_half_pixel'", &[1.0, 1.0, 2.0, 2.0])
+        .is_rewritten("Resize");
     graph(&[1, 1, 3, 4], &["y = Upsample(x, s; mode='nearest')"])
         .opset(9)
         .floats("s", &[4], &[1.0, 1.0, 2.0, 3.0])

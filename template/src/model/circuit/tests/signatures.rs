@@ -179,3 +179,16 @@ fn claimed_operators_are_listed_once_and_sorted() {
     let norm = graph(&[1, 4], &["y = LayerNormalization(x, s)"]).floats("s", &[4], &[1.0; 4]);
     assert_eq!(claimed_operators(&norm.written().bytes).unwrap(), ["Div", "Sqrt"]);
 }
+
+#[test]
+fn products_whose_axes_are_held_are_the_same() {
+    assert!(has_lost_axis("ak,kn->mn") && !has_lost_axis("mak,kn->mn") && !has_lost_axis("k,kn->n"));
+    let model =
+        graph(&[1, 6], &["a = MatMul(x, w)", "r = Reshape(a, s)", "t = Transpose(r; perm=[1, 0])", "y = MatMul(t, r)"])
+            .floats("w", &[6, 4], &[0.5; 24])
+            .whole("s", &[2, 2]);
+    let held = hold_axes(&model.bytes()).unwrap();
+    assert_eq!(held.rewritten.len(), 2, "{:?}", held.rewritten);
+    let (model, held) = (Model::from_bytes(&model.bytes()).unwrap(), Model::from_bytes(&held.bytes).unwrap());
+    compared(&model, &held, &[1.0, -2.0, 3.5, 0.0, 0.25, -1.0], &[]);
+}

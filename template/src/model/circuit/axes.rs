@@ -1,0 +1,65 @@
+//! Axes that EZKL loses. Before it reads a model, tract moves and drops axes of one element, as far as operators let it; a product of
+//! matrices behind an operator with places may then have an output axis that none of its inputs has, and EZKL reads wrong numbers for it.
+//! A gather of all elements in their order costs nothing and lets no axis pass.
+
+use anyhow::{Context as _, Result};
+use candle_onnx::onnx::{ModelProto, NodeProto};
+use prost::Message as _;
+
+use super::facts::Facts;
+use super::signature::cut;
+use super::site::{Replacement, int};
+use super::{CircuitOnnx, opset, spec};
+use crate::model::node::name_of;
+
+/// What tract makes products of.
+const PRODUCTS: [&str; 3] = ["Einsum", "Gemm", "MatMul"];
+
+/// True if EZKL has lost an axis: the equation gives one that it is not given.
+pub fn has_lost_axis(equation: &str) -> bool {
+    equation.split_once("->").is_some_and(|(given, made)| made.chars().any(|axis| !given.contains(axis)))
+}
+
+/// A circuit's ONNX whose products keep their axes.
+///
+/// # Errors
+/// What is no circuit's ONNX.
+pub fn hold_axes(circuit: &[u8]) -> Result<CircuitOnnx> {
+    let mut proto = ModelProto::decode(circuit).context("is no ONNX file, or is truncated")?;
+    let opset = opset(&proto)?;
+    let graph = proto.graph.as_mut().context("it holds no graph")?;
+    cut(graph);
+    let inputs = graph.input.iter().map(spec).collect::<Result<Vec<_>>>()?;
+    let facts = Facts::of(graph, &inputs, opset)?;
+    let mut rewritten = Vec::new();
+    for mut node in std::mem::take(&mut graph.node) {
+        if PRODUCTS.contains(&node.op_type.as_str()) {
+            let mut to = Replacement::holding(&node, opset);
+            hold(&mut node, &facts, &mut to)?;
+            if !to.nodes.is_empty() {
+                rewritten.push(format!(
+                    "{} (node {:?}): its axes held: EZKL would lose one of them",
+                    node.op_type,
+                    name_of(&node)
+                ));
+            }
+            graph.node.extend(to.nodes);
+            graph.initializer.extend(to.weights);
+        }
+        graph.node.push(node);
+    }
+    Ok(CircuitOnnx { bytes: proto.encode_to_vec(), rewritten })
+}
+
+/// What is computed goes through a gather, along its last axis of more than one element.
+fn hold(node: &mut NodeProto, facts: &Facts, to: &mut Replacement) -> Result<()> {
+    for input in node.input.iter_mut().filter(|input| !input.is_empty() && facts.constant(input).is_none()) {
+        let dims = facts.shape(input)?;
+        if let Some(axis) = dims.iter().rposition(|size| *size > 1) {
+            let places: Vec<usize> = (0..dims[axis]).collect();
+            let places = to.whole(&places)?;
+            *input = to.op("Gather", &[input, &places], vec![int("axis", axis as i64)]);
+        }
+    }
+    Ok(())
+}
