@@ -149,6 +149,9 @@ def compare_values(outcome: Outcome, case: Case, row: int, values, what: str, al
     names = [output.name for output in case.model.graph.output]
     for output, (name, wanted, given) in enumerate(zip(names, case.expected, values)):
         expected = wanted[row]
+        if not np.isfinite(expected).all():
+            # ONNX Runtime refuses the row, or divides by zero where ONNX says what to add to it.
+            continue
         if len(expected) != len(given):
             outcome.violations.append(f"wrong: {what}: {name} has {len(given)} numbers, ONNX Runtime {len(expected)}")
             return

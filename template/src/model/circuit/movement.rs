@@ -17,6 +17,7 @@ pub(super) const RULES: Family = &[
     ("Scatter", scatter),
     ("ScatterElements", scatter),
     ("ScatterND", scatter),
+    ("Slice", slice),
     ("Tile", always),
     ("Trilu", always),
 ];
@@ -65,6 +66,12 @@ fn pad(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         return Ok(None);
     }
     moved(site, to)
+}
+
+/// Backwards, tract fails where it moves the slice to what it is of.
+fn slice(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
+    let steps = site.constant(4).map(floats).transpose()?.unwrap_or_default();
+    if steps.iter().all(|step| *step > 0.0) { Ok(None) } else { moved(site, to) }
 }
 
 /// EZKL ignores how what is there and what is new are combined, takes places counted from behind for the first, and mixes up scales.

@@ -291,6 +291,10 @@ fn what_only_moves_elements_becomes_one_gather() {
     };
     places(of(&[3, 4], "GatherElements(x, i; axis=1)"), &[-1, 0, 2], &[3, 1]).is_rewritten("GatherElements");
     places(of(&[3, 4], "GatherND(x, i)"), &[-1, 0, 2, -3], &[2, 2]).is_rewritten("GatherND");
+    places(of(&[3, 4], "GatherND(x, i)"), &[2, 1], &[1, 2]).is_rewritten("GatherND");
+    let slice = of(&[3, 4], "Slice(x, b, e, a, s)").whole("b", &[-1]).whole("a", &[1]);
+    slice.clone().whole("e", &[-9]).whole("s", &[-2]).is_rewritten("Slice");
+    slice.whole("e", &[9]).whole("s", &[1]).is_kept();
     places(of(&[3, 4], "ScatterElements(x, i, u; axis=0)"), &[-1, 0], &[1, 2])
         .floats("u", &[1, 2], &[7.0, 8.0])
         .is_rewritten("ScatterElements");
