@@ -69,6 +69,9 @@ fn conv(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let places = site.shape(0)?.len().checked_sub(2).context("its input has no places")?;
     let dilations = site.node.ints("dilations")?.unwrap_or_default();
     let is_dense = dilations.iter().all(|dilation| *dilation == 1);
+    if is_dense && let Some(change) = thinned(site, to)? {
+        return Ok(Some(change));
+    }
     if is_dense && site.node.ints("strides")?.is_some() {
         return Ok(None);
     }
@@ -92,6 +95,31 @@ fn conv(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         set(node, ints("strides", &steps));
     });
     Change::of(value, "zeros are put into its kernel: EZKL would refuse dilations")
+}
+
+/// A kernel of one element whose steps leave places out takes the others of a gather: tract moves such steps towards the input, and fails
+/// where a Reshape is in the way.
+fn thinned(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
+    let (dims, kernel) = (&site.shape(0)?[2..], &site.shape(1)?[2..]);
+    let steps = site.node.ints("strides")?.unwrap_or_default();
+    let is_padded = site.node.ints("pads")?.unwrap_or_default().iter().any(|pad| *pad != 0);
+    let is_thin = |at: &usize| kernel[*at] == 1 && steps.get(*at).is_some_and(|step| *step > 1);
+    let axes: Vec<usize> = (0..kernel.len()).filter(is_thin).collect();
+    let has_pads = matches!(site.node.text_or("auto_pad", "NOTSET")?, "NOTSET" | "" | "VALID");
+    if site.operator() != "Conv" || axes.is_empty() || is_padded || !has_pads {
+        return Ok(None);
+    }
+    let (mut data, mut steps) = (site.input(0)?.to_owned(), steps);
+    for at in axes {
+        let places: Vec<usize> = (0..dims[at]).step_by(steps[at] as usize).collect();
+        data = to.gather(&data, &places, at + 2)?;
+        steps[at] = 1;
+    }
+    let value = to.keep(site.node.proto(), |node| {
+        node.input[0] = data;
+        set(node, ints("strides", &steps));
+    });
+    Change::of(value, "of the places that its steps reach: EZKL may refuse steps that leave places out")
 }
 
 /// The kernel with zeros between its elements, which are so far apart, and behind them, up to these sizes.

@@ -68,10 +68,10 @@ fn pad(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     moved(site, to)
 }
 
-/// Backwards, tract fails where it moves the slice to what it is of.
+/// A slice that leaves places out, or goes backwards, tract moves towards the input, and fails where a Reshape is in the way.
 fn slice(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let steps = site.constant(4).map(floats).transpose()?.unwrap_or_default();
-    if steps.iter().all(|step| *step > 0.0) { Ok(None) } else { moved(site, to) }
+    if steps.iter().all(|step| *step == 1.0) { Ok(None) } else { moved(site, to) }
 }
 
 /// EZKL ignores how what is there and what is new are combined, takes places counted from behind for the first, and mixes up scales.

@@ -47,6 +47,7 @@ fn convolutions_without_strides_or_dilated_are_rewritten() {
     of("Conv(x, w; dilations=[2, 1], auto_pad='SAME_UPPER')").is_rewritten("Conv");
     of("Conv(x, w; dilations=[3, 2], pads=[2, 1, 2, 1], strides=[2, 1])").is_rewritten("Conv");
     of("Conv(x, w; strides=[1, 2])").is_kept();
+    graph(&IMAGE, &["y = Conv(x, w; strides=[2, 3])"]).floats("w", &[1, 2, 1, 1], &[0.5, -0.25]).is_rewritten("Conv");
     of("ConvTranspose(x, w)").is_rewritten("ConvTranspose");
     of("ConvTranspose(x, w; dilations=[2, 2], strides=[1, 1])").is_rewritten("ConvTranspose");
     of("ConvTranspose(x, w; strides=[2, 2], output_shape=[7, 7])").is_rewritten("ConvTranspose");
@@ -294,6 +295,12 @@ fn what_only_moves_elements_becomes_one_gather() {
     places(of(&[3, 4], "GatherND(x, i)"), &[2, 1], &[1, 2]).is_rewritten("GatherND");
     let slice = of(&[3, 4], "Slice(x, b, e, a, s)").whole("b", &[-1]).whole("a", &[1]);
     slice.clone().whole("e", &[-9]).whole("s", &[-2]).is_rewritten("Slice");
+    of(&[3, 4], "Slice(x, b, e, a, s)")
+        .whole("b", &[0])
+        .whole("e", &[9])
+        .whole("a", &[1])
+        .whole("s", &[2])
+        .is_rewritten("Slice");
     slice.whole("e", &[9]).whole("s", &[1]).is_kept();
     places(of(&[3, 4], "ScatterElements(x, i, u; axis=0)"), &[-1, 0], &[1, 2])
         .floats("u", &[1, 2], &[7.0, 8.0])
