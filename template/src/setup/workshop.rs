@@ -78,9 +78,7 @@ impl Workshop {
     pub async fn calibrate(&self, run_args: Map<String, Value>, rows: &[&Row]) -> Result<Choice> {
         let files = self.files("calibration")?;
         self.gen_settings(&files, run_args.clone(), &self.unhashed()).await?;
-        if self.holds_axes(&files)? {
-            self.gen_settings(&files, run_args, &self.unhashed()).await?;
-        }
+        self.hold_axes(&files, run_args).await?;
         let data = files.folder.join("calibration.json");
         fs::write(&data, sample::calibration_data(rows).to_string()).context("cannot write the calibration data")?;
         let args =
@@ -94,14 +92,18 @@ impl Workshop {
         Choice::read(&files.settings)
     }
 
-    /// Writes the circuit's ONNX once more where EZKL loses axes of its products, which its settings tell; true if so.
-    fn holds_axes(&self, files: &ModelFiles) -> Result<bool> {
+    /// Writes the circuit's ONNX once more where EZKL loses axes of its products, which its settings tell.
+    async fn hold_axes(&self, files: &ModelFiles, run_args: Map<String, Value>) -> Result<()> {
         let products = Settings::read(&files.settings)?.einsum_params.equations;
-        let is_lost = self.circuit.is_file() && products.iter().any(|(equation, _)| has_lost_axis(equation));
-        if is_lost {
-            super::keep_circuit(&self.circuit, &hold_axes(&fs::read(&self.circuit)?)?)?;
+        if !self.circuit.is_file() || !products.iter().any(|(equation, _)| has_lost_axis(equation)) {
+            return Ok(());
         }
-        Ok(is_lost)
+        let held = hold_axes(&fs::read(&self.circuit)?)?;
+        if held.rewritten.is_empty() {
+            return Ok(());
+        }
+        super::keep_circuit(&self.circuit, &held)?;
+        self.gen_settings(files, run_args, &self.unhashed()).await
     }
 
     /// The functions that the circuit of the last calibration computes by lookup.

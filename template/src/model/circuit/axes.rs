@@ -2,8 +2,10 @@
 //! matrices behind an operator with places may then have an output axis that none of its inputs has, and EZKL reads wrong numbers for it.
 //! A gather of all elements in their order costs nothing and lets no axis pass.
 
+use std::collections::HashSet;
+
 use anyhow::{Context as _, Result};
-use candle_onnx::onnx::{ModelProto, NodeProto};
+use candle_onnx::onnx::{GraphProto, ModelProto, NodeProto};
 use prost::Message as _;
 
 use super::facts::Facts;
@@ -12,15 +14,22 @@ use super::site::{Replacement, int};
 use super::{CircuitOnnx, opset, spec};
 use crate::model::node::name_of;
 
+/// In the names of what is held already.
+const HELD: &str = "/held/";
 /// What tract makes products of.
 const PRODUCTS: [&str; 3] = ["Einsum", "Gemm", "MatMul"];
+
+/// Operators that keep an axis for the batch and one for channels before their places.
+const WITH_PLACES: [&str; 7] =
+    ["AveragePool", "Conv", "ConvTranspose", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "MaxPool"];
 
 /// True if EZKL has lost an axis: the equation gives one that it is not given.
 pub fn has_lost_axis(equation: &str) -> bool {
     equation.split_once("->").is_some_and(|(given, made)| made.chars().any(|axis| !given.contains(axis)))
 }
 
-/// A circuit's ONNX whose products keep their axes.
+/// A circuit's ONNX whose products keep their axes; as it is, where they are held already, or no operator with places stands behind a
+/// product: what is lost then is an axis of one element at the edge of the model, and does no harm.
 ///
 /// # Errors
 /// What is no circuit's ONNX.
@@ -32,6 +41,9 @@ pub fn hold_axes(circuit: &[u8]) -> Result<CircuitOnnx> {
     let inputs = graph.input.iter().map(spec).collect::<Result<Vec<_>>>()?;
     let facts = Facts::of(graph, &inputs, opset)?;
     let mut rewritten = Vec::new();
+    if !has_places_behind_a_product(graph, &facts) {
+        return Ok(CircuitOnnx { bytes: circuit.to_vec(), rewritten });
+    }
     for mut node in std::mem::take(&mut graph.node) {
         if PRODUCTS.contains(&node.op_type.as_str()) {
             let mut to = Replacement::holding(&node, opset);
@@ -51,9 +63,26 @@ pub fn hold_axes(circuit: &[u8]) -> Result<CircuitOnnx> {
     Ok(CircuitOnnx { bytes: proto.encode_to_vec(), rewritten })
 }
 
+/// The nodes are in an order in which they can run.
+fn has_places_behind_a_product(graph: &GraphProto, facts: &Facts) -> bool {
+    let mut behind: HashSet<&str> = HashSet::new();
+    for node in &graph.node {
+        let is_behind = node.input.iter().any(|input| behind.contains(input.as_str()));
+        if is_behind && WITH_PLACES.contains(&node.op_type.as_str()) {
+            return true;
+        }
+        let is_product = PRODUCTS.contains(&node.op_type.as_str());
+        if is_behind || is_product && node.output.first().is_some_and(|output| facts.constant(output).is_none()) {
+            behind.extend(node.output.iter().map(String::as_str));
+        }
+    }
+    false
+}
+
 /// What is computed goes through a gather, along its last axis of more than one element.
 fn hold(node: &mut NodeProto, facts: &Facts, to: &mut Replacement) -> Result<()> {
-    for input in node.input.iter_mut().filter(|input| !input.is_empty() && facts.constant(input).is_none()) {
+    let is_free = |input: &&mut String| !input.is_empty() && !input.contains(HELD) && facts.constant(input).is_none();
+    for input in node.input.iter_mut().filter(is_free) {
         let dims = facts.shape(input)?;
         if let Some(axis) = dims.iter().rposition(|size| *size > 1) {
             let places: Vec<usize> = (0..dims[axis]).collect();

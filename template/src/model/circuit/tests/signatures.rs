@@ -183,12 +183,19 @@ fn claimed_operators_are_listed_once_and_sorted() {
 #[test]
 fn products_whose_axes_are_held_are_the_same() {
     assert!(has_lost_axis("ak,kn->mn") && !has_lost_axis("mak,kn->mn") && !has_lost_axis("k,kn->n"));
-    let model =
-        graph(&[1, 6], &["a = MatMul(x, w)", "r = Reshape(a, s)", "t = Transpose(r; perm=[1, 0])", "y = MatMul(t, r)"])
+    let of = |middle: &str| {
+        let nodes = ["a = MatMul(x, w)", "r = Reshape(a, s)", middle, "f = Flatten(p)", "y = MatMul(f, v)"];
+        graph(&[1, 6], &nodes)
             .floats("w", &[6, 4], &[0.5; 24])
-            .whole("s", &[2, 2]);
-    let held = hold_axes(&model.bytes()).unwrap();
+            .whole("s", &[1, 2, 2])
+            .floats("v", &[4, 3], &[0.25; 12])
+            .bytes()
+    };
+    assert!(hold_axes(&of("p = Relu(r)")).unwrap().rewritten.is_empty());
+    let model = of("p = MaxPool(r; kernel_shape=[1], strides=[1])");
+    let held = hold_axes(&model).unwrap();
     assert_eq!(held.rewritten.len(), 2, "{:?}", held.rewritten);
-    let (model, held) = (Model::from_bytes(&model.bytes()).unwrap(), Model::from_bytes(&held.bytes).unwrap());
+    assert!(hold_axes(&held.bytes).unwrap().rewritten.is_empty());
+    let (model, held) = (Model::from_bytes(&model).unwrap(), Model::from_bytes(&held.bytes).unwrap());
     compared(&model, &held, &[1.0, -2.0, 3.5, 0.0, 0.25, -1.0], &[]);
 }
