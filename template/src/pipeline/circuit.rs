@@ -112,10 +112,8 @@ impl Circuit {
     pub async fn witness(&self, input: &ModelInput) -> Result<Witness> {
         self.ezkl.witness(&self.version.files, &input.flat()).await.map_err(|fault| {
             let cause = Refusal::in_error(fault.error()).and_then(Refusal::cause);
-            match (cause, input.largest()) {
-                (Some(cause), Some((label, value))) if cause.is_of_values() => {
-                    fault.context(about_inputs(&[(label.to_owned(), value)]))
-                }
+            match (cause, furthest(input)) {
+                (Some(cause), Some(said)) if cause.is_of_values() => fault.context(said),
                 _ => fault,
             }
         })
@@ -138,9 +136,7 @@ impl Circuit {
                 }
             },
         };
-        let column = input.largest().filter(|_| !is_inside);
-        let column = column
-            .map_or_else(String::new, |(label, value)| format!("; {}", about_inputs(&[(label.to_owned(), value)])));
+        let column = furthest(input).filter(|_| !is_inside).map_or_else(String::new, |said| format!("; {said}"));
         Err(Fault::Row(anyhow!(
             "this answer could not be proven, so it is not given: {}; {because}{column}",
             witness.describe_ranges(settings)
@@ -182,4 +178,9 @@ impl Circuit {
             Reason::Always | Reason::Sample => "a constraint of the circuit does not hold for this input".to_owned(),
         }
     }
+}
+
+/// The column of an input that reaches furthest, and what to do about it.
+fn furthest(input: &ModelInput) -> Option<String> {
+    input.largest().map(|(label, value)| about_inputs(&[(label.to_owned(), value)]))
 }

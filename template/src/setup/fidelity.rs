@@ -41,9 +41,6 @@ pub struct Fidelity {
     /// What is wrong with all rows, if so: the circuit errs by more than an answer survives.
     #[serde(skip)]
     pub(super) too_coarse: Option<String>,
-    /// Bits of scale that are missing then.
-    #[serde(skip)]
-    pub(super) bits_short: f64,
     /// Of each row, in their order; `None` where it cannot be proven.
     #[serde(skip)]
     pub(super) of_rows: Vec<Option<f64>>,
@@ -98,8 +95,7 @@ impl Fidelity {
         let verdicts = attempts.into_iter().map(|attempt| attempt.verdict(&judge)).collect();
         let compared = sample.held_out.iter().all(|row| row.model.is_some());
         let too_coarse = judge.too_coarse(&measured);
-        let bits_short = measured.too_coarse().map_or(0.0, |coarse| coarse.bits_short());
-        Ok(Self { measured, too_coarse, bits_short, unanswered, ..Self::of(verdicts, compared) })
+        Ok(Self { measured, too_coarse, unanswered, ..Self::of(verdicts, compared) })
     }
 
     fn of(verdicts: Vec<Verdict>, compared: bool) -> Self {
@@ -134,7 +130,6 @@ impl Fidelity {
             of_rows,
             measured: Measured::default(),
             too_coarse: None,
-            bits_short: 0.0,
         }
     }
 
@@ -154,7 +149,8 @@ impl Fidelity {
     /// True if a scale that is so many bits finer may help: the two engines are further apart than is allowed, and not by far more
     /// than these bits make up for.
     pub fn may_be_mended(&self, bits: i32, most_refused: f64) -> bool {
-        (self.too_coarse.is_some() || self.over_limit > most_refused) && self.bits_short <= f64::from(bits) + SPARE_BITS
+        let bits_short = self.measured.too_coarse().map_or(0.0, |coarse| coarse.bits_short());
+        (self.too_coarse.is_some() || self.over_limit > most_refused) && bits_short <= f64::from(bits) + SPARE_BITS
     }
 
     /// # Errors

@@ -217,10 +217,8 @@ async fn straight(shop: &Workshop, request: &Request) -> Result<Finished> {
 async fn fine_enough(shop: &Workshop, request: &Request) -> Result<(Made, Fidelity)> {
     let steps = &shop.progress;
     let margin = request.lookup_margin.unwrap_or(LOOKUP_MARGIN);
-    let few = shop.sample.rows_of_range(ROWS_FOR_SCALE);
-    let calibrating = reach::climb(shop, reach::USUAL, async |digits| shop.calibrate(run_args(1, digits), &few).await);
-    let what = format!("calibrating on {} rows", few.len());
-    let (ezkls, _) = steps.step(&what, "the range of all", calibrating).await?;
+    let what = format!("calibrating on {} rows", shop.sample.rows_of_range(ROWS_FOR_SCALE).len());
+    let ezkls = steps.step(&what, "the range of all", calibrated(shop, 1, reach::USUAL)).await?;
     let rows = shop.sample.rows_of_range(ROWS_FOR_RANGE).len();
     let mut refused = None;
     for finer in (0..=MOST_FINER).step_by(FINER_BY) {
@@ -243,10 +241,15 @@ async fn fine_enough(shop: &Workshop, request: &Request) -> Result<(Made, Fideli
     Err(refused.context("no scale was tried")?)
 }
 
+/// EZKL's choice of scales, with the fewest digits that hold the rows, beginning with `first`.
+async fn calibrated(shop: &Workshop, num_inner_cols: usize, first: reach::Digits) -> Result<Choice> {
+    let rows = shop.sample.rows_of_range(ROWS_FOR_SCALE);
+    reach::climb(shop, first, async |digits| shop.calibrate(run_args(num_inner_cols, digits), &rows).await).await
+}
+
 /// The choice with the sample's range of values. Range checks get as many digits as the sample needs.
 async fn ranged(shop: &Workshop, choice: Choice, margin: f64) -> Result<Choice> {
-    let make = async |(decomp_base, decomp_legs)| shop.ranged(Choice { decomp_base, decomp_legs, ..choice }).await;
-    let (choice, _) = reach::climb(shop, (choice.decomp_base, choice.decomp_legs), make).await?;
+    let choice = reach::ranged(shop, choice, (choice.decomp_base, choice.decomp_legs)).await?;
     reach::with_cheapest_digits(shop, choice, margin).await
 }
 

@@ -25,11 +25,11 @@ pub fn reach((base, digits): Digits) -> f64 {
 ///
 /// # Errors
 /// Those of `make`; where numbers of the sample do not fit, with the columns that reach furthest.
-pub async fn climb<T>(shop: &Workshop, first: Digits, make: impl AsyncFn(Digits) -> Result<T>) -> Result<(T, Digits)> {
+pub async fn climb<T>(shop: &Workshop, first: Digits, make: impl AsyncFn(Digits) -> Result<T>) -> Result<T> {
     let mut digits = first;
     loop {
         let error = match make(digits).await {
-            Ok(made) => return Ok((made, digits)),
+            Ok(made) => return Ok(made),
             Err(error) => error,
         };
         let Some(Cause::BeyondReach { steps, .. }) = Refusal::in_error(&error).and_then(Refusal::cause) else {
@@ -41,6 +41,14 @@ pub async fn climb<T>(shop: &Workshop, first: Digits, make: impl AsyncFn(Digits)
         eprintln!("  numbers of the sample are beyond {}^{}: trying {}^{}", digits.0, digits.1, further.0, further.1);
         digits = further;
     }
+}
+
+/// The choice with the range of values of the sample, and the fewest digits that hold it, beginning with `first`.
+pub async fn ranged(shop: &Workshop, choice: Choice, first: Digits) -> Result<Choice> {
+    climb(shop, first, async |(decomp_base, decomp_legs)| {
+        shop.ranged(Choice { decomp_base, decomp_legs, ..choice }).await
+    })
+    .await
 }
 
 /// The digits that reach as far as these at least, where these are more than the usual ones.

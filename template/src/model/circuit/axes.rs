@@ -10,12 +10,12 @@ use prost::Message as _;
 
 use super::facts::Facts;
 use super::signature::cut;
-use super::site::{Replacement, int};
-use super::{CircuitOnnx, opset, spec};
-use crate::model::node::name_of;
+use super::site::Replacement;
+use super::{CircuitOnnx, Replaced, opset, rewrite, spec};
 
 /// In the names of what is held already.
-const HELD: &str = "/held/";
+const HELD: &str = "held";
+
 /// What tract makes products of.
 const PRODUCTS: [&str; 3] = ["Einsum", "Gemm", "MatMul"];
 
@@ -44,22 +44,7 @@ pub fn hold_axes(circuit: &[u8]) -> Result<CircuitOnnx> {
     if !has_places_behind_a_product(graph, &facts) {
         return Ok(CircuitOnnx { bytes: circuit.to_vec(), rewritten });
     }
-    for mut node in std::mem::take(&mut graph.node) {
-        if PRODUCTS.contains(&node.op_type.as_str()) {
-            let mut to = Replacement::holding(&node, opset);
-            hold(&mut node, &facts, &mut to)?;
-            if !to.nodes.is_empty() {
-                rewritten.push(format!(
-                    "{} (node {:?}): its axes held: EZKL would lose one of them",
-                    node.op_type,
-                    name_of(&node)
-                ));
-            }
-            graph.node.extend(to.nodes);
-            graph.initializer.extend(to.weights);
-        }
-        graph.node.push(node);
-    }
+    rewrite(graph, &mut rewritten, |node| held(node, &facts, opset))?;
     Ok(CircuitOnnx { bytes: proto.encode_to_vec(), rewritten })
 }
 
@@ -79,16 +64,25 @@ fn has_places_behind_a_product(graph: &GraphProto, facts: &Facts) -> bool {
     false
 }
 
-/// What is computed goes through a gather, along its last axis of more than one element.
-fn hold(node: &mut NodeProto, facts: &Facts, to: &mut Replacement) -> Result<()> {
-    let is_free = |input: &&mut String| !input.is_empty() && !input.contains(HELD) && facts.constant(input).is_none();
-    for input in node.input.iter_mut().filter(is_free) {
+/// A product whose computed inputs go through a gather, along their last axis of more than one element.
+fn held(node: &NodeProto, facts: &Facts, opset: i64) -> Result<Replaced> {
+    if !PRODUCTS.contains(&node.op_type.as_str()) {
+        return Ok(None);
+    }
+    let (mut to, mut product) = (Replacement::of_kind(node, opset, HELD), node.clone());
+    let is_free = |input: &&mut String| {
+        !input.is_empty() && !input.contains(&format!("/{HELD}/")) && facts.constant(input).is_none()
+    };
+    for input in product.input.iter_mut().filter(is_free) {
         let dims = facts.shape(input)?;
         if let Some(axis) = dims.iter().rposition(|size| *size > 1) {
             let places: Vec<usize> = (0..dims[axis]).collect();
-            let places = to.whole(&places)?;
-            *input = to.op("Gather", &[input, &places], vec![int("axis", axis as i64)]);
+            *input = to.gather(input, &places, axis)?;
         }
     }
-    Ok(())
+    if to.nodes.is_empty() {
+        return Ok(None);
+    }
+    to.nodes.push(product);
+    Ok(Some((to, "its axes held: EZKL would lose one of them")))
 }

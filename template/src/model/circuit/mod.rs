@@ -125,7 +125,8 @@ pub fn write(model: &[u8], outputs: Option<&[String]>) -> Result<CircuitOnnx> {
     let mut depth = 0;
     while graph.node.iter().any(|node| WITH_GRAPHS.contains(&node.op_type.as_str())) {
         depth += 1;
-        let pairs = unroll::write_out(graph, &facts, opset, depth, &mut rewritten)?;
+        let mut pairs = Vec::new();
+        rewrite(graph, &mut rewritten, |node| unroll::written_out(node, &facts, opset, depth, &mut pairs))?;
         signature::cut(graph);
         facts = Facts::of(graph, &inputs, opset)?;
         unroll::check(&pairs, &facts)?;
@@ -136,7 +137,7 @@ pub fn write(model: &[u8], outputs: Option<&[String]>) -> Result<CircuitOnnx> {
     if rewritten.len() > changes {
         facts = Facts::of(graph, &inputs, opset)?;
     }
-    rewrite(graph, &facts, opset, &mut rewritten)?;
+    rewrite(graph, &mut rewritten, |node| replaced(node, &facts, opset))?;
     signature::separate_outputs(graph, &facts, &mut rewritten);
     signature::separate_nodes(graph, &mut rewritten);
     if rewritten.is_empty() {
@@ -147,12 +148,23 @@ pub fn write(model: &[u8], outputs: Option<&[String]>) -> Result<CircuitOnnx> {
     Ok(CircuitOnnx { bytes: proto.encode_to_vec(), rewritten })
 }
 
-fn rewrite(graph: &mut GraphProto, facts: &Facts, opset: i64, rewritten: &mut Vec<String>) -> Result<()> {
+/// What takes a node's place, and what is said of it.
+type Replaced = Option<(Replacement, &'static str)>;
+
+/// Puts into each node's place what `replaced` has for it.
+///
+/// # Errors
+/// All nodes that it refuses, each with operator, name and reason.
+fn rewrite(
+    graph: &mut GraphProto,
+    rewritten: &mut Vec<String>,
+    mut replaced: impl FnMut(&NodeProto) -> Result<Replaced>,
+) -> Result<()> {
     let mut refused = Vec::new();
     let mut nodes = Vec::new();
     for node in std::mem::take(&mut graph.node) {
         let label = format!("{} (node {:?})", node.op_type, name_of(&node));
-        match replaced(&node, facts, opset) {
+        match replaced(&node) {
             Ok(None) => nodes.push(node),
             Ok(Some((replacement, what))) => {
                 rewritten.push(format!("{label}: {what}"));
@@ -172,7 +184,7 @@ fn rewrite(graph: &mut GraphProto, facts: &Facts, opset: i64, rewritten: &mut Ve
 }
 
 /// What takes the place of a node, if EZKL reads it otherwise.
-fn replaced(node: &NodeProto, facts: &Facts, opset: i64) -> Result<Option<(Replacement, &'static str)>> {
+fn replaced(node: &NodeProto, facts: &Facts, opset: i64) -> Result<Replaced> {
     let Some(rule) = RULES.get(node.op_type.as_str()) else { return Ok(None) };
     let budget = Budget::new();
     let site = Site { node: Node::new(node, opset, &budget), facts };
@@ -189,11 +201,7 @@ fn replaced(node: &NodeProto, facts: &Facts, opset: i64) -> Result<Option<(Repla
         Ok(Some(change)) => change,
         Err(reason) => return Err(reason),
     };
-    for (value, output) in
-        change.values.iter().zip(&node.output).filter(|(value, output)| !value.is_empty() && !output.is_empty())
-    {
-        replacement.call(value, output);
-    }
+    replacement.call_all(&change.values, &node.output);
     Ok(Some((replacement, change.what)))
 }
 

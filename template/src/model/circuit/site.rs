@@ -73,14 +73,9 @@ impl Replacement {
         Self { nodes: Vec::new(), weights: Vec::new(), prefix: format!("circuit/{}", own_name(node)), names: 0, opset }
     }
 
-    /// For what stands inside a node, so deep: a node that takes its place may give the same output, and be replaced again.
-    pub(super) fn inside(node: &NodeProto, opset: i64, depth: usize) -> Self {
-        Self { prefix: format!("circuit/{}/inside {depth}", own_name(node)), ..Self::new(node, opset) }
-    }
-
-    /// For what is put before a node that stays.
-    pub(super) fn holding(node: &NodeProto, opset: i64) -> Self {
-        Self { prefix: format!("circuit/{}/held", own_name(node)), ..Self::new(node, opset) }
+    /// With names of another kind: a node that takes its place may give the same output, and be replaced again.
+    pub(super) fn of_kind(node: &NodeProto, opset: i64, kind: &str) -> Self {
+        Self { prefix: format!("circuit/{}/{kind}", own_name(node)), ..Self::new(node, opset) }
     }
 
     fn name(&mut self) -> String {
@@ -138,7 +133,7 @@ impl Replacement {
     }
 
     /// `value` under the name that the others know.
-    pub(super) fn call(&mut self, value: &str, output: &str) {
+    fn call(&mut self, value: &str, output: &str) {
         match self.nodes.iter_mut().find(|node| node.output[0] == value) {
             Some(maker) => {
                 maker.output[0] = output.to_owned();
@@ -156,6 +151,15 @@ impl Replacement {
                     ..NodeProto::default()
                 });
             }
+        }
+    }
+
+    /// All values of a node under the names of its outputs. Those that are not wanted may be empty.
+    pub(super) fn call_all(&mut self, values: &[String], outputs: &[String]) {
+        for (value, output) in
+            values.iter().zip(outputs).filter(|(value, output)| !value.is_empty() && !output.is_empty())
+        {
+            self.call(value, output);
         }
     }
 

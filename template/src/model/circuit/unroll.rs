@@ -5,13 +5,14 @@
 use std::collections::HashMap;
 
 use anyhow::{Result, bail, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use candle_onnx::onnx::{GraphProto, NodeProto, TensorProto};
 
 use super::facts::Facts;
 use super::site::{Replacement, Site, int};
-use super::{Change, MAX_STEPS};
+use super::{Change, MAX_STEPS, Replaced};
 use crate::model::budget::Budget;
+use crate::model::lower::control::{truth, walks};
 use crate::model::node::{Node, name_of};
 use crate::model::tensor::{axis, dim, floats};
 use crate::model::weights;
@@ -19,53 +20,28 @@ use crate::model::weights;
 /// Values that take each other's place: what both branches of an If give.
 type Pair = (String, String);
 
-/// Writes out what stands in the nodes of the graph, but not what stands deeper; what both branches of an If give.
+/// Writes out what stands in the node, but not what stands deeper, and adds what both branches of an If give.
 ///
 /// # Errors
-/// All that depends on the input in a way that no circuit can follow.
-pub(super) fn write_out(
-    graph: &mut GraphProto,
+/// What depends on the input in a way that no circuit can follow.
+pub(super) fn written_out(
+    node: &NodeProto,
     facts: &Facts,
     opset: i64,
     depth: usize,
-    changes: &mut Vec<String>,
-) -> Result<Vec<Pair>> {
-    let mut pairs = Vec::new();
-    let mut refused = Vec::new();
-    let mut nodes = Vec::new();
-    for node in std::mem::take(&mut graph.node) {
-        let budget = Budget::new();
-        let site = Site { node: Node::new(&node, opset, &budget), facts };
-        let mut to = Replacement::inside(&node, opset, depth);
-        let change = match node.op_type.as_str() {
-            "If" => branches(&site, &mut to, &mut pairs),
-            "Loop" => rounds(&site, &mut to),
-            "Scan" => scan(&site, &mut to),
-            _ => {
-                nodes.push(node);
-                continue;
-            }
-        };
-        let label = format!("{} (node {:?})", node.op_type, name_of(&node));
-        match change {
-            Ok(Change { values, what }) => {
-                for (value, output) in values.iter().zip(&node.output).filter(|(_, output)| !output.is_empty()) {
-                    to.call(value, output);
-                }
-                nodes.extend(to.nodes);
-                graph.initializer.extend(to.weights);
-                changes.push(format!("{label}: {what}"));
-            }
-            Err(reason) => refused.push(format!("{label}: {reason:#}")),
-        }
-    }
-    graph.node = nodes;
-    ensure!(
-        refused.is_empty(),
-        "EZKL cannot compute what the model says, so no circuit is made: {}",
-        refused.join("; ")
-    );
-    Ok(pairs)
+    pairs: &mut Vec<Pair>,
+) -> Result<Replaced> {
+    let budget = Budget::new();
+    let site = Site { node: Node::new(node, opset, &budget), facts };
+    let mut to = Replacement::of_kind(node, opset, &format!("inside {depth}"));
+    let Change { values, what } = match node.op_type.as_str() {
+        "If" => branches(&site, &mut to, pairs)?,
+        "Loop" => rounds(&site, &mut to)?,
+        "Scan" => scan(&site, &mut to)?,
+        _ => return Ok(None),
+    };
+    to.call_all(&values, &node.output);
+    Ok(Some((to, what)))
 }
 
 /// # Errors
@@ -85,7 +61,7 @@ pub(super) fn check(pairs: &[Pair], facts: &Facts) -> Result<()> {
 fn branches(site: &Site, to: &mut Replacement, pairs: &mut Vec<Pair>) -> Result<Change> {
     let condition = site.input(0)?;
     if let Some(known) = site.constant(0) {
-        let taken = if is_true(known)? { "then_branch" } else { "else_branch" };
+        let taken = if truth(known)? { "then_branch" } else { "else_branch" };
         let values = inlined(site.node.graph(taken)?, &[], "taken", to)?;
         return Ok(Change { values, what: "the branch that is always taken" });
     }
@@ -111,7 +87,7 @@ fn rounds(site: &Site, to: &mut Replacement) -> Result<Change> {
             ends_never(body, site),
             "when it ends depends on what it computes: use Where on its states, and a number of rounds alone"
         );
-        count = if is_true(known)? { count } else { 0 };
+        count = if truth(known)? { count } else { 0 };
     }
     ensure!(count <= MAX_STEPS, "it has {count} rounds: a circuit writes out {MAX_STEPS} at most");
     let mut carried: Vec<String> =
@@ -137,20 +113,15 @@ fn scan(site: &Site, to: &mut Replacement) -> Result<Change> {
     let inputs = node.proto().input.len();
     let scanned = dim(node.int("num_scan_inputs")?.unwrap_or_default())?;
     let states = inputs.saturating_sub(scanned);
-    let walks = |kind: &str, count: usize| -> Result<Vec<(i64, bool)>> {
-        let axes = node.ints(&format!("scan_{kind}_axes"))?.unwrap_or_else(|| vec![0; count]);
-        let backwards = node.ints(&format!("scan_{kind}_directions"))?.unwrap_or_else(|| vec![0; count]);
-        Ok(axes.into_iter().zip(backwards).map(|(axis, backwards)| (axis, backwards != 0)).collect())
-    };
     let mut walked = Vec::new();
-    for (at, (along, backwards)) in walks("input", scanned)?.into_iter().enumerate() {
+    for (at, (along, backwards)) in walks(node, "input", scanned)?.into_iter().enumerate() {
         let along = axis(along, site.shape(states + at)?.len())?;
         walked.push((site.input(states + at)?, site.shape(states + at)?, along, backwards));
     }
     let count = walked.first().map_or(0, |(_, dims, along, _)| dims[*along]);
     ensure!(count <= MAX_STEPS, "it has {count} rounds: a circuit writes out {MAX_STEPS} at most");
     let mut carried: Vec<String> = (0..states).map(|at| site.input(at).map(str::to_owned)).collect::<Result<_>>()?;
-    let leaves = walks("output", body.output.len().saturating_sub(states))?;
+    let leaves = walks(node, "output", body.output.len().saturating_sub(states))?;
     let mut left = vec![Vec::new(); leaves.len()];
     for round in 0..count {
         let mut given = carried;
@@ -240,7 +211,7 @@ fn rename(node: &mut NodeProto, names: &HashMap<String, String>) {
 /// True if the loop's body never says that it ends: it passes its condition on, or says true.
 fn ends_never(body: &GraphProto, site: &Site) -> bool {
     let (Some(given), Some(said)) = (body.input.get(1), body.output.first()) else { return false };
-    let is_true = |known: &TensorProto| weights::named(known).and_then(|known| is_true(&known)).unwrap_or(false);
+    let is_true = |known: &TensorProto| weights::named(known).and_then(|known| truth(&known)).unwrap_or(false);
     let mut name = said.name.as_str();
     while let Some(node) = body.node.iter().find(|node| node.output.iter().any(|output| output == name)) {
         match (node.op_type.as_str(), node.input.first()) {
@@ -253,8 +224,4 @@ fn ends_never(body: &GraphProto, site: &Site) -> bool {
         }
     }
     name == given.name || body.initializer.iter().any(|weight| weight.name == name && is_true(weight))
-}
-
-fn is_true(known: &Tensor) -> Result<bool> {
-    Ok(floats(&known.to_dtype(DType::F32)?)?.iter().all(|one| *one != 0.0))
 }

@@ -33,7 +33,7 @@ fn surroundings(args: &Args, own: usize) -> Result<Vec<Tensor>> {
     (own..args.inputs.len()).map(|at| args.get(at).cloned()).collect()
 }
 
-fn truth(x: &Tensor) -> Result<bool> {
+pub(in crate::model) fn truth(x: &Tensor) -> Result<bool> {
     match each_type!(x.dtype(), T => elements::<T>(x)?.iter().map(|one| *one != T::default()).collect::<Vec<_>>())
         .as_slice()
     {
@@ -134,19 +134,21 @@ struct Scan {
     leaves: Vec<(i64, bool)>,
 }
 
+/// For each of what a Scan walks ("input") or leaves ("output"): the axis, and whether it goes backwards.
+pub(in crate::model) fn walks(node: &Node, kind: &str, count: usize) -> Result<Vec<(i64, bool)>> {
+    let axes = node.ints(&format!("scan_{kind}_axes"))?.unwrap_or_else(|| vec![0; count]);
+    let backwards = node.ints(&format!("scan_{kind}_directions"))?.unwrap_or_else(|| vec![0; count]);
+    ensure!(axes.len() == count && backwards.len() == count, "its axes or directions are not {count}");
+    Ok(axes.into_iter().zip(backwards).map(|(axis, backwards)| (axis, backwards != 0)).collect())
+}
+
 fn scan(node: &Node) -> Result<Kernel> {
     ensure!(node.opset >= 9, "Scan before opset 9, which has a batch of its own, is not supported");
     let scanned = dim(node.int("num_scan_inputs")?.context("its attribute \"num_scan_inputs\" is missing")?)?;
     let body = inner(node, "body")?;
     let states = node.inputs().checked_sub(scanned).context("it has fewer inputs than it scans")?;
     let left = body.outputs().checked_sub(states).context("its body gives fewer outputs than it has states")?;
-    let walks = |kind: &str, count: usize| -> Result<Vec<(i64, bool)>> {
-        let axes = node.ints(&format!("scan_{kind}_axes"))?.unwrap_or_else(|| vec![0; count]);
-        let backwards = node.ints(&format!("scan_{kind}_directions"))?.unwrap_or_else(|| vec![0; count]);
-        ensure!(axes.len() == count && backwards.len() == count, "its axes or directions are not {count}");
-        Ok(axes.into_iter().zip(backwards).map(|(axis, backwards)| (axis, backwards != 0)).collect())
-    };
-    let (walks, leaves) = (walks("input", scanned)?, walks("output", left)?);
+    let (walks, leaves) = (walks(node, "input", scanned)?, walks(node, "output", left)?);
     let scan = Scan { body, inputs: node.inputs(), scanned, walks, leaves };
     several(move |args| scan.run(args))
 }

@@ -11,7 +11,7 @@ mod activation;
 mod arithmetic;
 mod cast;
 mod compare;
-mod control;
+pub(in crate::model) mod control;
 mod conv;
 mod create;
 mod einsum;

@@ -20,9 +20,8 @@ use candidates::cheapest;
 use super::choice::{Choice, Cost};
 use super::fidelity::Fidelity;
 use super::reach::{self, Digits};
-use super::sample::Row;
 use super::workshop::{Made, Workshop};
-use super::{Finished, Goal, LOOKUP_MARGIN, ROWS_FOR_SCALE, Request, run_args};
+use super::{Finished, Goal, LOOKUP_MARGIN, Request, calibrated};
 use crate::ezkl::files::{TUNING, TUNING_PICTURE};
 
 /// Choices that are proven, besides EZKL's and the one without compressed selectors.
@@ -195,9 +194,7 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
 /// EZKL's settings as it calibrates them by itself, on the same rows.
 async fn ezkls_own(shop: &Workshop) -> Result<(Trial, Made)> {
     let calibrating = async {
-        let rows: Vec<&Row> = shop.sample.rows_of_range(ROWS_FOR_SCALE);
-        let make = async |digits| shop.calibrate(run_args(EZKLS_INNER_COLUMNS, digits), &rows).await;
-        let (choice, _) = reach::climb(shop, EZKLS_DIGITS, make).await?;
+        let choice = calibrated(shop, EZKLS_INNER_COLUMNS, EZKLS_DIGITS).await?;
         let made = shop.compile(choice, "default").await?;
         let fidelity = shop.fidelity(&made).await?;
         Ok((made, fidelity))
@@ -263,11 +260,8 @@ async fn measured_scale(
 ) -> Result<(Choice, Trial)> {
     // Where all inputs are whole numbers EZKL gives them scale 0.
     let input_scale = if default.input_scale == 0 { 0 } else { scale };
-    let make = async |(decomp_base, decomp_legs)| {
-        let scales = Choice { input_scale, param_scale: scale, scale_rebase_multiplier: multiplier, ..*default };
-        shop.ranged(Choice { num_inner_cols: 1, decomp_base, decomp_legs, ..scales }).await
-    };
-    let (choice, _) = reach::climb(shop, reach::USUAL, make).await?;
+    let scales = Choice { input_scale, param_scale: scale, scale_rebase_multiplier: multiplier, ..*default };
+    let choice = reach::ranged(shop, Choice { num_inner_cols: 1, ..scales }, reach::USUAL).await?;
     // The error is not the tables': what they cannot reach is judged with the tables of each choice.
     let roomy = reach::sized(shop, choice, margin.max(LOOKUP_MARGIN)).await?;
     let made = shop.compile(roomy, "scale").await?;
