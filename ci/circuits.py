@@ -188,7 +188,7 @@ def prove(project: Bare, ezkl: Ezkl, witnessed: Path) -> bool:
 
 def program(folder: Path) -> Path:
     """`nova` with hooks that serve any inputs and outputs, built in a project of its own."""
-    project = Project(folder)
+    project = Project(folder, name="any-inputs")
     project.stamp(lambda: shutil.copy2(HOOKS, project.path / "src/hooks.rs"))
     project.run("cargo", "build", "--locked", "--bin", "nova")
     built = folder / "nova"

@@ -42,14 +42,18 @@ def in_shell(function: str, argument: Path) -> None:
 
 
 class Project:
-    """The project in `folder`/nova-demo. Logs and copies of its programs lie in `folder`."""
+    """The project `name` in `folder`. Logs and copies of its programs lie in `folder`.
 
-    def __init__(self, folder: Path, release: bool = False, source: Path = ROOT):
+    All stamps share one target folder, and cargo tells two of one name only by what they depend on: a stamp of other sources needs a
+    name or a dependency of its own, or the programs of one are taken for the other's.
+    """
+
+    def __init__(self, folder: Path, release: bool = False, source: Path = ROOT, name: str = "demo"):
         self.folder = folder
         self.release = release
         # The checkout that it is stamped from.
         self.source = source
-        self.path = folder / "nova-demo"
+        self.path = folder / name
         self.programs = folder / "programs"
         self.env = environment()
 
