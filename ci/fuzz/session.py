@@ -73,21 +73,32 @@ def run(usage: str) -> None:
     parser.add_argument("--small", action="store_true", help="one operator a graph")
     parser.add_argument("--logrows", type=int, default=14, help="larger circuits are left out: they take minutes, and show nothing new")
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--resume", action="store_true", help="results.jsonl counts, and what it has is not tried again unless it failed")
     parser.add_argument("--nova", type=Path)
     options = parser.parse_args()
     nova = (options.nova or program(STAMPS / "fuzz")).resolve()
     keep = (options.keep or CACHE / str(options.seed)).resolve()
     keep.mkdir(parents=True, exist_ok=True)
-    numbers = iter([options.only] if options.only is not None else range(options.first, options.first + options.graphs))
-    say(f"seed {options.seed}, {options.seconds:.0f} s; what fails is kept in {keep}")
-    outcomes = []
-    with (keep / "results.jsonl").open("a") as results:
+    wanted = [options.only] if options.only is not None else range(options.first, options.first + options.graphs)
+    results = keep / "results.jsonl"
+    outcomes = earlier(results, wanted) if options.resume else {}
+    say(f"seed {options.seed}, {options.seconds:.0f} s, {len(outcomes)} tried before; what fails is kept in {keep}")
+    numbers = (number for number in wanted if number not in outcomes)
+    with results.open("a") as written:
         for outcome in all_of(numbers, options.seconds, options.lanes, (nova, keep, options.seed, options.small, options.logrows)):
-            outcomes.append(outcome)
-            results.write(json.dumps(outcome) + "\n")
-            results.flush()
+            outcomes[outcome["number"]] = outcome
+            written.write(json.dumps(outcome) + "\n")
+            written.flush()
             tell(outcome, options.seed)
-    sys.exit(report(outcomes, options.only is not None))
+    sys.exit(report(list(outcomes.values()), options.only is not None))
+
+
+def earlier(results: Path, wanted) -> dict[int, dict]:
+    """By number, what an earlier run wrote of graphs that passed or were refused with a reason; the last line of a graph counts."""
+    lines = results.read_text().splitlines() if results.exists() else []
+    found = {outcome["number"]: outcome for outcome in map(json.loads, lines)}
+    return {number: outcome for number, outcome in found.items()
+            if number in wanted and not outcome["violations"] and (outcome["status"] == "none" or outcome["is_explained"])}
 
 
 def all_of(numbers, seconds: float, lanes: int | None, given: tuple):
