@@ -82,20 +82,24 @@ fn gather(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     }
     let dims = site.shape(0)?;
     let at = axis(site.node.int_or("axis", 0)?, dims.len())?;
-    ensure!(
-        at == 0,
-        "its places along axis {at} are computed from floats, which EZKL takes for larger ones: gather along axis 0"
-    );
-    ensure!(
-        site.dtype(0)?.is_float(),
-        "it takes whole numbers at places that are computed from floats, which EZKL takes for larger ones: cast the data to float"
-    );
-    let wanted: usize = site.shape(1)?.iter().product();
-    let hot = hot(to, places, wanted, dims[0], site.dtype(1)?)?;
+    let (wanted, dtype) = (site.shape(1)?, site.dtype(0)?);
+    let hot = hot(to, places, wanted.iter().product(), dims[at], site.dtype(1)?)?;
     let hot = to.cast(&hot, DType::F32)?;
-    let data = to.reshape(site.input(0)?, &[dims[0], dims[1..].iter().product()])?;
+    let data = if dtype.is_float() { site.input(0)?.to_owned() } else { to.cast(site.input(0)?, DType::F32)? };
+    // The axis first; its places stand where it was in the end.
+    let order: Vec<usize> = std::iter::once(at).chain((0..dims.len()).filter(|axis| *axis != at)).collect();
+    let others: Vec<usize> = order[1..].iter().map(|axis| dims[*axis]).collect();
+    let data = if at == 0 { data } else { to.transpose(&data, &order) };
+    let data = to.reshape(&data, &[dims[at], others.iter().product()])?;
     let value = to.op("MatMul", &[&hot, &data], Vec::new());
-    let value = to.reshape(&value, site.output_shape()?)?;
+    let value = to.reshape(&value, &[wanted, &others].concat())?;
+    let back: Vec<usize> = (0..at)
+        .map(|axis| wanted.len() + axis)
+        .chain(0..wanted.len())
+        .chain(wanted.len() + at..wanted.len() + others.len())
+        .collect();
+    let value = if at == 0 { value } else { to.transpose(&value, &back) };
+    let value = if dtype.is_float() { value } else { to.cast(&value, dtype)? };
     Change::of(
         value,
         "a product with rows that are 1 at the place: EZKL would take places that were cut off for larger ones",

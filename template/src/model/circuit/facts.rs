@@ -182,6 +182,15 @@ impl Facts {
         }
     }
 
+    /// True if whole numbers are these for EZKL, too: those of inputs and what is computed of them are floats for it, until a cast.
+    pub(super) fn is_cast_to_whole(&self, name: &str) -> bool {
+        if self.constant(name).is_some() || self.dtype(name).is_ok_and(|dtype| dtype.is_float()) {
+            return false;
+        }
+        let Some(node) = self.maker(name) else { return false };
+        node.op_type == "Cast" || node.input.iter().any(|input| !input.is_empty() && self.is_cast_to_whole(input))
+    }
+
     /// True if nothing below zero can be this value, as far as the operators before it say so.
     pub(super) fn is_non_negative(&self, name: &str) -> bool {
         if self.dtype(name).is_ok_and(|dtype| dtype == DType::U8) {

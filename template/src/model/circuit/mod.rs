@@ -18,6 +18,7 @@ mod movement;
 mod norm;
 mod pool;
 mod precision;
+mod product;
 mod recurrent;
 mod reduce;
 mod refused;
@@ -84,6 +85,7 @@ const FAMILIES: &[Family] = &[
     movement::RULES,
     norm::RULES,
     pool::RULES,
+    product::RULES,
     recurrent::RULES,
     reduce::RULES,
     refused::RULES,

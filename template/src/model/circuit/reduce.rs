@@ -1,7 +1,7 @@
 //! Reductions that EZKL reads otherwise.
 
 use anyhow::{Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::arithmetic::whole_quotient;
 use super::scale::has_none;
@@ -116,8 +116,15 @@ fn running_sum(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     };
     let ones: Vec<f32> =
         (0..count * count).map(|place| f32::from(u8::from(is_part(place / count, place % count)))).collect();
-    let matrix = Tensor::from_vec(ones, (count, count), &Device::Cpu)?.to_dtype(site.dtype(0)?)?;
-    let value = to.along(x, at, dims.len(), &matrix)?;
+    let matrix = Tensor::from_vec(ones, (count, count), &Device::Cpu)?;
+    let dtype = site.dtype(0)?;
+    let value = if site.facts.is_cast_to_whole(x) {
+        let floats = to.cast(x, DType::F32)?;
+        let sums = to.along(&floats, at, dims.len(), &matrix)?;
+        to.cast(&sums, dtype)?
+    } else {
+        to.along(x, at, dims.len(), &matrix.to_dtype(dtype)?)?
+    };
     Change::of(value, "a product with ones: EZKL would ignore exclusive, and refuse reverse and what follows a Reshape")
 }
 

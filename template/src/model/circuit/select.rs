@@ -8,7 +8,7 @@ use super::site::{Replacement, Site, int, remove, set};
 use super::{Change, Family};
 use crate::model::tensor::{axis, tensor_of};
 
-pub(super) const RULES: Family = &[("ArgMax", last), ("ArgMin", last), ("Einsum", einsum), ("TopK", greatest)];
+pub(super) const RULES: Family = &[("ArgMax", last), ("ArgMin", last), ("TopK", greatest)];
 
 /// The last of equals is the first from behind.
 fn last(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
@@ -87,19 +87,4 @@ fn along_the_last(site: &Site, to: &mut Replacement, at: usize, rank: usize) -> 
     to.add_output(&value, "places");
     let value = to.transpose(&value, &order);
     Change::of(value, "along the last axis: EZKL would fail on another")
-}
-
-/// A letter that stands twice in one operand takes a diagonal, which EZKL does not.
-fn einsum(site: &Site, _: &mut Replacement) -> Result<Option<Change>> {
-    let equation = site.node.text_or("equation", "")?;
-    let operands = equation.split("->").next().unwrap_or_default().split(',');
-    for operand in operands {
-        let letters: Vec<char> = operand.chars().filter(|letter| letter.is_alphabetic()).collect();
-        let twice = letters.iter().enumerate().any(|(at, letter)| letters[..at].contains(letter));
-        ensure!(
-            !twice,
-            "its equation {equation:?} takes a diagonal, which EZKL does not: take it with Gather, or before the model"
-        );
-    }
-    Ok(None)
 }

@@ -222,6 +222,25 @@ fn arithmetic_that_ezkl_reads_otherwise_is_rewritten() {
 }
 
 #[test]
+fn products_of_what_was_cast_to_whole_numbers_are_of_floats() {
+    let of = |node: &str| {
+        let cast = ["f = Floor(x)", "i = Cast(f; to=7)", node];
+        graph(&[2, 3], &cast).whole("w", &[2, -1, 4]).giving_whole()
+    };
+    of("y = MatMul(i, w)").is_rewritten("MatMul");
+    of("y = Einsum(i, w; equation='ab,b->a')").is_rewritten("Einsum");
+    of("y = CumSum(i, a)").number("a", 1).is_rewritten("CumSum");
+    let behind = ["f = Floor(x)", "i = Cast(f; to=7)", "n = Neg(i)", "y = MatMul(w, n)"];
+    graph(&[3, 2], &behind).whole("w", &[2, -1, 4]).giving_whole().is_rewritten("MatMul");
+    let flags = ["g = Greater(x, h)", "i = Cast(g; to=7)", "y = MatMul(i, w)"];
+    graph(&[2, 3], &flags).floats("h", &[], &[0.5]).whole("w", &[2, -1, 4]).giving_whole().is_rewritten("MatMul");
+    // For EZKL those of inputs are floats.
+    let whole = graph(&[2, 3], &["y = MatMul(x, w)"]).of_whole_numbers().whole("w", &[2, -1, 4]).giving_whole();
+    whole.is_kept();
+    graph(&[2, 3], &["f = Floor(x)", "y = MatMul(f, w)"]).floats("w", &[3], &[2.0, -1.0, 4.0]).is_kept();
+}
+
+#[test]
 fn quotients_behind_a_choice_have_a_safe_divisor() {
     let of = |nodes: &[&str]| graph(&[1, 6], nodes).floats("zero", &[], &[0.0]).floats("one", &[], &[1.0]);
     for nodes in [
@@ -377,6 +396,12 @@ fn choices_that_ezkl_cannot_make_are_rewritten() {
     }
     let table: Vec<f32> = (0..10).map(|at| at as f32).collect();
     of(&["i = Cast(x; to=7)", "y = Gather(t, i)"]).floats("t", &[5, 2], &table).is_rewritten("Gather");
+    let cube: Vec<f32> = (0..30).map(|at| at as f32).collect();
+    for (axis, dims) in [(0, [5, 3, 2]), (1, [3, 5, 2]), (2, [3, 2, 5]), (-1, [2, 3, 5])] {
+        let node = format!("y = Gather(t, i; axis={axis})");
+        of(&["i = Cast(x; to=7)", &node]).floats("t", &dims, &cube).is_rewritten("Gather");
+    }
+    of(&["i = Cast(x; to=7)", "y = Gather(w, i)"]).whole("w", &[3, -1, 4, -1, 5]).giving_whole().is_rewritten("Gather");
     for axis in [-1, 0, 1] {
         let hot = of(&["i = Cast(x; to=7)", &format!("y = OneHot(i, d, v; axis={axis})")]).number("d", 5).floats(
             "v",

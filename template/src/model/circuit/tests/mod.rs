@@ -215,10 +215,11 @@ fn parsed(text: &str) -> NodeProto {
     let (inputs, attributes) =
         rest.strip_suffix(')').unwrap().split_once(';').unwrap_or((rest.strip_suffix(')').unwrap(), ""));
     let names = |text: &str| text.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>();
-    let mut depth = 0;
+    let (mut depth, mut is_quoted) = (0, false);
     let split = attributes.split(|letter: char| {
         depth += i32::from(letter == '[') - i32::from(letter == ']');
-        letter == ',' && depth == 0
+        is_quoted ^= letter == '\'';
+        letter == ',' && depth == 0 && !is_quoted
     });
     NodeProto {
         op_type: operator.to_owned(),
