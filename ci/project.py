@@ -48,12 +48,14 @@ class Project:
     name or a dependency of its own, or the programs of one are taken for the other's.
     """
 
-    def __init__(self, folder: Path, release: bool = False, source: Path = ROOT, name: str = "demo"):
+    def __init__(self, folder: Path, release: bool = False, source: Path = ROOT, name: str = "demo", chain=None):
         self.folder = folder
         self.release = release
         # The checkout that it is stamped from.
         self.source = source
         self.path = folder / name
+        # What starts another node than anvil and gives its endpoint, until the block ends.
+        self.chain = chain
         self.programs = folder / "programs"
         self.env = environment()
 
@@ -102,10 +104,13 @@ class Project:
                               check=True, stdout=subprocess.PIPE, text=True)
         return json.loads(done.stdout)
 
+    @contextlib.contextmanager
     def devnet(self, *more: str):
-        """A devnet, until the block ends."""
-        arguments = ("up", "--port", "0", "--services-port", "0", *more)
-        return self.running("devnet", *arguments, ready=lambda log: "devnet ready" in log)
+        """A devnet with a chain of its own, until the block ends."""
+        with contextlib.ExitStack() as stack:
+            at = ("--rpc", stack.enter_context(self.chain())) if self.chain else ("--port", "0")
+            arguments = ("up", *at, "--services-port", "0", *more)
+            yield stack.enter_context(self.running("devnet", *arguments, ready=lambda log: "devnet ready" in log))
 
     def daemon(self):
         """The daemon, until the block ends."""

@@ -23,6 +23,8 @@ use crate::{
 /// How a devnet is to be. The defaults use free ports and no model.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// A node that runs already, with an empty chain and anvil's accounts, as hardhat's has them; anvil is started if none is named.
+    pub node: Option<String>,
     pub anvil: AnvilOptions,
     pub terms: Terms,
     /// 0 for any free one.
@@ -37,6 +39,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            node: None,
             anvil: AnvilOptions::default(),
             terms: Terms::default(),
             services_port: 0,
@@ -56,7 +59,9 @@ pub struct Devnet {
     pub services: Services,
     /// The verifier that is registered for our modeler.
     pub verifier: Option<Address>,
-    anvil: Anvil,
+    /// None where the node is somebody else's.
+    anvil: Option<Anvil>,
+    rpc_url: String,
     daemon_key: LocalWallet,
 }
 
@@ -65,9 +70,16 @@ impl Devnet {
     pub async fn start(options: Options) -> Result<Self> {
         let anvil_options = options.anvil.clone();
         let services_at = SocketAddr::new(anvil_options.host, options.services_port);
-        let chain_id = anvil_options.chain_id;
-        let anvil = tokio::task::spawn_blocking(move || Anvil::start(&anvil_options)).await??;
-        let node = rpc::connect(&anvil.url())?;
+        let (anvil, rpc_url) = match options.node.clone() {
+            Some(url) => (None, url),
+            None => {
+                let anvil = tokio::task::spawn_blocking(move || Anvil::start(&anvil_options)).await??;
+                let url = anvil.url();
+                (Some(anvil), url)
+            }
+        };
+        let node = rpc::connect(&rpc_url)?;
+        let chain_id = node.get_chainid().await.context("the chain does not answer")?.as_u64();
         let parties = Parties::of_anvil(&node, chain_id)?;
         let daemon_key = anvil_account(DAEMON_ACCOUNT, chain_id)?;
 
@@ -88,7 +100,7 @@ impl Devnet {
 
         let at = ServicesAt { url: services.url(), api_key: options.api_key };
         let network = Network { node, deployment, parties, services: Some(at) };
-        let mut devnet = Self { network, services, verifier: None, anvil, daemon_key };
+        let mut devnet = Self { network, services, verifier: None, anvil, rpc_url, daemon_key };
         if let Some(folder) = options.model_files.filter(|it| it.join("verifier.sol").is_file()) {
             let signer = devnet.daemon_sender();
             devnet.verifier = Some(devnet.network.register_verifier(&folder, &signer).await?);
@@ -99,12 +111,15 @@ impl Devnet {
 
     /// Returns when the chain has stopped by itself, which it should not.
     pub async fn chain_stopped(&mut self) {
-        self.anvil.stopped().await;
+        match &mut self.anvil {
+            Some(anvil) => anvil.stopped().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The chain's endpoint.
     pub fn rpc_url(&self) -> String {
-        self.anvil.url()
+        self.rpc_url.clone()
     }
 
     /// The daemon's private key, `0x…`.

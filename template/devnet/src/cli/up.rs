@@ -22,6 +22,9 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct UpArgs {
+    /// A node that runs already, with an empty chain and anvil's accounts, as hardhat's has them, instead of anvil.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["port", "block_time"])]
+    rpc: Option<String>,
     /// The chain's port; 0 for any free one.
     #[arg(long, value_name = "PORT", default_value_t = 8545)]
     port: u16,
@@ -96,6 +99,7 @@ impl UpArgs {
             ..AnvilOptions::default()
         };
         Options {
+            node: self.rpc.clone(),
             anvil,
             terms: self.terms.terms(),
             services_port: self.services.services_port,
