@@ -40,6 +40,7 @@ pub mod plain;
 pub mod prelude;
 pub mod preprocess;
 pub mod private;
+pub mod scrub;
 pub mod service;
 pub mod setup;
 pub mod spectral;

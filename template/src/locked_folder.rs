@@ -23,10 +23,13 @@ impl LockedFolder {
     pub fn make(above: &Path, prefix: &'static str) -> io::Result<Self> {
         loop {
             let folder = Builder::new().prefix(prefix).permissions(Permissions::from_mode(0o700)).tempdir_in(above)?;
-            let lock = File::open(folder.path())?;
+            // Between making and locking it another process may take it for a dead one's, and remove it.
+            let lock = match File::open(folder.path()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
             lock.lock()?;
             let made = Self { folder, lock, prefix };
-            // Between making and locking it another process may have taken it for a dead one's.
             if made.is_there() {
                 return Ok(made);
             }
@@ -98,5 +101,18 @@ mod tests {
         assert_eq!(own.remove_stale().unwrap(), [left]);
         assert!(living.is_there() && own.is_there());
         assert_eq!(fs::read_dir(above.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn regression_processes_that_begin_at_once_leave_each_other_their_folders() {
+        let above = tempfile::tempdir().unwrap();
+        let begin = || {
+            for _ in 0..500 {
+                let own = LockedFolder::make(above.path(), "nova-test-").unwrap();
+                own.remove_stale().unwrap();
+                assert!(own.is_there());
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(begin))));
     }
 }

@@ -129,7 +129,9 @@ impl Daemon {
         let gateway = Gateway::new(&config.ipfs_gateway);
         watch_outside(&health, &store, &plumber, &gateway);
         let chain_settings = config.chain.as_ref().ok_or_else(|| Fault::Stop(anyhow!("no chain is configured")))?;
-        let chain = persistently("the chain", &health, "rpc", || Chain::connect(chain_settings, &pulse)).await?;
+        let modeler = ledger.modeler().await?;
+        let connect = || Chain::connect(chain_settings, &pulse, modeler.as_deref());
+        let chain = persistently("the chain", &health, "rpc", connect).await?;
         ledger.identify(&chain.identity()).await?;
         persistently("the verifier contract", &health, "rpc", || check_verifier(&chain, &config)).await?;
         health.watch_ledger(ledger.clone());

@@ -10,7 +10,7 @@ use ethers::types::{Address, Bytes, H256, U256};
 use ethers::utils::keccak256;
 
 use super::contracts::{MultiSig, SendMultiSigCall};
-use super::{Client, call_fault, contract_fault, text, wallet};
+use super::{Client, call_fault, contract_fault, is_refusal, text, wallet};
 use crate::config;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::spectral::pulse::Pulse;
@@ -32,12 +32,22 @@ impl fmt::Debug for Account {
 }
 
 impl Account {
-    /// The wallet of the settings, and the MultiSig that the settings name or Pulse knows.
-    pub async fn resolve(settings: &config::Chain, client: &Client, pulse: &Pulse) -> Result<Self> {
+    /// The wallet of the settings, and the MultiSig that the settings name or Pulse knows. Who we were before, as the ledger holds it, we
+    /// are still, whatever has become of Pulse: as long as the wallet signs for that modeler.
+    pub async fn resolve(
+        settings: &config::Chain,
+        client: &Client,
+        pulse: &Pulse,
+        held_modeler: Option<&str>,
+    ) -> Result<Self> {
         let wallet = wallet::open(&settings.wallet_key, settings.chain_id).await?;
-        let (named, from) = match &settings.multisig_address {
-            Some(named) => (Some(named.clone()), "NOVA_MULTISIG_ADDRESS"),
-            None => (pulse.multisig(&text(wallet.address())).await?, "Pulse"),
+        let (named, from) = match (&settings.multisig_address, held_modeler) {
+            (Some(named), _) => (Some(named.clone()), "NOVA_MULTISIG_ADDRESS"),
+            (None, Some(held)) if held == text(wallet.address()) => (None, "the ledger"),
+            (None, Some(held)) if signs_for(client, held, wallet.address()).await? => {
+                (Some(held.to_owned()), "the ledger")
+            }
+            (None, _) => (pulse.multisig(&text(wallet.address())).await?, "Pulse"),
         };
         let Some(named) = named else { return Ok(Self { wallet, multisig: None }) };
         let at: Address =
@@ -111,6 +121,16 @@ impl Account {
         let raw = transaction.rlp_signed(&signature);
         let hash = H256(keccak256(&raw));
         Ok((raw, hash))
+    }
+}
+
+/// Whether the modeler is a MultiSig that takes this wallet's signature. One that does not say so is none.
+async fn signs_for(client: &Client, modeler: &str, wallet: Address) -> Result<bool> {
+    let Ok(at) = modeler.parse::<Address>() else { return Ok(false) };
+    match MultiSig::new(at, client.clone()).is_signer(wallet).call().await {
+        Ok(listed) => Ok(listed),
+        Err(error) if is_refusal(&error) => Ok(false),
+        Err(error) => Err(call_fault(error, "isSigner")),
     }
 }
 

@@ -2,7 +2,10 @@
 //! Nothing outside this folder knows ethers.
 
 pub mod account;
+mod complaint;
 pub mod contracts;
+mod range;
+mod refusal;
 mod reorg;
 pub mod revert;
 pub mod rpc;
@@ -13,7 +16,6 @@ pub mod wallet;
 pub mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -27,6 +29,7 @@ use crate::ledger::{Identity, Targets};
 use crate::spectral::pulse::Pulse;
 use account::Account;
 use contracts::{Competition, Consumption, Modeler, ProofRegistry, Verifier};
+use range::LogRange;
 use rpc::Transport;
 use walk::Looks;
 
@@ -34,6 +37,9 @@ use walk::Looks;
 const DEFAULT_SLA: Duration = Duration::from_secs(600);
 /// No contract means a longer one, so that times can be added without overflow.
 const MAX_SLA: u64 = 365 * 24 * 60 * 60;
+
+/// Arbitrum One and its Testnet: nobody makes them anew, so that their id says which they are. Nodes that have no history of them will do.
+const KNOWN: [u64; 2] = [42_161, 421_614];
 
 /// Requests in a row that cannot be read, after which it is no longer one node that lags.
 const ENOUGH_FAILED_READS: u32 = 3;
@@ -50,7 +56,8 @@ pub type Client = Arc<Provider<Transport>>;
 pub struct Chain {
     client: Client,
     settings: config::Chain,
-    genesis: H256,
+    /// Of a chain that is known by its first block.
+    genesis: Option<H256>,
     competition: Competition<Provider<Transport>>,
     consumption: Consumption<Provider<Transport>>,
     modeler_contract: Modeler<Provider<Transport>>,
@@ -58,9 +65,9 @@ pub struct Chain {
     account: Account,
     sla: Duration,
     /// Blocks that the provider was last content to serve in one `eth_getLogs`.
-    log_range: Arc<AtomicU64>,
+    log_range: Arc<LogRange>,
     /// The same for blocks of long ago, which it may serve otherwise.
-    old_log_range: Arc<AtomicU64>,
+    old_log_range: Arc<LogRange>,
     looks: Arc<Looks>,
     /// How reading requests has gone lately.
     reads: Arc<Condition>,
@@ -101,11 +108,14 @@ pub struct Head {
 
 impl Chain {
     /// Connects, and checks the chain id, the contracts and the account.
-    pub async fn connect(settings: &config::Chain, pulse: &Pulse) -> Result<Self> {
+    /// `held_modeler` is who we were before, if that is known.
+    pub async fn connect(settings: &config::Chain, pulse: &Pulse, held_modeler: Option<&str>) -> Result<Self> {
         let client = client(settings)?;
         check_id(&client, settings.chain_id).await?;
-        let genesis = client.get_block(BlockNumber::Earliest).await.map_err(unreachable)?;
-        let genesis = genesis.and_then(|block| block.hash).context("the RPC endpoint has no first block").stop()?;
+        let genesis = match KNOWN.contains(&settings.chain_id) {
+            true => None,
+            false => Some(first_block(&client).await?),
+        };
 
         let competition_address = address("NOVA_CHALLENGE_ADDRESS", &settings.challenge_address)?;
         let competition = Competition::new(competition_address, client.clone());
@@ -116,7 +126,7 @@ impl Chain {
             competition.modeler_contract().call().await.map_err(|error| {
                 contract_fault(error, "modelerContract", "NOVA_CHALLENGE_ADDRESS", competition_address)
             })?;
-        let account = Account::resolve(settings, &client, pulse).await?;
+        let account = Account::resolve(settings, &client, pulse, held_modeler).await?;
         let sla = match settings.sla {
             Some(sla) => sla,
             None => sla_of(&competition).await?,
@@ -127,8 +137,8 @@ impl Chain {
         };
         Ok(Self {
             settings: settings.clone(),
-            log_range: Arc::new(AtomicU64::new(settings.log_range)),
-            old_log_range: Arc::new(AtomicU64::new(settings.log_range)),
+            log_range: Arc::new(LogRange::new(settings.log_range)),
+            old_log_range: Arc::new(LogRange::new(settings.log_range)),
             looks: Arc::default(),
             reads: Arc::new(Condition::new(ENOUGH_FAILED_READS)),
             following: Arc::default(),
@@ -147,7 +157,7 @@ impl Chain {
     pub fn identity(&self) -> Identity {
         Identity {
             chain_id: self.settings.chain_id,
-            genesis_hash: text(self.genesis),
+            genesis_hash: self.genesis.map(text),
             consumption: text(self.consumption.address()),
             modeler: text(self.modeler()),
         }
@@ -312,6 +322,12 @@ impl Registry {
 pub fn client(settings: &config::Chain) -> Result<Client> {
     let transport = Transport::new(&settings.rpc_urls).stop()?;
     Ok(Arc::new(Provider::new(transport)))
+}
+
+/// The hash of block 0. The tag `earliest` would not do: where history is pruned it is the oldest block that is left.
+async fn first_block(client: &Client) -> Result<H256> {
+    let block = client.get_block(0).await.map_err(unreachable)?;
+    block.and_then(|block| block.hash).context("the RPC endpoint does not tell of block 0").retry()
 }
 
 /// # Errors

@@ -20,7 +20,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::complaint::Complaint;
 use crate::http_client;
+use crate::scrub::Scrubber;
 
 /// How long one request to one endpoint may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
@@ -46,6 +48,8 @@ struct Endpoint {
     url: Url,
     /// The host, which is all of the URL that may be shown.
     name: String,
+    /// What must not be shown of what it says.
+    scrubber: Scrubber,
 }
 
 impl fmt::Debug for Endpoint {
@@ -149,7 +153,8 @@ impl Transport {
                     .map_err(|error| anyhow::anyhow!("RPC URL number {} is not a URL: {error}", i + 1))?;
                 let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
                 let name = format!("{}{port}", url.host_str().unwrap_or_default());
-                Ok(Endpoint { url, name })
+                let scrubber = Scrubber::of_url(&url);
+                Ok(Endpoint { url, name, scrubber })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self {
@@ -223,10 +228,14 @@ impl Transport {
             _ if status.is_server_error() => return Err(passing(format!("HTTP {status}"))),
             _ => {}
         }
-        let parsed: Answer = serde_json::from_slice(&answer)
+        let mut parsed: Answer = serde_json::from_slice(&answer)
             .map_err(|_| passing(format!("HTTP {status}, and the body is no JSON-RPC")))?;
+        if let Some(error) = &mut parsed.error {
+            error.message = endpoint.scrubber.text(std::mem::take(&mut error.message));
+            error.data.iter_mut().for_each(|data| endpoint.scrubber.json(data));
+        }
         match (parsed.error, parsed.result) {
-            (Some(error), _) if is_passing(&error) => Err(passing(error.to_string())),
+            (Some(error), _) if Complaint::of(method, &error).is_passing() => Err(passing(error.to_string())),
             (Some(error), _) => Err(Failure::Final(Error::Refused {
                 endpoint: endpoint.name.clone(),
                 method: method.to_owned(),
@@ -252,22 +261,6 @@ async fn body_of(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
 /// reqwest's own words, without the URL.
 fn unanswered(error: reqwest::Error) -> Failure {
     Failure::Passing(format!("{:#}", anyhow::Error::new(error.without_url())), None)
-}
-
-/// A node that lags says so where a block is asked for that it does not have: by number, by hash (geth, and with it Nitro), and as other
-/// nodes have it.
-fn lacks_block(message: &str) -> bool {
-    ["header not found", "header for hash not found", "unknown block"].iter().any(|words| message.contains(words))
-}
-
-/// Rate limits and internal errors come as JSON-RPC errors too: -32005 (EIP-1474 limit exceeded), 429 (Alchemy),
-/// -32603 (internal error), unless the node explains that the call reverted. -32005 also says that too many blocks or
-/// results were asked for, which asking again does not change.
-fn is_passing(error: &JsonRpcError) -> bool {
-    let too_much = ["block", "result", "range"].iter().any(|word| error.message.contains(word));
-    let limit = matches!(error.code, -32005 | 429) && !too_much;
-    let internal = error.code == -32603 && error.data.is_none() && !error.message.contains("revert");
-    limit || internal || lacks_block(&error.message)
 }
 
 #[async_trait]
@@ -300,11 +293,12 @@ impl JsonRpcClient for Transport {
                 Failure::Final(error) => error,
                 Failure::Passing(reason, _) => Error::Unreachable { method: method.to_owned(), reason },
             })?;
+        let endpoint = &self.endpoints[endpoint];
         serde_json::from_slice(&answer).map_err(|error| Error::Decode {
-            endpoint: self.endpoints[endpoint].name.clone(),
+            endpoint: endpoint.name.clone(),
             method: method.to_owned(),
             error,
-            text: String::from_utf8_lossy(&answer).chars().take(200).collect(),
+            text: endpoint.scrubber.text(String::from_utf8_lossy(&answer).into_owned()).chars().take(200).collect(),
         })
     }
 }
@@ -321,6 +315,40 @@ mod tests {
         let started = Instant::now();
         let answer = transport.request("eth_chainId", [(); 0]).await;
         (answer, started.elapsed())
+    }
+
+    /// Case 06 of the public reports: each provider says in its own way that it will not answer now.
+    #[tokio::test]
+    async fn regression_who_is_busy_or_broken_is_not_the_last_that_is_asked() {
+        for (code, message) in [
+            (-32016, "over rate limit"),
+            (-32011, "no backend is currently healthy to serve traffic"),
+            (-32007, "25/second request limit reached - reduce calls per second"),
+            (30, "Request timeout on the free tier, please upgrade to paid"),
+            (19, "Temporary internal error. Please retry"),
+            (-32001, "Exceeded the quota usage"),
+            (-32029, "Too Many Requests"),
+            (-32090, "Too many requests, reason: call rate limit exhausted, retry in 10s"),
+            (-32000, "Unauthorized: You must authenticate your request with an API key"),
+            (-32601, "the method is not available on your plan"),
+            (-32000, "capacity exceeded, try again later"),
+        ] {
+            let body = format!(r#"{{"jsonrpc": "2.0", "id": 1, "error": {{"code": {code}, "message": "{message}"}}}}"#);
+            let first = Server::answering(vec![Reply::ok(body)]).await;
+            let second = Server::answering(vec![Reply::ok(CHAIN_ID)]).await;
+            let transport = Transport::new(&[&first, &second].map(|server| SecretString::from(server.url()))).unwrap();
+            let answer: Value = transport.request("eth_chainId", [(); 0]).await.unwrap();
+            assert_eq!((answer, first.requests().len()), (Value::from("0x7a69"), 1), "{message}");
+        }
+        // What a contract says is an answer.
+        let reverted =
+            r#"{"jsonrpc": "2.0", "id": 1, "error": {"code": 3, "message": "execution reverted", "data": "0x"}}"#;
+        let first = Server::answering(vec![Reply::ok(reverted)]).await;
+        let second = Server::answering(vec![Reply::ok(CHAIN_ID)]).await;
+        let transport = Transport::new(&[&first, &second].map(|server| SecretString::from(server.url()))).unwrap();
+        let answer: Result<Value, Error> = transport.request("eth_call", [(); 0]).await;
+        assert!(matches!(answer, Err(Error::Refused { .. })), "{answer:?}");
+        assert_eq!(second.requests().len(), 0);
     }
 
     /// Case 07 of the public reports: plans, limits and gateways that answer JSON, and no JSON-RPC.

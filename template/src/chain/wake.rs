@@ -19,6 +19,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use super::Chain;
 use super::contracts::{ConsumerRequestMadeFilter, ProofRequestedFilter, ZkmlchallengeGivenFilter};
 use crate::http_client;
+use crate::scrub::Scrubber;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,6 +67,8 @@ struct Session<'a> {
     /// The endpoint tells of logs; if not, each head may hold some.
     tells_logs: bool,
     told: Option<Instant>,
+    /// What must not be shown of what it says.
+    scrubber: Scrubber,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +123,7 @@ impl Listener {
         loop {
             let mut session = Session::new(self, &tell);
             let Err(reason) = session.run().await;
+            let reason = session.scrubber.text(reason);
             if session.head.is_some() {
                 wait = waits.build();
             }
@@ -142,6 +146,7 @@ impl<'a> Session<'a> {
             due: BTreeSet::new(),
             tells_logs: true,
             told: None,
+            scrubber: listener.url.expose_secret().parse().map(|url| Scrubber::of_url(&url)).unwrap_or_default(),
         }
     }
 
@@ -166,7 +171,11 @@ impl<'a> Session<'a> {
 
     fn heard(&mut self, text: &str) -> Result<(), String> {
         let told: Told = serde_json::from_str(text).map_err(|_| "it tells what is no JSON-RPC".to_owned())?;
-        match (told.id, told.error) {
+        let error = told.error.map(|mut error| {
+            self.scrubber.json(&mut error);
+            error
+        });
+        match (told.id, error) {
             (Some(LOGS), Some(error)) => {
                 tracing::info!(?error, "the WebSocket tells of no logs, each block is looked into");
                 self.tells_logs = false;

@@ -7,7 +7,6 @@
 //! blocks' times alone, not on how often a stream is read: one that is read once an hour looks back no further.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -15,6 +14,7 @@ use anyhow::Context as _;
 use ethers::providers::{Middleware as _, RpcError as _};
 use ethers::types::{Filter, Log};
 
+use super::complaint::named_range;
 use super::{Chain, Head, small, unreachable};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Gap, Ledger, Read};
@@ -199,15 +199,16 @@ impl<'a> Pass<'a> {
         self.read(gap, From::Newest).await
     }
 
-    /// The logs of as many blocks as the provider serves at once. One that refuses a range is asked for half of it at once,
-    /// one that does not answer in the next pass; after each success a little more is asked for again.
+    /// The logs of as many blocks as the provider serves at once. One that refuses a range is asked for less at once, one that does not
+    /// answer in the next pass.
     async fn read(&self, blocks: Gap, begin: From) -> Result<Range<'a>> {
         let range = match begin {
             From::Oldest => &self.chain.log_range,
             From::Newest => &self.chain.old_log_range,
         };
+        let before = range.blocks();
         loop {
-            let count = range.load(Ordering::Relaxed).max(1);
+            let count = range.blocks();
             let (first, last) = match begin {
                 From::Oldest => (blocks.from, blocks.to.min(blocks.from.saturating_add(count - 1))),
                 From::Newest => (blocks.from.max(blocks.to.saturating_sub(count - 1)), blocks.to),
@@ -215,19 +216,23 @@ impl<'a> Pass<'a> {
             let wanted = self.filter.clone().from_block(first).to_block(last);
             match self.chain.client.get_logs(&wanted).await {
                 Ok(logs) => {
-                    let more = (count + count.div_ceil(8)).min(self.chain.settings.log_range);
-                    range.store(more, Ordering::Relaxed);
+                    range.was_served(last - first + 1);
                     let read = Read { stream: self.stream, first, last, reorgs: self.reorgs };
                     return Ok(Range { logs, read });
                 }
                 Err(error) => {
-                    range.store((count / 2).max(1), Ordering::Relaxed);
-                    if count == 1 || error.as_error_response().is_none() {
+                    let asked = last - first + 1;
+                    match error.as_error_response() {
+                        Some(refusal) if asked > 1 => range.was_refused(asked, named_range(&refusal.message)),
+                        Some(_) => range.was_no_matter(before),
+                        None => range.was_unanswered(asked),
+                    }
+                    if asked == 1 || error.as_error_response().is_none() {
                         return Err(
                             unreachable(error).context(format!("cannot read the logs of blocks {first} to {last}"))
                         );
                     }
-                    tracing::debug!(stream = self.stream, blocks = count, %error, "asking for half of the blocks");
+                    tracing::debug!(stream = self.stream, blocks = asked, %error, "asking for fewer blocks");
                 }
             }
         }

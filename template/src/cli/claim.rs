@@ -27,8 +27,8 @@ pub struct Options {
 pub async fn claim_rewards(config: Config, options: Options) -> anyhow::Result<()> {
     let settings = config.chain.as_ref().context("no chain is configured")?;
     let (_, pulse) = service::spectral(&config);
-    let chain = Chain::connect(settings, &pulse).await?;
     let ledger = Ledger::open(&config.artifacts).await?;
+    let chain = Chain::connect(settings, &pulse, ledger.modeler().await?.as_deref()).await?;
     ledger.identify(&chain.identity()).await?;
     let epochs = match options.epoch {
         Some(epoch) => {

@@ -13,12 +13,14 @@ use crate::ezkl::files::{Making, ModelVersion, SETUP_PROOF};
 use crate::ezkl::{Ezkl, srs};
 use crate::fault::Fault;
 use crate::features::{self, FeatureRow};
+use crate::ledger::Ledger;
 use crate::model::{Model, ModelInput};
 use crate::pipeline::circuit::Circuit;
 use crate::pipeline::predict::{Predictor, circuit_only};
 use crate::plain;
 use crate::private;
 use crate::service;
+use crate::spectral::service::Absence;
 use crate::witness::Store;
 
 /// Rows of the sample that are sent down the whole path.
@@ -203,6 +205,7 @@ async fn check_plumber(config: &Config) -> Result<String> {
     match plumber.features(&format!("0x{}", "1".repeat(40))).await {
         Ok(features) => Ok(format!("serves {} features", features.len())),
         Err(Fault::Row(error)) => Ok(format!("answers: {error:#}")),
+        Err(fault) if fault.error().is::<Absence>() => Ok(format!("answers: {fault}")),
         Err(fault) => Err(fault.into()),
     }
 }
@@ -252,7 +255,12 @@ async fn check_verifier(chain: &Chain, config: &Config) -> Result<String> {
 async fn connect(config: &Config) -> Result<Chain> {
     let (_, pulse) = service::spectral(config);
     let settings = config.chain.as_ref().context("no chain is configured")?;
-    Ok(Chain::connect(settings, &pulse).await?)
+    // None is made where the daemon has not run yet.
+    let modeler = match config.artifacts.join("ledger.sqlite").exists() {
+        true => Ledger::open(&config.artifacts).await?.modeler().await?,
+        false => None,
+    };
+    Ok(Chain::connect(settings, &pulse, modeler.as_deref()).await?)
 }
 
 async fn check_balance(chain: &Chain) -> Result<String> {

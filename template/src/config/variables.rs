@@ -268,7 +268,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("NOVA_MAX_IN_FLIGHT", Is("16"), COUNT,
         "Transactions under way at once."),
     variable("NOVA_MAX_PROOFS_PER_DAY", Is("100"), WHOLE,
-        "Proofs made a day, so that others cannot make us spend without end."),
+        "Proofs made a day, so that others cannot make us spend without end. A quarter of them is for validators alone."),
     variable("NOVA_MIN_BALANCE_ETH", Is("0.001"), "ETH, at least 0",
         "Balance below which no proof is sent, so that answers can still be paid for."),
     variable("NOVA_TX_EXPLORER_URL", Preset, URL,

@@ -142,13 +142,15 @@ impl Ledger {
         .await
     }
 
-    /// Takes the oldest challenge that waits to be proved, or whose proof waits to be uploaded.
+    /// Takes a challenge that waits to be proved, or whose proof waits to be uploaded. Of validators' the newest comes first, because the
+    /// contract has one place for them and answers only what is there; then what the registry asks for, the oldest first.
     pub async fn claim_challenge(&self) -> Result<Option<Challenge>> {
         sqlx::query_as(concat!(
             "UPDATE challenge SET owner = ?1, lease_until = ?2 + ?3, tries = tries + 1, changed_at = ?2
              WHERE (transaction_hash, log_index) IN (SELECT transaction_hash, log_index FROM challenge WHERE ",
             claimable!(),
-            " ORDER BY block, log_index LIMIT 1) RETURNING *"
+            " ORDER BY route = 'chain', iif(route = 'ipfs', -block, block), iif(route = 'ipfs', -log_index, log_index) LIMIT 1)
+             RETURNING *"
         ))
         .bind(self.owner())
         .bind(now())
@@ -209,13 +211,11 @@ impl Ledger {
             .map_err(broken)
     }
 
-    /// Deliveries queued since `since`, in unix seconds: each costs gas.
+    /// Deliveries queued since `since`, in unix seconds, that were sent or are to be: each costs gas.
     pub async fn deliveries_since(&self, since: i64) -> Result<u32> {
-        sqlx::query_scalar("SELECT count(*) FROM tx WHERE purpose IN ('respond', 'prove') AND queued_at >= ?")
-            .bind(since)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(broken)
+        let sent = "SELECT count(*) FROM tx WHERE purpose IN ('respond', 'prove') AND queued_at >= ?
+                 AND (state = 'queued' OR EXISTS (SELECT 1 FROM attempt WHERE attempt.tx = tx.key))";
+        sqlx::query_scalar(sent).bind(since).fetch_one(&self.pool).await.map_err(broken)
     }
 
     /// Proofs made since `since`, in unix seconds: what `NOVA_MAX_PROOFS_PER_DAY` counts. Canaries are ours, and take nothing from

@@ -49,11 +49,14 @@ pub struct Ledger {
     owner: std::sync::Arc<Owner>,
 }
 
+const MODELER: &str = "modeler";
+
 /// Whose ledger it is. Every field must be the same each time it is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub chain_id: u64,
-    pub genesis_hash: String,
+    /// Of a chain that may be made anew under the same id, as a devnet is.
+    pub genesis_hash: Option<String>,
     pub consumption: String,
     pub modeler: String,
 }
@@ -99,12 +102,12 @@ impl Ledger {
     pub async fn identify(&self, identity: &Identity) -> Result<()> {
         let chain_id = identity.chain_id.to_string();
         let expected = [
-            ("chain id", &chain_id),
-            ("genesis hash", &identity.genesis_hash),
-            ("Consumption contract", &identity.consumption),
-            ("modeler", &identity.modeler),
+            ("chain id", Some(&chain_id)),
+            ("genesis hash", identity.genesis_hash.as_ref()),
+            ("Consumption contract", Some(&identity.consumption)),
+            (MODELER, Some(&identity.modeler)),
         ];
-        for (name, value) in expected {
+        for (name, value) in expected.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             sqlx::query("INSERT INTO identity (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
                 .bind(name)
                 .bind(value)
@@ -123,6 +126,12 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// The modeler whose ledger it is, as `identify` wrote it.
+    pub async fn modeler(&self) -> Result<Option<String>> {
+        let held = sqlx::query_scalar("SELECT value FROM identity WHERE name = ?").bind(MODELER);
+        held.fetch_optional(&self.pool).await.map_err(broken)
     }
 
     /// True if the ledger can be written to: part of `/readyz`.

@@ -292,6 +292,28 @@ async fn a_challenge_goes_from_asked_to_final() {
     assert_eq!(ledger.status(9).await.unwrap().challenges[0].state, "final");
 }
 
+/// The contract answers only the newest challenge of validators.
+#[tokio::test]
+async fn of_validators_the_newest_challenge_comes_first() {
+    let (_folder, ledger) = ledger().await;
+    let asked = [(Route::Chain, 3), (Route::Chain, 4), (Route::Ipfs, 5), (Route::Ipfs, 8)].map(|(route, block)| {
+        SeenChallenge {
+            key: ChallengeKey { transaction_hash: format!("0x{block}"), log_index: 0 },
+            route,
+            asker: "0xwho".to_owned(),
+            payload: key(1).id,
+            block,
+            block_hash: format!("0xb10c{block}"),
+        }
+    });
+    ledger.see_challenges(&read(9), &asked).await.unwrap();
+    let mut order = Vec::new();
+    while let Some(challenge) = ledger.claim_challenge().await.unwrap() {
+        order.push(challenge.transaction_hash);
+    }
+    assert_eq!(order, ["0x8", "0x5", "0x3", "0x4"]);
+}
+
 #[tokio::test]
 async fn the_schema_refuses_states_without_what_they_need() {
     let (_folder, ledger) = ledger().await;
@@ -310,12 +332,17 @@ async fn a_ledger_is_of_one_chain_and_one_modeler() {
     let (_folder, ledger) = ledger().await;
     let ours = Identity {
         chain_id: 31337,
-        genesis_hash: "0x01".to_owned(),
+        genesis_hash: Some("0x01".to_owned()),
         consumption: CONTRACT.to_owned(),
         modeler: "0xme".to_owned(),
     };
     ledger.identify(&ours).await.unwrap();
     ledger.identify(&ours).await.unwrap();
+    // One of before has the hash; where it is not told it does not count.
+    ledger.identify(&Identity { genesis_hash: None, ..ours.clone() }).await.unwrap();
+    let anew = Identity { genesis_hash: Some("0x02".to_owned()), ..ours.clone() };
+    assert!(ledger.identify(&anew).await.unwrap_err().to_string().contains("genesis hash"));
+    assert_eq!(ledger.modeler().await.unwrap().as_deref(), Some("0xme"));
     let other = Identity { modeler: "0xyou".to_owned(), ..ours };
     let refused = ledger.identify(&other).await.unwrap_err().to_string();
     assert!(refused.contains("modeler") && refused.contains("NOVA_ARTIFACTS_PATH"), "{refused}");

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::ezkl::Ezkl;
 use crate::ezkl::proof::ProofFile;
 use crate::fault::{Classify as _, Fault, Result};
-use crate::ledger::{Challenge, Ledger, RequestKey, Route, now};
+use crate::ledger::{Challenge, Ledger, Request, RequestKey, Route, now};
 use crate::spectral::gateway::Gateway;
 use crate::spectral::plumber::Plumber;
 use crate::supervise::{Seldom, insistently};
@@ -21,6 +21,8 @@ use crate::witness::{Manifest, Store};
 /// The most requests that one challenge may name: each costs a proof.
 pub(crate) const MAX_REQUESTS: usize = 100;
 const DAY: i64 = 24 * 60 * 60;
+/// Of the day's proofs, one in so many is for validators alone.
+const VALIDATORS_SHARE: usize = 4;
 /// When to look again once the day's proofs are used up.
 const LOOK_AGAIN: i64 = 600;
 
@@ -140,7 +142,11 @@ impl Responder {
 
     async fn respond(&self, challenge: &Challenge) -> Result<()> {
         let ids = self.requests_of(challenge).await?;
-        if let Some(reason) = self.over_the_limit(&ids).await? {
+        // One that cannot be proven takes no proof of the others with it.
+        for id in &ids {
+            self.check_answered(id).await?;
+        }
+        if let Some(reason) = self.over_the_limit(challenge.route(), &ids).await? {
             tracing::warn!(asked_in = challenge.transaction_hash, reason, "this proof request waits");
             return self.ledger.postpone_challenge(challenge, &reason, now() + LOOK_AGAIN).await;
         }
@@ -154,9 +160,11 @@ impl Responder {
         }
     }
 
-    /// Why these proofs would cost more than `NOVA_MAX_PROOFS_PER_DAY` allows. Proofs that exist cost their delivery only.
-    async fn over_the_limit(&self, ids: &[String]) -> Result<Option<String>> {
+    /// Why these proofs would cost more than `NOVA_MAX_PROOFS_PER_DAY` allows. Proofs that exist cost their delivery only. A quarter of
+    /// what is allowed is for validators alone: what consumers ask of the registry does not use it up.
+    async fn over_the_limit(&self, route: Route, ids: &[String]) -> Result<Option<String>> {
         let limit = self.prover.config.chain.as_ref().map_or(0, |chain| chain.max_proofs_per_day as usize);
+        let reserved = if route == Route::Chain { limit / VALIDATORS_SHARE } else { 0 };
         let mut unproven = 0;
         for id in ids {
             unproven += usize::from(!self.ledger.is_proven(id).await?);
@@ -166,19 +174,30 @@ impl Responder {
         }
         let proofs = self.ledger.proofs_since(now() - DAY).await? as usize;
         let deliveries = self.ledger.deliveries_since(now() - DAY).await? as usize;
-        if proofs + unproven > limit || deliveries + 1 > limit {
+        if proofs + unproven > limit - reserved || deliveries + 1 > limit - reserved {
             let made = format!("{proofs} proofs were made and {deliveries} delivered in 24 hours");
-            return Ok(Some(format!("{made}, NOVA_MAX_PROOFS_PER_DAY allows {limit}")));
+            let kept = if reserved > 0 { format!(", {reserved} of them for validators alone") } else { String::new() };
+            return Ok(Some(format!("{made}, NOVA_MAX_PROOFS_PER_DAY allows {limit}{kept}")));
         }
         Ok(None)
     }
 
+    /// There is a witness of what was answered to this request.
+    async fn check_answered(&self, id: &str) -> Result<()> {
+        let request = self.request(id).await?;
+        if request.state == "seen" && request.witness.is_none() {
+            return Err(Fault::Retry(anyhow!("request {id} is not answered yet")));
+        }
+        self.prover.store.manifest(id, request.witness.as_deref()).await.map(drop)
+    }
+
+    async fn request(&self, id: &str) -> Result<Request> {
+        let request = self.ledger.request(id).await?;
+        request.ok_or_else(|| Fault::Row(anyhow!("request {id} is unknown here: this daemon has never seen it")))
+    }
+
     async fn prove(&self, id: &str) -> Result<Proof> {
-        let request = self
-            .ledger
-            .request(id)
-            .await?
-            .ok_or_else(|| Fault::Row(anyhow!("request {id} is unknown here: this daemon has never seen it")))?;
+        let request = self.request(id).await?;
         let proof = match self.prover.prove(id, request.witness.as_deref()).await {
             Ok(proof) => proof,
             Err(fault) => {

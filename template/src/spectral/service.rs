@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::condition::Condition;
 use crate::fault::{Fault, Result};
 use crate::http_client;
+use crate::scrub::Scrubber;
 
 /// Tries of one call. The row it is for is tried again later besides.
 const RETRIES: usize = 3;
@@ -178,18 +179,9 @@ impl Service {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(self.without_key(body))
-    }
-
-    /// What a server says, without our key, which it may echo: what is read of it may be quoted in errors.
-    fn without_key(&self, body: Vec<u8>) -> Vec<u8> {
-        let key = self.key.as_ref().map(|key| key.expose_secret()).filter(|key| !key.is_empty());
-        match key {
-            Some(key) if memchr::memmem::find(&body, key.as_bytes()).is_some() => {
-                String::from_utf8_lossy(&body).replace(key, "[key]").into_bytes()
-            }
-            _ => body,
-        }
+        // It may echo our key, and what is read of it may be quoted in errors.
+        let scrubber = self.key.as_ref().map(|key| Scrubber::of_key(key.expose_secret())).unwrap_or_default();
+        Ok(scrubber.bytes(body))
     }
 
     fn unreached(&self, path: &str, error: reqwest::Error) -> Failed {

@@ -38,6 +38,9 @@ async fn proof_requests_that_cannot_be_served_say_why_and_hold_up_no_other() {
         let row = project.challenge_in(challenge.transaction, "failed").await;
         assert_says(&row.reason.unwrap(), says);
     }
+    let attempts = project.rows().await.unwrap().proof_attempts;
+    let asked: Vec<_> = attempts.iter().filter(|attempt| attempt.purpose == "asked").collect();
+    assert!(asked.is_empty(), "the document with an unknown request has cost a proof of another: {asked:?}");
     assert!(
         project.status().await.challenge(to_another.transaction).is_none(),
         "who else is asked is no matter of ours"

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use ethers::types::U256;
-use nova_devnet::Terms;
+use ethers::types::{Address, U256};
 use nova_devnet::keys::{anvil_account, private_key};
+use nova_devnet::{Fault, Terms};
 
 use crate::bad_start::of_another_version;
 use crate::common::net::Net;
@@ -39,6 +39,8 @@ const BEFORE_SETUP: [&str; 3] = ["model files", "hooks and circuit", "prover"];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_finds_nothing_wrong_with_a_devnet_and_names_what_is_wrong_around_the_daemon() {
     let (project, net) = (Project::new(), Net::with_verifier(Terms::default()).await);
+    // A wallet that Plumber does not know shows that it answers.
+    net.devnet.services.set_fault(Address::from([0x11; 20]), Some(Fault::Unknown));
     let said = project.nova(&["doctor"]).envs(net.env()).succeed().await;
     for check in CHECKS {
         assert_says(&said, &[&format!("✓ {check}: ")]);

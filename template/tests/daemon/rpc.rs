@@ -120,14 +120,17 @@ async fn a_provider_that_refuses_a_range_of_blocks_is_asked_for_half_until_it_ag
     let of_requests = |params: &Value| params[0]["address"] == format!("{:?}", net.deployment.consumption);
     let asked: Vec<(u64, u64)> =
         proxy.calls("eth_getLogs").iter().filter(|call| of_requests(call)).map(range).collect();
+    // Up to the last request: a slow machine is back at the first block by then, because blocks are read again after 20 s.
+    let last = requests.iter().map(|request| request.block).max().unwrap();
+    let end = asked.iter().position(|(from, to)| to - from < ALLOWED && *to >= last).expect("the requests were read");
+    let asked = &asked[..=end];
     let allowed: Vec<_> = asked.iter().filter(|(from, to)| to - from < ALLOWED).collect();
-    assert!(asked.len() > allowed.len(), "nothing was refused: {asked:?}");
+    let refused = asked.len() - allowed.len();
+    assert!((1..=8).contains(&refused), "{refused} ranges were refused: {asked:?}");
     assert_eq!(allowed[0].0, 0);
     for pair in allowed.windows(2) {
         assert_eq!(pair[1].0, pair[0].1 + 1, "blocks were left out or read twice: {allowed:?}");
     }
-    let read = allowed.last().unwrap().1;
-    assert!(requests.iter().all(|request| request.block <= read));
 }
 
 fn length(params: &Value) -> u64 {

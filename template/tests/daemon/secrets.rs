@@ -14,6 +14,7 @@ use crate::common::nova::Nova;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
 use crate::common::secrets::{KEYSTORE_PASSWORD, PLUMBER_KEY, PRIVATE_KEY, RPC_KEY, assert_none};
+use crate::common::{SOON, wait_until};
 
 /// A Plumber in trouble, which echoes what it was sent, the key too. Returns its URL.
 async fn echoing_plumber() -> String {
@@ -68,6 +69,36 @@ async fn keys_are_shown_nowhere() {
     }
     keys_that_others_may_read_are_refused(&project, &nova(&["doctor"])).await;
     mistakes_name_the_variable_and_not_the_key(&project).await;
+}
+
+/// Keys of endpoints are parts of their URLs, and what an endpoint says may hold its URL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_an_endpoint_says_of_its_key_is_shown_nowhere() {
+    const ECHO: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"project rpc-key-77aa02d5 is disabled","data":{"path":"/v2/rpc-key-77aa02d5"}}}"#;
+    assert!(ECHO.contains(RPC_KEY));
+    let (project, net) = (Project::new(), Net::start().await);
+    let proxy = Proxy::start(net.devnet.rpc_url()).await;
+    let run = project.nova(&["run"]).envs(net.env()).env("NOVA_RPC_URLS", proxy.url()).env("NOVA_LOG_LEVEL", "TRACE");
+    let daemon = run.start().ready().await;
+    proxy.rule(|method, _| if method == "eth_sendRawTransaction" { Act::Say(200, ECHO) } else { Act::Pass });
+    net.ask(1).await;
+    wait_until("a transaction that is refused with the reason", SOON, async || {
+        let rows = project.rows().await.ok_or("no ledger")?;
+        let reasons: Vec<_> = rows.transactions.into_iter().filter_map(|row| row.reason).collect();
+        if reasons.iter().any(|reason| reason.contains("project [key] is disabled")) {
+            Ok(())
+        } else {
+            Err(format!("{reasons:?}"))
+        }
+    })
+    .await;
+    proxy.rule(|_, _| Act::Say(200, ECHO));
+    daemon.says("does not work, trying on").await;
+    let (status, body) = daemon.readyz().await.unwrap();
+    assert_eq!(status, 503);
+    assert_none("/readyz", &body.to_string());
+    daemon.stop().await;
+    project.nova(&["status", "--json"]).succeed().await;
 }
 
 /// A password, a keystore and an `.env` with keys, each of which somebody has opened to others.

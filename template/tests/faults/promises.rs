@@ -178,3 +178,24 @@ async fn canaries_begin_and_end_the_stop_loss_by_themselves() {
     scene.check().await;
     daemon.ready().await.stop().await;
 }
+
+/// However many proofs consumers ask of the registry, a quarter of the day's is for validators.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_consumers_leave_validators_their_share_of_the_days_proofs() {
+    let mut scene = Scene::with_verifier().await;
+    let daemon = scene.run().env("NOVA_MAX_PROOFS_PER_DAY", "4").start().ready().await;
+    let requests = scene.ask(4).await;
+    scene.answered(&requests).await;
+    for request in &requests[..3] {
+        let asked = scene.request_proof(request.id).await;
+        scene.challenge_row(&asked, |row| row.state == "final").await;
+    }
+    let one_more = scene.request_proof(requests[3].id).await;
+    scene.may_wait.insert(one_more.transaction);
+    let row = scene.challenge_row(&one_more, |row| row.reason.is_some()).await;
+    assert!(row.reason.as_ref().unwrap().contains("for validators alone"), "{row:?}");
+    let challenge = scene.challenge(&[requests[3].id]).await;
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    scene.check().await;
+    daemon.stop().await;
+}

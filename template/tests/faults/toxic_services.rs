@@ -172,3 +172,31 @@ async fn a_pulse_in_trouble_holds_up_the_start_and_nothing_else() {
     assert_eq!(tally.answered, tally.requests);
     daemon.stop().await;
 }
+
+/// The ledger says who we are: whatever has become of Pulse, the modeler is the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_pulse_that_forgets_or_is_gone_stops_no_restart() {
+    let mut scene = Scene::new().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.services.url()).await;
+    let run = scene.run().env("NOVA_PULSE_HOST", proxy.url());
+    let daemon = run.clone().start().ready().await;
+    scene.ask(1).await;
+    daemon.stop().await;
+    const TYPE: &str = "content-type: application/json";
+    for forgotten in [
+        Toxic::Say(404, TYPE, "{}"),
+        Toxic::Say(200, TYPE, "[]"),
+        Toxic::Say(200, TYPE, r#"{"message": "No data found"}"#),
+    ] {
+        proxy.rule(move |_| forgotten);
+        let daemon = run.clone().start().ready().await;
+        scene.ask(1).await;
+        daemon.stop().await;
+    }
+    proxy.refuse().await;
+    let daemon = run.start().ready().await;
+    scene.ask(1).await;
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    daemon.stop().await;
+}

@@ -9,7 +9,6 @@ mod claim;
 mod fees;
 mod money;
 mod reconcile;
-mod refusal;
 mod replace;
 mod rival;
 mod settle;

@@ -7,9 +7,9 @@ use ethers::providers::{Middleware as _, ProviderError, RpcError as _};
 use ethers::types::{BlockNumber, Bytes, H256, TransactionReceipt};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::refusal::Refusal;
 use super::terms::Terms;
 use super::{Contest, Sender};
+use crate::chain::refusal::Refusal;
 use crate::chain::{Head, unreachable};
 use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Attempt, AttemptKind, Purpose, Tx, now};

@@ -137,7 +137,7 @@ impl Sender {
         let may_pass = match (tx.purpose(), revert.meaning) {
             (_, Meaning::Sequence | Meaning::NotTopN) => true,
             (Purpose::Answer | Purpose::Commit, Meaning::UnknownRequest) => true,
-            (Purpose::Answer, _) => times < MAX_REVERTS,
+            (Purpose::Answer | Purpose::Commit, _) => times < MAX_REVERTS,
             _ => false,
         };
         if may_pass && tx.lapsed(head.time).is_none() {
