@@ -6,6 +6,7 @@ use nova_devnet::request::Request;
 use crate::common::ledger::ProofAttemptRow;
 use crate::common::nova::Nova;
 use crate::common::{A_WHILE, wait_until};
+use crate::pool::asked_with_blocks_stopped;
 use crate::scene::Scene;
 use crate::worker::Wrapper;
 
@@ -196,6 +197,28 @@ async fn regression_consumers_leave_validators_their_share_of_the_days_proofs() 
     assert!(row.reason.as_ref().unwrap().contains("for validators alone"), "{row:?}");
     let challenge = scene.challenge(&[requests[3].id]).await;
     scene.challenge_row(&challenge, |row| row.state == "final").await;
+    scene.check().await;
+    daemon.stop().await;
+}
+
+/// A registry that refuses everything stands where ours was when the commitment is mined: it is sent again, and the answer after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_commitment_that_was_reverted_is_made_again_before_the_answer() {
+    let mut scene = Scene::with_verifier().await;
+    let registry = scene.net.deployment.proof_registry;
+    let (code, refusing) = (scene.net.code(registry).await, "0x60006000fd".parse().unwrap());
+    let daemon = scene.run().start().ready().await;
+    let requests = asked_with_blocks_stopped(&scene.net, 1).await;
+    scene.requests.extend(requests.clone());
+    scene.project.transactions_in("broadcast", 1).await;
+    scene.net.set_code(registry, &refusing).await;
+    scene.net.anvil("evm_mine", [(); 0]).await;
+    scene.net.set_code(registry, &code).await;
+    scene.reverted += 1;
+    scene.net.go_on_mining().await;
+    scene.answered(&requests).await;
+    let asked = scene.request_proof(requests[0].id).await;
+    scene.challenge_row(&asked, |row| row.state == "final").await;
     scene.check().await;
     daemon.stop().await;
 }
