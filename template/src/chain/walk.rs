@@ -264,20 +264,28 @@ impl Chain {
         self.first_block_since(time, oldest.min(head.number), head.number).await
     }
 
-    /// The first block of these that was made at this time or later; the last one if there is none. Found by halving.
+    /// The first block of these that was made at this time or later; the last one if there is none. Found from the end, in steps that
+    /// double, and then by halving: no block is asked for that is much older, which a node may not have any more.
     async fn first_block_since(&self, time: u64, first: u64, last: u64) -> Result<u64> {
         let (mut too_old, mut young_enough) = (first, last.max(first));
+        let mut step = 1;
         while too_old < young_enough {
-            let middle = too_old + (young_enough - too_old) / 2;
-            let block = self.client.get_block(middle).await.map_err(unreachable)?;
-            let made = block.with_context(|| format!("the RPC endpoint has no block {middle}")).retry()?.timestamp;
-            if small("a block's time", made)? < time {
+            let middle = (too_old + (young_enough - too_old) / 2).max(young_enough.saturating_sub(step));
+            if self.time_of(middle).await? < time {
                 too_old = middle + 1;
             } else {
                 young_enough = middle;
+                step = step.saturating_mul(2);
             }
         }
         Ok(young_enough)
+    }
+
+    /// When a block was made, by the chain's clock.
+    async fn time_of(&self, block: u64) -> Result<u64> {
+        let found = self.client.get_block(block).await.map_err(unreachable)?;
+        let found = found.with_context(|| format!("the RPC endpoint has no block {block}")).retry()?;
+        small("a block's time", found.timestamp)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nova_devnet::Terms;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::net::Net;
 use crate::common::project::Project;
@@ -131,6 +131,29 @@ async fn a_provider_that_refuses_a_range_of_blocks_is_asked_for_half_until_it_ag
     for pair in allowed.windows(2) {
         assert_eq!(pair[1].0, pair[0].1 + 1, "blocks were left out or read twice: {allowed:?}");
     }
+}
+
+/// Nodes keep the newest blocks, and providers sell those who keep all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_node_without_old_blocks_will_do() {
+    const KEPT: u64 = 1200;
+    let (project, net) = (Project::new(), Net::start().await);
+    net.anvil("anvil_mine", json!([3000, 1])).await;
+    let oldest = net.head().await - KEPT;
+    let proxy = Proxy::start(net.devnet.rpc_url()).await;
+    proxy.rule(move |method, params| {
+        let number = params[0].as_str().and_then(|number| u64::from_str_radix(number.strip_prefix("0x")?, 16).ok());
+        match (method, number) {
+            ("eth_getBlockByNumber", Some(number)) if (1..oldest).contains(&number) => {
+                Act::Say(200, r#"{"jsonrpc":"2.0","id":1,"result":null}"#)
+            }
+            _ => Act::Pass,
+        }
+    });
+    let request = net.ask(1).await;
+    let daemon = project.nova(&["run"]).envs(net.env()).env("NOVA_RPC_URLS", proxy.url()).start().ready().await;
+    net.answered_once(&request).await;
+    daemon.stop().await;
 }
 
 fn length(params: &Value) -> u64 {

@@ -318,24 +318,55 @@ async fn a_reverted_transaction_that_is_mined_again_takes_no_answer_with_it() {
 /// What a node says about one call that nobody understands is no reason to send nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_a_node_will_not_estimate_holds_up_no_other() {
-    const ODD: &str =
-        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"execution aborted (timeout = 5s)"}}"#;
+    // An answer of the node, and one that another machine or a later call may better.
+    const ODD: [(&str, &str); 2] = [
+        (
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"execution aborted (timeout = 5s)"}}"#,
+            "execution aborted",
+        ),
+        (r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"Internal error"}}"#, "Internal error"),
+    ];
     let (project, net) = (Project::new(), Net::start().await);
     let proxy = Proxy::start(net.devnet.rpc_url()).await;
     let _daemon = run(&project, &net).env("NOVA_RPC_URLS", proxy.url()).start().ready().await;
-    let requests = asked_with_blocks_stopped(&net, 3).await;
-    let odd = format!("{:x}", requests[1].id);
-    proxy.rule(move |method, params| match method {
-        "eth_estimateGas" if params.to_string().contains(&odd) => Act::Say(200, ODD),
+    for (said, reason) in ODD {
+        let requests = asked_with_blocks_stopped(&net, 3).await;
+        let odd = format!("{:x}", requests[1].id);
+        proxy.rule(move |method, params| match method {
+            "eth_estimateGas" if params.to_string().contains(&odd) => Act::Say(200, said),
+            _ => Act::Pass,
+        });
+        net.go_on_mining().await;
+        let others = [requests[0].clone(), requests[2].clone()];
+        net.answered_once(&others).await;
+        let row = project.request_row(requests[1].id, "says why it waits", |row| row.reason.is_some()).await;
+        assert_says(&row.reason.unwrap(), &[reason]);
+        proxy.rule(|_, _| Act::Pass);
+        net.answered_once(&requests).await;
+    }
+    assert_eq!(net.sent().await, 3 * ODD.len() as u64);
+}
+
+/// Behind a load balancer one machine has a receipt, and the next one not the block that it is in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_receipt_whose_block_is_not_there_yet_holds_up_no_answer() {
+    let (project, net) = (Project::new(), Net::start().await);
+    let proxy = Proxy::start(net.devnet.rpc_url()).await;
+    let _daemon = run(&project, &net).env("NOVA_RPC_URLS", proxy.url()).start().ready().await;
+    proxy.rule(|method, _| match method {
+        "eth_getBlockByHash" => Act::Say(200, r#"{"jsonrpc":"2.0","id":1,"result":null}"#),
         _ => Act::Pass,
     });
-    net.go_on_mining().await;
-    let others = [requests[0].clone(), requests[2].clone()];
-    net.answered_once(&others).await;
-    let row = project.request_row(requests[1].id, "says why it waits", |row| row.reason.is_some()).await;
-    assert_says(&row.reason.unwrap(), &["execution aborted"]);
+    let mut requests = Vec::new();
+    for _ in 0..3 {
+        requests.extend(net.ask(1).await);
+        net.answered_once(&requests).await;
+    }
+    project.transactions_in("broadcast", 3).await;
     proxy.rule(|_, _| Act::Pass);
-    net.answered_once(&requests).await;
+    for request in &requests {
+        project.request_in(request.id, "final").await;
+    }
     assert_eq!(net.sent().await, 3);
 }
 

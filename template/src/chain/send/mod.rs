@@ -7,6 +7,7 @@
 mod asks;
 mod claim;
 mod fees;
+mod hiccups;
 mod money;
 mod reconcile;
 mod replace;
@@ -29,6 +30,7 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::health::Health;
 use crate::ledger::{Allowed, Ledger, Tx};
 use crate::private;
+use hiccups::Hiccups;
 use reconcile::needs_rank;
 use terms::Terms;
 use trouble::Troubles;
@@ -40,6 +42,8 @@ const NOT_TOP_N_LIFETIME: Duration = Duration::from_secs(5);
 const PLACE_TAKEN: Duration = Duration::from_secs(2);
 /// How often what waits while nothing may be sent is looked at.
 const WAITING: i64 = 5;
+/// Seconds after which what met a hiccup is tried again.
+const SOON: i64 = 2;
 
 /// The one sender of a key.
 pub struct Sender {
@@ -64,6 +68,8 @@ pub struct Sender {
     unoffered: HashSet<String>,
     /// Why nothing could be offered in this pass.
     unsent: Option<Fault>,
+    /// What single rows met in this pass.
+    hiccups: Hiccups,
     /// A second daemon uses our key: nothing is signed any more.
     rival: Option<String>,
     money_next: Option<Instant>,
@@ -135,6 +141,7 @@ impl Sender {
             contest: None,
             unoffered: HashSet::new(),
             unsent: None,
+            hiccups: Hiccups::default(),
             rival: None,
             money_next: None,
             claims_next: None,
@@ -150,6 +157,7 @@ impl Sender {
     /// One pass: looks after what is in flight, queues what is ready, signs and sends what may be.
     pub async fn pass(&mut self, allowed: Allowed) -> Result<Pending> {
         self.unsent = None;
+        self.hiccups = Hiccups::default();
         match self.watch_money(allowed).await {
             // No answer waits for that.
             Err(Fault::Retry(error)) => {
@@ -172,6 +180,7 @@ impl Sender {
         if let Some(unsent) = self.unsent.take() {
             return Err(unsent);
         }
+        self.hiccups.end()?;
         Ok(if in_flight == 0 && !sent { Pending::Nothing } else { Pending::InFlight })
     }
 
@@ -188,7 +197,10 @@ impl Sender {
                 Some(terms) => terms,
                 None => terms.insert(self.terms().await?),
             };
-            self.send(tx, terms).await?;
+            let outcome = self.send(tx, terms).await;
+            if let Some(reason) = self.hiccups.survive(outcome)? {
+                self.ledger.postpone_tx(&tx.key, &reason, SOON).await?;
+            }
             sent = true;
             // While no node can be reached one a pass is signed, so that it goes out with the first that can.
             if self.unsent.is_some() {

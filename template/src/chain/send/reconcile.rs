@@ -57,7 +57,12 @@ impl Sender {
         let look = if open.is_empty() { None } else { Some(self.look(head, &open).await?) };
         for (tx, attempts, receipt) in found {
             match (receipt, &look) {
-                (Some(receipt), _) => self.settle(&tx, &attempts, &receipt, head, final_block).await?,
+                (Some(receipt), _) => {
+                    let outcome = self.settle(&tx, &attempts, &receipt, head, final_block).await;
+                    if let Some(reason) = self.hiccups.survive(outcome)? {
+                        tracing::debug!(tx = tx.key, reason, "a receipt is looked at again");
+                    }
+                }
                 (None, _) if tx.state == "mined" => {
                     tracing::warn!(tx = tx.key, "the chain forgot the block of a transaction, it is sent again");
                     self.ledger.unmined(&tx.key).await?;

@@ -1,6 +1,5 @@
 //! What a mined transaction did: what it was for, nothing, or something else.
 
-use anyhow::Context as _;
 use ethers::contract::EthEvent as _;
 use ethers::providers::Middleware as _;
 use ethers::types::transaction::eip2718::TypedTransaction;
@@ -12,7 +11,7 @@ use crate::chain::contracts::{
 };
 use crate::chain::revert::{Meaning, Revert};
 use crate::chain::{Head, address, small, text, unreachable};
-use crate::fault::{Classify as _, Result};
+use crate::fault::Result;
 use crate::ledger::{Attempt, AttemptKind, Mined, Purpose, Tx};
 
 /// An answer that was reverted with time left is signed anew so often: what was in its way may be gone.
@@ -42,8 +41,8 @@ impl Sender {
         let known = tx.state == "mined"
             && tx.mined_hash.as_ref() == Some(&hash)
             && tx.mined_block_hash.as_ref() == Some(&block_hash);
-        if !known {
-            self.mined(tx, is_cancel, receipt, block, block_hash).await?;
+        if !known && !self.mined(tx, is_cancel, receipt, block, block_hash).await? {
+            return Ok(());
         }
         // Asked in each look: the daemon may have died after it was written down as mined.
         if !is_cancel && let Some(missing) = self.missing_event(tx, &receipt.logs)? {
@@ -58,6 +57,7 @@ impl Sender {
         if is_cancel { self.end_given_up(tx, head).await } else { self.ledger.finalized(tx).await }
     }
 
+    /// Writes down that it was mined; false where the machine that answers has heard of the receipt and not of its block yet.
     async fn mined(
         &mut self,
         tx: &Tx,
@@ -65,11 +65,12 @@ impl Sender {
         receipt: &TransactionReceipt,
         block: u64,
         block_hash: String,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let header = self.chain.client.get_block(receipt.block_hash.unwrap_or_default()).await.map_err(unreachable)?;
-        let header = header
-            .with_context(|| format!("the RPC endpoint has a receipt of block {block} but not the block"))
-            .retry()?;
+        let Some(header) = header else {
+            tracing::debug!(tx = tx.key, block, "the RPC endpoint has a receipt and not its block, it is asked again");
+            return Ok(false);
+        };
         let mined = Mined {
             hash: text(receipt.transaction_hash),
             block,
@@ -86,7 +87,7 @@ impl Sender {
             url = self.chain.explorer(&mined.hash),
             "mined"
         );
-        Ok(())
+        Ok(true)
     }
 
     /// The event that says that the work was done, if it is not among the logs.
