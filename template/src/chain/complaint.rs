@@ -122,20 +122,25 @@ impl Complaint {
         if has_reverted(error, &message) {
             return Self::Spoken;
         }
-        if method == "eth_sendRawTransaction" && Refusal::of(&message) != Refusal::Other {
+        // The pool's limit for one account is none of the provider's.
+        if method == "eth_sendRawTransaction"
+            && (Refusal::of(&message) != Refusal::Other || message.contains("account limit"))
+        {
             return Self::Spoken;
         }
-        // Their tag is one that the node does not know: a block that is not there has no error, but no result.
         if says(&BEHIND) {
-            return if method == "eth_getBlockByNumber" { Self::Spoken } else { Self::Behind };
+            return Self::Behind;
         }
         if error.code == PRUNED_HISTORY || says(&PRUNED) {
             return Self::Pruned;
         }
+        if BUSY_CODES.contains(&error.code) {
+            return Self::Busy;
+        }
         if method == "eth_getLogs" && says(&TOO_WIDE) {
             return Self::TooWide;
         }
-        if BUSY_CODES.contains(&error.code) || error.code == LIMIT_EXCEEDED || says(&BUSY) {
+        if error.code == LIMIT_EXCEEDED || says(&BUSY) {
             return Self::Busy;
         }
         if error.code == INTERNAL_ERROR || says(&BROKEN) {
@@ -144,22 +149,32 @@ impl Complaint {
         Self::Spoken
     }
 
+    /// Of an error that a node gave for a block by its tag (`finalized`): that the node does not know the tag is an answer.
+    pub fn of_tag(error: &JsonRpcError) -> Self {
+        match Self::of("eth_getBlockByNumber", error) {
+            Self::Behind => Self::Spoken,
+            other => other,
+        }
+    }
+
     /// True if another endpoint, or the same one later, may answer.
     pub fn is_passing(self) -> bool {
         matches!(self, Self::Busy | Self::Broken | Self::Behind | Self::Pruned)
     }
 }
 
-/// A call that reverted has the contract's own data in hex, or says so.
+/// A call that reverted has the contract's own data in hex, in one of the places that `revert` knows, or says so.
 fn has_reverted(error: &JsonRpcError, message: &str) -> bool {
-    let has_data = error.data.as_ref().and_then(Value::as_str).is_some_and(|data| data.starts_with("0x"));
+    let is_hex =
+        |data: &Value| data.as_str().is_some_and(|data| data.trim_start_matches("Reverted ").starts_with("0x"));
+    let has_data = error.data.as_ref().is_some_and(|data| is_hex(data) || is_hex(&data["data"]));
     error.code == REVERTED || has_data || message.contains("revert")
 }
 
 /// The most blocks that are served at once, where the refusal of a longer range names it: "up to a 10 block range", "max block range
 /// 500", "2K block range".
 pub(super) fn named_range(message: &str) -> Option<u64> {
-    let message = message.to_lowercase();
+    let message = message.to_lowercase().replace([',', '_'], "");
     let words: Vec<&str> =
         message.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let is_of_blocks = |word: Option<&&str>| word.is_some_and(|word| ["block", "blocks", "range"].contains(word));
@@ -230,7 +245,9 @@ mod tests {
     fn an_internal_error_is_a_revert_if_the_contract_speaks_in_it() {
         let with = |data: Value| JsonRpcError { data: Some(data), ..error(-32603, "service temporarily unavailable") };
         assert_eq!(Complaint::of("eth_call", &with(json!({ "reason": "overloaded" }))), Broken);
-        assert_eq!(Complaint::of("eth_call", &with(json!("0x08c379a0"))), Spoken);
+        for reverted in [json!("0x08c379a0"), json!("Reverted 0x08c379a0"), json!({ "data": "0x08c379a0" })] {
+            assert_eq!(Complaint::of("eth_call", &with(reverted)), Spoken);
+        }
     }
 
     #[test]
@@ -240,6 +257,7 @@ mod tests {
             (-32000, "insufficient funds for gas * price + value", Spoken),
             (-32010, "already known", Spoken),
             (-32000, "txpool is full", Spoken),
+            (-32000, "account limit exceeded", Spoken),
             (-32603, "Internal error", Broken),
             (-32016, "over rate limit", Busy),
         ] {
@@ -249,7 +267,11 @@ mod tests {
 
     #[test]
     fn a_tag_that_a_node_does_not_know_is_an_answer() {
-        assert_eq!(Complaint::of("eth_getBlockByNumber", &error(-39001, "Unknown block")), Spoken);
+        for message in ["Unknown block", "finalized block not found"] {
+            assert_eq!(Complaint::of_tag(&error(-39001, message)), Spoken);
+        }
+        assert_eq!(Complaint::of("eth_getBlockByNumber", &error(-32000, "header not found")), Behind);
+        assert_eq!(Complaint::of_tag(&error(-32016, "over rate limit")), Busy);
     }
 
     #[test]
@@ -261,6 +283,8 @@ mod tests {
             ("quicknode", -32614, "eth_getLogs is limited to a 10 range", TooWide, Some(10)),
             ("ankr", -32600, "block range is too wide", TooWide, None),
             ("any", -32000, "exceed maximum block range: 500", TooWide, Some(500)),
+            ("any", -32000, "exceed maximum block range: 5,000", TooWide, Some(5000)),
+            ("alchemy", 429, "at most 25 requests per second", Busy, None),
             ("alchemy", -32602, "Log response size exceeded. this block range should work: [0x1, 0x2]", TooWide, None),
             (
                 "alchemy",

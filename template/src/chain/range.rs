@@ -51,16 +51,20 @@ impl LogRange {
     pub fn was_refused(&self, blocks: u64, named: Option<u64>) {
         self.with(|learned| {
             let allowed = named.filter(|named| *named < blocks);
+            // So many were served before: these blocks hold more than others, or it is the first that a new limit says.
+            let is_new = allowed.is_none() && blocks <= learned.served;
             let refused = allowed.map_or(blocks, |allowed| allowed + 1);
-            learned.refused = Some((refused, Instant::now()));
             if learned.served >= refused {
                 learned.served = 0;
+            }
+            if !is_new {
+                learned.refused = Some((refused, Instant::now()));
             }
             learned.next = allowed.unwrap_or(between(learned.served, blocks)).clamp(1, self.most);
         });
     }
 
-    /// Nobody answered: for so many blocks it may take too long.
+    /// Nobody answered, or in words that nobody knows: for so many blocks it may take too long.
     pub fn was_unanswered(&self, blocks: u64) {
         self.with(|learned| learned.next = (blocks / 2).max(1));
     }
@@ -134,6 +138,15 @@ mod tests {
         }
         assert_eq!(calls(&range, 2023, 1000, false), 11);
         assert_eq!(range.blocks(), 1000);
+    }
+
+    /// At the head a pass asks for a few blocks: what is said of them is no limit.
+    #[test]
+    fn a_refusal_of_a_few_blocks_is_no_limit() {
+        let range = LogRange::new(1000);
+        range.was_served(1000);
+        range.was_refused(5, None);
+        assert!(calls(&range, 2000, 1000, false) < 12);
     }
 
     #[test]

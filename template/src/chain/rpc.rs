@@ -230,12 +230,13 @@ impl Transport {
         }
         let mut parsed: Answer = serde_json::from_slice(&answer)
             .map_err(|_| passing(format!("HTTP {status}, and the body is no JSON-RPC")))?;
+        let complaint = parsed.error.as_ref().map(|error| complaint(method, body, error));
         if let Some(error) = &mut parsed.error {
             error.message = endpoint.scrubber.text(std::mem::take(&mut error.message));
             error.data.iter_mut().for_each(|data| endpoint.scrubber.json(data));
         }
         match (parsed.error, parsed.result) {
-            (Some(error), _) if Complaint::of(method, &error).is_passing() => Err(passing(error.to_string())),
+            (Some(error), _) if complaint.is_some_and(Complaint::is_passing) => Err(passing(error.to_string())),
             (Some(error), _) => Err(Failure::Final(Error::Refused {
                 endpoint: endpoint.name.clone(),
                 method: method.to_owned(),
@@ -245,6 +246,13 @@ impl Transport {
             (None, None) => Err(passing(format!("HTTP {status}, and the body has neither result nor error"))),
         }
     }
+}
+
+/// What an error means for this call.
+fn complaint(method: &str, body: &[u8], error: &JsonRpcError) -> Complaint {
+    let has = |tag: &[u8]| memchr::memmem::find(body, tag).is_some();
+    let by_tag = method == "eth_getBlockByNumber" && (has(b"\"finalized\"") || has(b"\"safe\""));
+    if by_tag { Complaint::of_tag(error) } else { Complaint::of(method, error) }
 }
 
 async fn body_of(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {

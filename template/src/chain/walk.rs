@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use ethers::providers::{Middleware as _, RpcError as _};
 use ethers::types::{Filter, Log};
 
-use super::complaint::named_range;
+use super::complaint::{Complaint, named_range};
 use super::{Chain, Head, small, unreachable};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Gap, Ledger, Read};
@@ -223,9 +223,11 @@ impl<'a> Pass<'a> {
                 Err(error) => {
                     let asked = last - first + 1;
                     match error.as_error_response() {
-                        Some(refusal) if asked > 1 => range.was_refused(asked, named_range(&refusal.message)),
-                        Some(_) => range.was_no_matter(before),
-                        None => range.was_unanswered(asked),
+                        Some(_) if asked == 1 => range.was_no_matter(before),
+                        Some(refusal) if Complaint::of("eth_getLogs", refusal) == Complaint::TooWide => {
+                            range.was_refused(asked, named_range(&refusal.message));
+                        }
+                        _ => range.was_unanswered(asked),
                     }
                     if asked == 1 || error.as_error_response().is_none() {
                         return Err(

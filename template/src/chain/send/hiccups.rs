@@ -13,24 +13,33 @@ pub(super) struct Hiccups {
 }
 
 impl Hiccups {
-    /// The reason if one row failed with what may pass: the others go on.
+    /// Where one row failed with what may pass the others go on.
     ///
     /// # Errors
     /// What concerns them all: it does not pass, or the row before has failed as well.
-    pub fn survive(&mut self, outcome: Result<()>) -> Result<Option<String>> {
+    pub fn survive(&mut self, outcome: Result<()>) -> Result<()> {
         match outcome {
             Ok(()) => {
                 self.in_a_row = 0;
-                Ok(None)
+                Ok(())
             }
             Err(fault @ Fault::Retry(_)) if self.in_a_row + 1 < ENOUGH => {
                 self.in_a_row += 1;
-                let reason = fault.to_string();
-                self.first.get_or_insert(fault);
-                Ok(Some(reason))
+                self.tell(fault);
+                Ok(())
             }
             Err(fault) => Err(fault),
         }
+    }
+
+    /// What is told at the end of the pass, and says nothing of other rows.
+    pub fn tell(&mut self, fault: Fault) {
+        self.first.get_or_insert(fault);
+    }
+
+    /// Other work begins: what failed before does not count for it.
+    pub fn begin(&mut self) {
+        self.in_a_row = 0;
     }
 
     /// The end of the pass: what was survived is told all the same.
@@ -50,9 +59,11 @@ mod tests {
     fn one_that_fails_is_survived_and_two_in_a_row_are_not() {
         let mut hiccups = Hiccups::default();
         let late = || Err(Fault::Retry(anyhow!("no such block")));
-        assert_eq!(hiccups.survive(late()).unwrap().as_deref(), Some("no such block"));
-        assert_eq!(hiccups.survive(Ok(())).unwrap(), None);
-        assert!(hiccups.survive(late()).unwrap().is_some());
+        assert!(hiccups.survive(late()).is_ok());
+        assert!(hiccups.survive(Ok(())).is_ok());
+        assert!(hiccups.survive(late()).is_ok());
+        hiccups.begin();
+        assert!(hiccups.survive(late()).is_ok());
         assert!(hiccups.survive(late()).is_err());
         assert!(matches!(hiccups.end(), Err(Fault::Retry(_))));
         assert!(hiccups.end().is_ok());

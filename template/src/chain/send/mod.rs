@@ -188,6 +188,7 @@ impl Sender {
     /// True if there was anything to sign.
     async fn send_all(&mut self, room: usize, allowed: Allowed, mut terms: Option<Terms>) -> Result<bool> {
         let rows = self.sendable(room, allowed).await?;
+        self.hiccups.begin();
         let mut sent = false;
         for tx in &rows {
             if !self.may_sign() {
@@ -198,9 +199,10 @@ impl Sender {
                 None => terms.insert(self.terms().await?),
             };
             let outcome = self.send(tx, terms).await;
-            if let Some(reason) = self.hiccups.survive(outcome)? {
-                self.ledger.postpone_tx(&tx.key, &reason, SOON).await?;
+            if let Err(fault @ Fault::Retry(_)) = &outcome {
+                self.ledger.postpone_tx(&tx.key, &fault.to_string(), SOON).await?;
             }
+            self.hiccups.survive(outcome)?;
             sent = true;
             // While no node can be reached one a pass is signed, so that it goes out with the first that can.
             if self.unsent.is_some() {

@@ -59,9 +59,7 @@ impl Sender {
             match (receipt, &look) {
                 (Some(receipt), _) => {
                     let outcome = self.settle(&tx, &attempts, &receipt, head, final_block).await;
-                    if let Some(reason) = self.hiccups.survive(outcome)? {
-                        tracing::debug!(tx = tx.key, reason, "a receipt is looked at again");
-                    }
+                    self.hiccups.survive(outcome)?;
                 }
                 (None, _) if tx.state == "mined" => {
                     tracing::warn!(tx = tx.key, "the chain forgot the block of a transaction, it is sent again");

@@ -1,5 +1,6 @@
 //! What a mined transaction did: what it was for, nothing, or something else.
 
+use anyhow::anyhow;
 use ethers::contract::EthEvent as _;
 use ethers::providers::Middleware as _;
 use ethers::types::transaction::eip2718::TypedTransaction;
@@ -11,11 +12,14 @@ use crate::chain::contracts::{
 };
 use crate::chain::revert::{Meaning, Revert};
 use crate::chain::{Head, address, small, text, unreachable};
-use crate::fault::Result;
-use crate::ledger::{Attempt, AttemptKind, Mined, Purpose, Tx};
+use crate::fault::{Fault, Result};
+use crate::ledger::{Attempt, AttemptKind, Mined, Purpose, Tx, now};
 
 /// An answer that was reverted with time left is signed anew so often: what was in its way may be gone.
 const MAX_REVERTS: usize = 3;
+
+/// Seconds for which a receipt may be there and its block not: no machine behind one endpoint lags so much.
+const LONG_WITHOUT_BLOCK: i64 = 60;
 
 impl Sender {
     /// `→ mined`, then `→ final` once its block is; a revert, a missing event or a cancellation is something else.
@@ -68,7 +72,11 @@ impl Sender {
     ) -> Result<bool> {
         let header = self.chain.client.get_block(receipt.block_hash.unwrap_or_default()).await.map_err(unreachable)?;
         let Some(header) = header else {
-            tracing::debug!(tx = tx.key, block, "the RPC endpoint has a receipt and not its block, it is asked again");
+            if now() - tx.changed_at > LONG_WITHOUT_BLOCK {
+                let reason =
+                    anyhow!("the RPC endpoint has a receipt of block {block}, and has had no such block for a while");
+                self.hiccups.tell(Fault::Retry(reason));
+            }
             return Ok(false);
         };
         let mined = Mined {

@@ -184,11 +184,19 @@ impl Facts {
 
     /// True if whole numbers are these for EZKL, too: those of inputs and what is computed of them are floats for it, until a cast.
     pub(super) fn is_cast_to_whole(&self, name: &str) -> bool {
-        if self.constant(name).is_some() || self.dtype(name).is_ok_and(|dtype| dtype.is_float()) {
-            return false;
+        let (mut seen, mut left) = (HashSet::new(), vec![name]);
+        while let Some(name) = left.pop() {
+            let is_whole = self.dtype(name).is_ok_and(|dtype| !dtype.is_float());
+            if !is_whole || self.constant(name).is_some() || !seen.insert(name) {
+                continue;
+            }
+            let Some(node) = self.maker(name) else { continue };
+            if node.op_type == "Cast" {
+                return true;
+            }
+            left.extend(node.input.iter().map(String::as_str));
         }
-        let Some(node) = self.maker(name) else { return false };
-        node.op_type == "Cast" || node.input.iter().any(|input| !input.is_empty() && self.is_cast_to_whole(input))
+        false
     }
 
     /// True if nothing below zero can be this value, as far as the operators before it say so.
