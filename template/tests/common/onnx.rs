@@ -273,6 +273,24 @@ pub fn of_a_convolution_between_products() -> Vec<u8> {
     model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), weights)
 }
 
+/// Four numbers three places apart, of which a kernel as long makes eleven, and these one.
+pub fn of_a_wide_transposed_convolution() -> Vec<u8> {
+    let mut conv = node("ConvTranspose", &["row", "kernel"], "places");
+    conv.attribute = vec![integers("kernel_shape", &[3]), integers("strides", &[3]), integers("pads", &[1, 0])];
+    let nodes = vec![
+        node("Reshape", &["x", "a row"], "row"),
+        conv,
+        node("Flatten", &["places"], "eleven"),
+        node("MatMul", &["eleven", "w"], "y"),
+    ];
+    let weights = vec![
+        whole("a row", &[1, 1, 4]),
+        floats("kernel", &[1, 1, 3], &[0.5, -1.0, 0.75]),
+        floats("w", &[11, 1], &[1.0, -0.5, 2.0, 0.25, 1.5, -1.0, 0.5, 0.75, -2.0, 1.0, 0.5]),
+    ];
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), weights)
+}
+
 /// The sum of four whole numbers, each divided by −3 and cut off.
 pub fn of_quotients_by_a_negative_number() -> Vec<u8> {
     let nodes = vec![node("Div", &["x", "d"], "quotients"), node("ReduceSum", &["quotients"], "y")];

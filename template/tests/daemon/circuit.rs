@@ -53,6 +53,15 @@ async fn regression_a_product_behind_a_convolution_keeps_its_axes() {
     assert!(answer["divergence"].as_f64().unwrap() < 0.01, "{answer:#}");
 }
 
+/// EZKL's own output would be a place too long, and it would stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_transposed_convolution_with_wide_strides_has_a_circuit() {
+    let project = of(onnx::of_a_wide_transposed_convolution());
+    assert_says(&project.nova(&SETUP).succeed().await, &["ConvTranspose (node \"convtranspose", "strides of three"]);
+    let answer = predicted(&project).await;
+    assert!(answer["divergence"].as_f64().unwrap() < 0.01, "{answer:#}");
+}
+
 /// EZKL has a witness of such a quotient, and no proof of any.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_quotients_of_whole_numbers_by_a_negative_one_are_proven() {

@@ -133,11 +133,14 @@ impl Reference {
         slots
     }
 
+    /// Validators' first, of which the newest, then the registry's from the oldest on.
     pub fn claim_challenge(&mut self, owner: &str) -> Option<Slot> {
         let claimable = |slot: Slot, row: &Row| {
             (row.state == "asked" || (row.state == "proved" && is_ipfs(slot))) && row.is_free_for(owner)
         };
-        let slot = self.challenges.iter().find(|(slot, row)| claimable(**slot, row)).map(|(slot, _)| *slot)?;
+        let slots = self.challenges.iter().filter(|(slot, row)| claimable(**slot, row)).map(|(slot, _)| *slot);
+        let slot = slots
+            .min_by_key(|slot| (!is_ipfs(*slot), if is_ipfs(*slot) { -i64::from(*slot) } else { i64::from(*slot) }))?;
         self.challenges.get_mut(&slot).unwrap().claim(owner);
         Some(slot)
     }

@@ -1,7 +1,7 @@
 //! Convolutions: EZKL takes none whose strides are left out, and knows no dilation.
 
 use anyhow::{Context as _, Result, ensure};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::site::{Replacement, Site, ints, remove, set};
 use super::{Change, Family};
@@ -10,8 +10,11 @@ use crate::model::tensor::{floats, positions, strides, tensor_of};
 
 pub(super) const RULES: Family = &[("Conv", conv), ("ConvTranspose", transposed)];
 
+/// Strides that EZKL computes with. From three on its output is longer than ONNX says by what they have beyond two, and it ends.
+const MAX_STRIDE: usize = 2;
+
 /// EZKL takes explicit pads alone, ignores the shape that is asked for, and ends at an output_padding and at strides beyond the kernel:
-/// zeros behind the kernel are the same.
+/// zeros behind the kernel are the same, and zeros between the places are the same as strides.
 fn transposed(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let sizes = site.node.ints("output_shape")?;
     let (given, kernel) = (&site.shape(0)?[2..], &site.shape(1)?[2..]);
@@ -23,15 +26,17 @@ fn transposed(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         sizes.map(|sizes| sizes[sizes.len() - given.len()..].iter().map(|one| *one as usize).collect::<Vec<_>>());
     let axes = window.transposed_axes(given, kernel, &extra, sizes.as_deref())?;
     ensure!(axes.iter().all(|axis| axis.before >= 0), "its output is larger than what it computes: pad it afterwards");
+    let is_far = |stride: usize| stride > MAX_STRIDE;
     // What the kernel reaches to: as far as the output goes, and as the next step begins.
     let reaches = axes.iter().map(|axis| {
         let own = (axis.kernel - 1) * axis.dilation + 1;
         let last = axis.stride * (axis.output - 1);
-        own.max(axis.stride).max((axis.input + axis.before as usize).saturating_sub(last))
+        own.max(if is_far(axis.stride) { 1 } else { axis.stride })
+            .max((axis.input + axis.before as usize).saturating_sub(last))
     });
     let reaches: Vec<usize> = reaches.collect();
     let is_whole = reaches.iter().zip(kernel).all(|(reach, size)| reach == size);
-    if has_pads && is_whole {
+    if has_pads && is_whole && !axes.iter().any(|axis| is_far(axis.stride)) {
         return conv(site, to);
     }
     let before = axes.iter().map(|axis| axis.before);
@@ -40,7 +45,11 @@ fn transposed(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         .zip(&reaches)
         .map(|(axis, reach)| (axis.stride * (axis.output - 1) + reach) as i64 - axis.before - axis.input as i64);
     let pads: Vec<i64> = before.chain(after).collect();
-    let steps: Vec<i64> = axes.iter().map(|axis| axis.stride as i64).collect();
+    let steps: Vec<i64> = axes.iter().map(|axis| if is_far(axis.stride) { 1 } else { axis.stride as i64 }).collect();
+    let mut data = site.input(0)?.to_owned();
+    for (at, axis) in axes.iter().enumerate().filter(|(_, axis)| is_far(axis.stride)) {
+        data = to.along(&data, at + 2, axes.len() + 2, &apart(given[at], axis.stride)?)?;
+    }
     let longer = if is_whole {
         None
     } else {
@@ -52,6 +61,7 @@ fn transposed(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     };
     let value = to.keep(site.node.proto(), |node| {
         ["output_shape", "auto_pad", "output_padding", "dilations"].iter().for_each(|name| remove(node, name));
+        node.input[0] = data;
         if let Some(kernel) = longer {
             node.input[1] = kernel;
         }
@@ -61,7 +71,8 @@ fn transposed(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     });
     Change::of(
         value,
-        "its pads are written out, with zeros in its kernel: EZKL would ignore output_shape, and refuse the rest",
+        "its pads are written out, with zeros in its kernel and for strides of three and more: EZKL would ignore output_shape, and refuse \
+         the rest",
     )
 }
 
@@ -120,6 +131,13 @@ fn thinned(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         set(node, ints("strides", &steps));
     });
     Change::of(value, "of the places that its steps reach: EZKL may refuse steps that leave places out")
+}
+
+/// A line times this matrix has zeros between its elements, which are so far apart.
+fn apart(places: usize, stride: usize) -> Result<Tensor> {
+    let wide = (places - 1) * stride + 1;
+    let ones = (0..places * wide).map(|flat| f64::from(u8::from(flat % wide == flat / wide * stride))).collect();
+    tensor_of(ones, [places, wide], DType::F32)
 }
 
 /// The kernel with zeros between its elements, which are so far apart, and behind them, up to these sizes.

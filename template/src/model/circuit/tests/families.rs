@@ -58,6 +58,12 @@ fn convolutions_without_strides_or_dilated_are_rewritten() {
     }
     of("ConvTranspose(x, w; strides=[2, 2], dilations=[2, 2], output_shape=[9, 9])").is_rewritten("ConvTranspose");
     of("ConvTranspose(x, w; strides=[1, 2], pads=[1, 0, 0, 1])").is_kept();
+    // A kernel that reaches as far as the strides, or further.
+    let larger: Vec<f32> = (0..32).map(|at| ((at * 5) % 7) as f32 / 4.0 - 0.7).collect();
+    for more in ["strides=[4, 1]", "strides=[3, 3], pads=[1, 0, 0, 1]", "strides=[1, 3], output_padding=[0, 2]"] {
+        let wide = graph(&IMAGE, &[&format!("y = ConvTranspose(x, w; {more})")]);
+        wide.floats("w", &[2, 1, 4, 4], &larger).is_rewritten("ConvTranspose");
+    }
 }
 
 #[test]
