@@ -169,7 +169,11 @@ async fn a_false_multisig_wins_nothing() {
     let daemon = daemon.start().ready().await;
     net.answered_once(std::slice::from_ref(request)).await;
     daemon.stop().await;
-    // And who it was once stays so.
+    // And who it was once stays so, whatever Pulse says.
+    let daemon = project.nova(&["run"]).envs(net.env()).start().ready().await;
+    net.answered_once(&net.ask(1).await).await;
+    daemon.stop().await;
+    // Another that the settings name is another modeler's ledger.
     let says = ["this ledger is of another daemon", "its modeler is", &format!("{ours:?}")];
-    project.nova(&["run"]).envs(net.env()).fail(&says).await;
+    project.nova(&["run"]).envs(net.env()).env("NOVA_MULTISIG_ADDRESS", format!("{liar:?}")).fail(&says).await;
 }
