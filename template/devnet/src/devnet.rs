@@ -59,7 +59,7 @@ pub struct Devnet {
     pub services: Services,
     /// The verifier that is registered for our modeler.
     pub verifier: Option<Address>,
-    /// None where the node is somebody else's.
+    /// `None` where the options name a node, which was started elsewhere.
     anvil: Option<Anvil>,
     rpc_url: String,
     daemon_key: LocalWallet,

@@ -18,11 +18,13 @@ use crate::spectral::pulse::Pulse;
 /// Seconds for which the MultiSig accepts a signed call, as the seed system has it.
 const MULTISIG_LIFETIME: u64 = 3600;
 
+type Contract = MultiSig<ethers::providers::Provider<super::Transport>>;
+
 /// The signing key and the MultiSig in front of it.
 #[derive(Clone)]
 pub struct Account {
     wallet: LocalWallet,
-    multisig: Option<MultiSig<ethers::providers::Provider<super::Transport>>>,
+    multisig: Option<Contract>,
 }
 
 impl fmt::Debug for Account {
@@ -41,13 +43,17 @@ impl Account {
         held_modeler: Option<&str>,
     ) -> Result<Self> {
         let wallet = wallet::open(&settings.wallet_key, settings.chain_id).await?;
-        let (named, from) = match (&settings.multisig_address, held_modeler) {
-            (Some(named), _) => (Some(named.clone()), "NOVA_MULTISIG_ADDRESS"),
-            (None, Some(held)) if held == text(wallet.address()) => (None, "the ledger"),
-            (None, Some(held)) if signs_for(client, held, wallet.address()).await? => {
-                (Some(held.to_owned()), "the ledger")
+        if let (None, Some(held)) = (&settings.multisig_address, held_modeler) {
+            if held == text(wallet.address()) {
+                return Ok(Self { wallet, multisig: None });
             }
-            (None, _) => (pulse.multisig(&text(wallet.address())).await?, "Pulse"),
+            if let Some(multisig) = signed_by(client, held, wallet.address()).await? {
+                return Ok(Self { wallet, multisig: Some(multisig) });
+            }
+        }
+        let (named, from) = match &settings.multisig_address {
+            Some(named) => (Some(named.clone()), "NOVA_MULTISIG_ADDRESS"),
+            None => (pulse.multisig(&text(wallet.address())).await?, "Pulse"),
         };
         let Some(named) = named else { return Ok(Self { wallet, multisig: None }) };
         let at: Address =
@@ -124,12 +130,13 @@ impl Account {
     }
 }
 
-/// Whether the modeler is a MultiSig that takes this wallet's signature. One that does not say so is none.
-async fn signs_for(client: &Client, modeler: &str, wallet: Address) -> Result<bool> {
-    let Ok(at) = modeler.parse::<Address>() else { return Ok(false) };
-    match MultiSig::new(at, client.clone()).is_signer(wallet).call().await {
-        Ok(listed) => Ok(listed),
-        Err(error) if is_refusal(&error) => Ok(false),
+/// The modeler, if it is a MultiSig that takes this wallet's signature. What does not say so is none.
+async fn signed_by(client: &Client, modeler: &str, wallet: Address) -> Result<Option<Contract>> {
+    let Ok(at) = modeler.parse::<Address>() else { return Ok(None) };
+    let multisig = MultiSig::new(at, client.clone());
+    match multisig.is_signer(wallet).call().await {
+        Ok(listed) => Ok(listed.then_some(multisig)),
+        Err(error) if is_refusal(&error) => Ok(None),
         Err(error) => Err(call_fault(error, "isSigner")),
     }
 }

@@ -2,9 +2,9 @@
 //! specification leaves to each of them; what they mean is told here and nowhere else, by code and by words.
 
 use ethers::providers::JsonRpcError;
-use serde_json::Value;
 
 use super::refusal::Refusal;
+use super::revert::data_text;
 
 /// What an error means for the call that met it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Complaint {
     Pruned,
     /// Too many blocks or logs at once.
     TooWide,
-    /// The node has answered: a revert, a refused transaction, and all that is said in words that nobody knows.
+    /// The node has answered: the call reverted, the transaction was refused, or its words are in none of the lists below.
     Spoken,
 }
 
@@ -163,11 +163,9 @@ impl Complaint {
     }
 }
 
-/// A call that reverted has the contract's own data in hex, in one of the places that `revert` knows, or says so.
+/// A call that reverted has the contract's own data in hex, or says so.
 fn has_reverted(error: &JsonRpcError, message: &str) -> bool {
-    let is_hex =
-        |data: &Value| data.as_str().is_some_and(|data| data.trim_start_matches("Reverted ").starts_with("0x"));
-    let has_data = error.data.as_ref().is_some_and(|data| is_hex(data) || is_hex(&data["data"]));
+    let has_data = error.data.as_ref().and_then(data_text).is_some_and(|data| data.starts_with("0x"));
     error.code == REVERTED || has_data || message.contains("revert")
 }
 
@@ -192,7 +190,7 @@ fn number(word: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::Complaint::{Behind, Broken, Busy, Pruned, Spoken, TooWide};
     use super::*;

@@ -38,7 +38,8 @@ const DEFAULT_SLA: Duration = Duration::from_secs(600);
 /// No contract means a longer one, so that times can be added without overflow.
 const MAX_SLA: u64 = 365 * 24 * 60 * 60;
 
-/// Arbitrum One and its Testnet: nobody makes them anew, so that their id says which they are. Nodes that have no history of them will do.
+/// Arbitrum One and its Testnet. Nobody starts these chains anew: the chain id identifies them, and a node without their first block
+/// will do.
 const KNOWN: [u64; 2] = [42_161, 421_614];
 
 /// Requests in a row that cannot be read, after which it is no longer one node that lags.

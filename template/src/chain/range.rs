@@ -47,30 +47,39 @@ impl LogRange {
         });
     }
 
-    /// So many blocks were too many; the refusal may have named how many are not.
+    /// The provider refused so many blocks as too many; it may have named how many are not.
     pub fn was_refused(&self, blocks: u64, named: Option<u64>) {
         self.with(|learned| {
-            let allowed = named.filter(|named| *named < blocks);
-            // So many were served before: these blocks hold more than others, or it is the first that a new limit says.
-            let is_new = allowed.is_none() && blocks <= learned.served;
-            let refused = allowed.map_or(blocks, |allowed| allowed + 1);
+            let refused = match named.filter(|named| *named < blocks) {
+                Some(allowed) => {
+                    learned.next = allowed.clamp(1, self.most);
+                    allowed + 1
+                }
+                // It has served as many before: these blocks hold more than others, or this is the first word of a new limit. The next
+                // refusal decides.
+                None if blocks <= learned.served => {
+                    learned.served = 0;
+                    learned.next = (blocks / 2).max(1);
+                    return;
+                }
+                None => {
+                    learned.next = between(learned.served, blocks).clamp(1, self.most);
+                    blocks
+                }
+            };
+            learned.refused = Some((refused, Instant::now()));
             if learned.served >= refused {
                 learned.served = 0;
             }
-            if !is_new {
-                learned.refused = Some((refused, Instant::now()));
-            }
-            learned.next = allowed.unwrap_or(between(learned.served, blocks)).clamp(1, self.most);
         });
     }
 
-    /// Nobody answered, or in words that nobody knows: for so many blocks it may take too long.
+    /// No endpoint answered, or the provider refused in words that `complaint` does not know: it may take too long for so many blocks.
     pub fn was_unanswered(&self, blocks: u64) {
         self.with(|learned| learned.next = (blocks / 2).max(1));
     }
 
-    /// So many blocks were refused in words that nobody knows, down to a single one: it is not their number. What is asked for next is
-    /// what was asked for before.
+    /// The provider refused even one block: their number is not the reason. It is asked for as many as before.
     pub fn was_no_matter(&self, before: u64) {
         self.with(|learned| *learned = Learned { next: before, served: 0, refused: None });
     }

@@ -94,9 +94,14 @@ impl Revert {
 
 /// Some nodes put the data where ethers does not look for it, because their message has no "revert" in it.
 fn revert_data(value: &serde_json::Value) -> Option<Bytes> {
-    let text = value.as_str().or_else(|| value.get("data")?.as_str())?;
-    let data: Bytes = text.strip_prefix("Reverted ").unwrap_or(text).parse().ok()?;
+    let data: Bytes = data_text(value)?.parse().ok()?;
     (data.len() >= 4).then_some(data)
+}
+
+/// Where nodes put what a contract says: the data of the error, or what is called so in it.
+pub(super) fn data_text(value: &serde_json::Value) -> Option<&str> {
+    let text = value.as_str().or_else(|| value.get("data")?.as_str())?;
+    Some(text.strip_prefix("Reverted ").unwrap_or(text))
 }
 
 /// `NotTopNModeler(0x…)` for the signature of an error and its arguments.

@@ -318,6 +318,10 @@ mod tests {
 
     const CHAIN_ID: &str = r#"{"jsonrpc": "2.0", "id": 1, "result": "0x7a69"}"#;
 
+    fn over(servers: [&Server; 2]) -> Transport {
+        Transport::new(&servers.map(|server| SecretString::from(server.url()))).unwrap()
+    }
+
     async fn asked(server: &Server) -> (Result<Value, Error>, Duration) {
         let transport = Transport::new(&[SecretString::from(server.url())]).unwrap();
         let started = Instant::now();
@@ -344,7 +348,7 @@ mod tests {
             let body = format!(r#"{{"jsonrpc": "2.0", "id": 1, "error": {{"code": {code}, "message": "{message}"}}}}"#);
             let first = Server::answering(vec![Reply::ok(body)]).await;
             let second = Server::answering(vec![Reply::ok(CHAIN_ID)]).await;
-            let transport = Transport::new(&[&first, &second].map(|server| SecretString::from(server.url()))).unwrap();
+            let transport = over([&first, &second]);
             let answer: Value = transport.request("eth_chainId", [(); 0]).await.unwrap();
             assert_eq!((answer, first.requests().len()), (Value::from("0x7a69"), 1), "{message}");
         }
@@ -353,7 +357,7 @@ mod tests {
             r#"{"jsonrpc": "2.0", "id": 1, "error": {"code": 3, "message": "execution reverted", "data": "0x"}}"#;
         let first = Server::answering(vec![Reply::ok(reverted)]).await;
         let second = Server::answering(vec![Reply::ok(CHAIN_ID)]).await;
-        let transport = Transport::new(&[&first, &second].map(|server| SecretString::from(server.url()))).unwrap();
+        let transport = over([&first, &second]);
         let answer: Result<Value, Error> = transport.request("eth_call", [(); 0]).await;
         assert!(matches!(answer, Err(Error::Refused { .. })), "{answer:?}");
         assert_eq!(second.requests().len(), 0);
@@ -372,7 +376,7 @@ mod tests {
         ] {
             let first = Server::answering(vec![Reply::status(status).body(body)]).await;
             let second = Server::answering(vec![Reply::ok(CHAIN_ID)]).await;
-            let transport = Transport::new(&[&first, &second].map(|server| SecretString::from(server.url()))).unwrap();
+            let transport = over([&first, &second]);
             let answer: Value = transport.request("eth_chainId", [(); 0]).await.unwrap();
             assert_eq!((answer, first.requests().len()), (Value::from("0x7a69"), 1), "{body}");
         }
@@ -403,8 +407,7 @@ mod tests {
     async fn one_that_has_failed_for_long_is_tried_now_and_then() {
         let first = Server::answering(vec![Reply::status(500)]).await;
         let second = Server::answering(vec![Reply::ok(CHAIN_ID)]).await;
-        let urls = [&first, &second].map(|server| SecretString::from(server.url()));
-        let transport = Transport::new(&urls).unwrap();
+        let transport = over([&first, &second]);
         *transport.in_use.lock().unwrap() = (1, Instant::now() - HOME_AGAIN);
         for _ in 0..3 {
             let _: Value = transport.request("eth_chainId", [(); 0]).await.unwrap();

@@ -64,7 +64,12 @@ impl Prover {
     /// The proof of what was answered to a request with this witness (its SHA-256), or of what was promised last where that
     /// is not known: the one in the store if it holds, else a new one. Verified either way.
     pub async fn prove(&self, request_id: &str, witness: Option<&str>) -> Result<Proof> {
-        let manifest = self.store.manifest(request_id, witness).await?;
+        self.prove_promised(self.store.manifest(request_id, witness).await?).await
+    }
+
+    /// The same of what this manifest promises.
+    async fn prove_promised(&self, manifest: Manifest) -> Result<Proof> {
+        let request_id = manifest.request_id.as_str();
         let version = self.store.model(&manifest.model_digest).await?;
         let ezkl = self.ezkl.of_version(&version.settings.version, &version.files.settings).await?;
         let folder = self.ezkl.scratch().folder().retry()?;
@@ -143,16 +148,17 @@ impl Responder {
     async fn respond(&self, challenge: &Challenge) -> Result<()> {
         let ids = self.requests_of(challenge).await?;
         // One that cannot be proven takes no proof of the others with it.
+        let mut promised = Vec::new();
         for id in &ids {
-            self.check_answered(id).await?;
+            promised.push(self.promised(id).await?);
         }
         if let Some(reason) = self.over_the_limit(challenge.route(), &ids).await? {
             tracing::warn!(asked_in = challenge.transaction_hash, reason, "this proof request waits");
             return self.ledger.postpone_challenge(challenge, &reason, now() + LOOK_AGAIN).await;
         }
         let mut proofs = Vec::new();
-        for id in &ids {
-            proofs.push(self.prove(id).await?);
+        for (request, manifest) in promised {
+            proofs.push(self.prove(&request, manifest).await?);
         }
         match challenge.route() {
             Route::Chain => self.deliver_on_chain(challenge, &proofs).await,
@@ -161,7 +167,7 @@ impl Responder {
     }
 
     /// Why these proofs would cost more than `NOVA_MAX_PROOFS_PER_DAY` allows. Proofs that exist cost their delivery only. A quarter of
-    /// what is allowed is for validators alone: what consumers ask of the registry does not use it up.
+    /// the limit is kept for validators: consumers, who ask through the registry, cannot use it up.
     async fn over_the_limit(&self, route: Route, ids: &[String]) -> Result<Option<String>> {
         let limit = self.prover.config.chain.as_ref().map_or(0, |chain| chain.max_proofs_per_day as usize);
         let reserved = if route == Route::Chain { limit / VALIDATORS_SHARE } else { 0 };
@@ -182,23 +188,22 @@ impl Responder {
         Ok(None)
     }
 
-    /// There is a witness of what was answered to this request.
-    async fn check_answered(&self, id: &str) -> Result<()> {
-        let request = self.request(id).await?;
+    /// A request, and what was answered to it.
+    async fn promised(&self, id: &str) -> Result<(Request, Manifest)> {
+        let request = self
+            .ledger
+            .request(id)
+            .await?
+            .ok_or_else(|| Fault::Row(anyhow!("request {id} is unknown here: this daemon has never seen it")))?;
         if request.state == "seen" && request.witness.is_none() {
             return Err(Fault::Retry(anyhow!("request {id} is not answered yet")));
         }
-        self.prover.store.manifest(id, request.witness.as_deref()).await.map(drop)
+        let manifest = self.prover.store.manifest(id, request.witness.as_deref()).await?;
+        Ok((request, manifest))
     }
 
-    async fn request(&self, id: &str) -> Result<Request> {
-        let request = self.ledger.request(id).await?;
-        request.ok_or_else(|| Fault::Row(anyhow!("request {id} is unknown here: this daemon has never seen it")))
-    }
-
-    async fn prove(&self, id: &str) -> Result<Proof> {
-        let request = self.request(id).await?;
-        let proof = match self.prover.prove(id, request.witness.as_deref()).await {
+    async fn prove(&self, request: &Request, manifest: Manifest) -> Result<Proof> {
+        let proof = match self.prover.prove_promised(manifest).await {
             Ok(proof) => proof,
             Err(fault) => {
                 // Of a ledger that is younger than the answer nothing is known of its model.

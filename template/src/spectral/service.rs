@@ -34,6 +34,8 @@ pub struct Service {
     /// The host as errors may show it: without credentials, and without a path that may be a key.
     shown: String,
     key: Option<SecretString>,
+    /// What must not be shown of what the service says.
+    scrubber: Scrubber,
     client: Client,
     first_wait: Duration,
     /// What a server says that has not got what it is asked for.
@@ -66,6 +68,7 @@ impl Service {
             shown: shown(host),
             host: host.trim_end_matches('/').to_string(),
             key: None,
+            scrubber: Scrubber::default(),
             client: http_client::client(timeout),
             first_wait: Duration::from_millis(250),
             absent: &[StatusCode::NOT_FOUND],
@@ -82,6 +85,7 @@ impl Service {
 
     /// Calls carry this key as their bearer token.
     pub fn with_key(mut self, key: SecretString) -> Self {
+        self.scrubber = Scrubber::of_key(key.expose_secret());
         self.key = Some(key);
         self
     }
@@ -180,8 +184,7 @@ impl Service {
             body.extend_from_slice(&chunk);
         }
         // It may echo our key, and what is read of it may be quoted in errors.
-        let scrubber = self.key.as_ref().map(|key| Scrubber::of_key(key.expose_secret())).unwrap_or_default();
-        Ok(scrubber.bytes(body))
+        Ok(self.scrubber.bytes(body))
     }
 
     fn unreached(&self, path: &str, error: reqwest::Error) -> Failed {

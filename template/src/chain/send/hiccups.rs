@@ -44,7 +44,6 @@ impl Hiccups {
 
     /// The end of the pass: what was survived is told all the same.
     pub fn end(&mut self) -> Result<()> {
-        self.in_a_row = 0;
         self.first.take().map_or(Ok(()), Err)
     }
 }

@@ -76,8 +76,6 @@ fn sign(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     if dtype.is_float() {
         return Ok(None);
     }
-    let x = to.cast(site.input(0)?, DType::F32)?;
-    let sign = to.one("Sign", &x);
-    let value = to.cast(&sign, dtype)?;
+    let value = to.as_floats(site.input(0)?, dtype, |to, x| Ok(to.one("Sign", x)))?;
     Change::of(value, "the sign of a float: EZKL would refuse whole numbers")
 }

@@ -82,28 +82,32 @@ fn gather(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     }
     let dims = site.shape(0)?;
     let at = axis(site.node.int_or("axis", 0)?, dims.len())?;
-    let (wanted, dtype) = (site.shape(1)?, site.dtype(0)?);
+    let (wanted, data, dtype) = (site.shape(1)?, site.input(0)?, site.dtype(0)?);
     let hot = hot(to, places, wanted.iter().product(), dims[at], site.dtype(1)?)?;
     let hot = to.cast(&hot, DType::F32)?;
-    let data = if dtype.is_float() { site.input(0)?.to_owned() } else { to.cast(site.input(0)?, DType::F32)? };
-    // The axis first; its places stand where it was in the end.
-    let order: Vec<usize> = std::iter::once(at).chain((0..dims.len()).filter(|axis| *axis != at)).collect();
-    let others: Vec<usize> = order[1..].iter().map(|axis| dims[*axis]).collect();
-    let data = if at == 0 { data } else { to.transpose(&data, &order) };
-    let data = to.reshape(&data, &[dims[at], others.iter().product()])?;
-    let value = to.op("MatMul", &[&hot, &data], Vec::new());
-    let value = to.reshape(&value, &[wanted, &others].concat())?;
-    let back: Vec<usize> = (0..at)
-        .map(|axis| wanted.len() + axis)
-        .chain(0..wanted.len())
-        .chain(wanted.len() + at..wanted.len() + others.len())
-        .collect();
-    let value = if at == 0 { value } else { to.transpose(&value, &back) };
-    let value = if dtype.is_float() { value } else { to.cast(&value, dtype)? };
+    let taken = |to: &mut Replacement, data: &str| taken(to, &hot, data, dims, at, wanted);
+    let value = if dtype.is_float() { taken(to, data)? } else { to.as_floats(data, dtype, taken)? };
     Change::of(
         value,
         "a product with rows that are 1 at the place: EZKL would take places that were cut off for larger ones",
     )
+}
+
+/// The rows of `hot` [places, columns] times data of these dimensions, along the axis. The places, of the dimensions that are wanted, stand
+/// where the axis was.
+fn taken(to: &mut Replacement, hot: &str, data: &str, dims: &[usize], at: usize, wanted: &[usize]) -> Result<String> {
+    let order: Vec<usize> = std::iter::once(at).chain((0..dims.len()).filter(|axis| *axis != at)).collect();
+    let others: Vec<usize> = order[1..].iter().map(|axis| dims[*axis]).collect();
+    let data = if at == 0 { data.to_owned() } else { to.transpose(data, &order) };
+    let data = to.reshape(&data, &[dims[at], others.iter().product()])?;
+    let value = to.op("MatMul", &[hot, &data], Vec::new());
+    let value = to.reshape(&value, &[wanted, &others].concat())?;
+    if at == 0 {
+        return Ok(value);
+    }
+    let (places, others) = (0..wanted.len(), wanted.len()..wanted.len() + others.len());
+    let back: Vec<usize> = others.clone().take(at).chain(places).chain(others.skip(at)).collect();
+    Ok(to.transpose(&value, &back))
 }
 
 /// True where a place, or one counted from behind, is the column: [places, columns].

@@ -27,12 +27,12 @@ fn transposed(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let axes = window.transposed_axes(given, kernel, &extra, sizes.as_deref())?;
     ensure!(axes.iter().all(|axis| axis.before >= 0), "its output is larger than what it computes: pad it afterwards");
     let is_far = |stride: usize| stride > MAX_STRIDE;
+    let steps: Vec<usize> = axes.iter().map(|axis| if is_far(axis.stride) { 1 } else { axis.stride }).collect();
     // What the kernel reaches to: as far as the output goes, and as the next step begins.
-    let reaches = axes.iter().map(|axis| {
+    let reaches = axes.iter().zip(&steps).map(|(axis, step)| {
         let own = (axis.kernel - 1) * axis.dilation + 1;
         let last = axis.stride * (axis.output - 1);
-        own.max(if is_far(axis.stride) { 1 } else { axis.stride })
-            .max((axis.input + axis.before as usize).saturating_sub(last))
+        own.max(*step).max((axis.input + axis.before as usize).saturating_sub(last))
     });
     let reaches: Vec<usize> = reaches.collect();
     let is_whole = reaches.iter().zip(kernel).all(|(reach, size)| reach == size);
@@ -45,10 +45,9 @@ fn transposed(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         .zip(&reaches)
         .map(|(axis, reach)| (axis.stride * (axis.output - 1) + reach) as i64 - axis.before - axis.input as i64);
     let pads: Vec<i64> = before.chain(after).collect();
-    let steps: Vec<i64> = axes.iter().map(|axis| if is_far(axis.stride) { 1 } else { axis.stride as i64 }).collect();
     let mut data = site.input(0)?.to_owned();
     for (at, axis) in axes.iter().enumerate().filter(|(_, axis)| is_far(axis.stride)) {
-        data = to.along(&data, at + 2, axes.len() + 2, &apart(given[at], axis.stride)?)?;
+        data = to.along(&data, at + 2, axes.len() + 2, &spacing(given[at], axis.stride)?)?;
     }
     let longer = if is_whole {
         None
@@ -59,15 +58,16 @@ fn transposed(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
         let apart: Vec<usize> = axes.iter().map(|axis| axis.dilation).collect();
         Some(to.constant(&spread(known, &apart, &reaches)?)?)
     };
+    let whole = |sizes: &[usize]| sizes.iter().map(|size| *size as i64).collect::<Vec<_>>();
     let value = to.keep(site.node.proto(), |node| {
         ["output_shape", "auto_pad", "output_padding", "dilations"].iter().for_each(|name| remove(node, name));
         node.input[0] = data;
         if let Some(kernel) = longer {
             node.input[1] = kernel;
         }
-        set(node, ints("kernel_shape", &reaches.iter().map(|reach| *reach as i64).collect::<Vec<_>>()));
+        set(node, ints("kernel_shape", &whole(&reaches)));
         set(node, ints("pads", &pads));
-        set(node, ints("strides", &steps));
+        set(node, ints("strides", &whole(&steps)));
     });
     Change::of(
         value,
@@ -134,7 +134,7 @@ fn thinned(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
 }
 
 /// A line times this matrix has zeros between its elements, which are so far apart.
-fn apart(places: usize, stride: usize) -> Result<Tensor> {
+fn spacing(places: usize, stride: usize) -> Result<Tensor> {
     let wide = (places - 1) * stride + 1;
     let ones = (0..places * wide).map(|flat| f64::from(u8::from(flat % wide == flat / wide * stride))).collect();
     tensor_of(ones, [places, wide], DType::F32)

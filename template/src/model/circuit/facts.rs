@@ -12,6 +12,7 @@ use crate::model::input::InputSpec;
 use crate::model::lower::lower;
 use crate::model::node::{Args, Node};
 use crate::model::plan::Plan;
+use crate::model::tensor::floats;
 use crate::model::weights;
 
 /// Operators whose output follows from the shape of their input.
@@ -167,58 +168,88 @@ impl Facts {
 
     /// True if these whole numbers have no digits behind the point in EZKL: a cast from floats keeps theirs, though they are zeros.
     pub(super) fn is_unscaled(&self, name: &str) -> bool {
-        if self.constant(name).is_some() {
-            return true;
-        }
-        if self.dtype(name).is_ok_and(|dtype| dtype.is_float()) {
-            return false;
-        }
-        let Some(node) = self.maker(name) else { return true };
-        match node.op_type.as_str() {
-            "ArgMax" | "ArgMin" | "And" | "Or" | "Xor" | "Not" | "Equal" | "Less" | "LessOrEqual" | "Greater"
-            | "GreaterOrEqual" => true,
-            "Gather" | "GatherElements" | "GatherND" => node.input.first().is_some_and(|data| self.is_unscaled(data)),
-            _ => node.input.iter().filter(|input| !input.is_empty()).all(|input| self.is_unscaled(input)),
-        }
+        !self.any_behind(name, |name| {
+            if self.constant(name).is_some() {
+                return Look::Nothing;
+            }
+            if self.dtype(name).is_ok_and(|dtype| dtype.is_float()) {
+                return Look::Found;
+            }
+            let Some(node) = self.maker(name) else { return Look::Nothing };
+            match node.op_type.as_str() {
+                "ArgMax" | "ArgMin" | "And" | "Or" | "Xor" | "Not" | "Equal" | "Less" | "LessOrEqual" | "Greater"
+                | "GreaterOrEqual" => Look::Nothing,
+                "Gather" | "GatherElements" | "GatherND" => Look::In(first(node, 1)),
+                _ => Look::In(&node.input),
+            }
+        })
     }
 
     /// True if whole numbers are these for EZKL, too: those of inputs and what is computed of them are floats for it, until a cast.
     pub(super) fn is_cast_to_whole(&self, name: &str) -> bool {
-        let (mut seen, mut left) = (HashSet::new(), vec![name]);
-        while let Some(name) = left.pop() {
+        self.any_behind(name, |name| {
             let is_whole = self.dtype(name).is_ok_and(|dtype| !dtype.is_float());
-            if !is_whole || self.constant(name).is_some() || !seen.insert(name) {
-                continue;
+            match self.maker(name).filter(|_| is_whole && self.constant(name).is_none()) {
+                Some(node) if node.op_type == "Cast" => Look::Found,
+                Some(node) => Look::In(&node.input),
+                None => Look::Nothing,
             }
-            let Some(node) = self.maker(name) else { continue };
-            if node.op_type == "Cast" {
-                return true;
-            }
-            left.extend(node.input.iter().map(String::as_str));
-        }
-        false
+        })
     }
 
     /// True if nothing below zero can be this value, as far as the operators before it say so.
     pub(super) fn is_non_negative(&self, name: &str) -> bool {
-        if self.dtype(name).is_ok_and(|dtype| dtype == DType::U8) {
-            return true;
-        }
-        if let Some(constant) = self.constant(name) {
-            return crate::model::tensor::floats(constant).is_ok_and(|all| all.iter().all(|one| *one >= 0.0));
-        }
-        let Some(node) = self.maker(name) else { return false };
-        let operator = node.op_type.as_str();
-        let of_data = |count: usize| node.input.iter().take(count).all(|input| self.is_non_negative(input));
-        match operator {
-            "Cast" | "Ceil" | "Floor" | "Round" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" => of_data(1),
-            "Concat" => of_data(node.input.len()),
-            "Add" | "Mul" | "Div" => of_data(2),
-            "Clip" => node.input.get(1).is_some_and(|least| !least.is_empty() && self.is_non_negative(least)),
-            _ if CHOOSING.contains(&operator) => of_data(1),
-            _ => NON_NEGATIVE.contains(&operator),
-        }
+        !self.any_behind(name, |name| {
+            if self.dtype(name).is_ok_and(|dtype| dtype == DType::U8) {
+                return Look::Nothing;
+            }
+            let unless = |is_non_negative: bool| if is_non_negative { Look::Nothing } else { Look::Found };
+            if let Some(constant) = self.constant(name) {
+                return unless(floats(constant).is_ok_and(|all| all.iter().all(|one| *one >= 0.0)));
+            }
+            let Some(node) = self.maker(name) else { return Look::Found };
+            match node.op_type.as_str() {
+                "Cast" | "Ceil" | "Floor" | "Round" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" => {
+                    Look::In(first(node, 1))
+                }
+                "Concat" => Look::In(&node.input),
+                "Add" | "Mul" | "Div" => Look::In(first(node, 2)),
+                // Its least value.
+                "Clip" => node.input.get(1..2).map_or(Look::Found, Look::In),
+                operator if CHOOSING.contains(&operator) => Look::In(first(node, 1)),
+                operator => unless(NON_NEGATIVE.contains(&operator)),
+            }
+        })
     }
+
+    /// True if `look` finds what it looks for in this value, or in one that it is made of. Each is looked at once: values that are taken
+    /// twice are as many as their sums are deep, and not two to that power.
+    fn any_behind<'a>(&'a self, name: &'a str, look: impl Fn(&'a str) -> Look<'a>) -> bool {
+        let (mut seen, mut left) = (HashSet::new(), vec![name]);
+        while let Some(name) = left.pop() {
+            if !seen.insert(name) {
+                continue;
+            }
+            match look(name) {
+                Look::Found => return true,
+                Look::Nothing => {}
+                Look::In(inputs) => left.extend(inputs.iter().map(String::as_str)),
+            }
+        }
+        false
+    }
+}
+
+/// What a look at one value shows.
+enum Look<'a> {
+    Found,
+    Nothing,
+    /// These values tell.
+    In(&'a [String]),
+}
+
+fn first(node: &NodeProto, count: usize) -> &[String] {
+    &node.input[..count.min(node.input.len())]
 }
 
 /// What a node gives of these tensors on candle.

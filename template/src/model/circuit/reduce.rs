@@ -1,7 +1,7 @@
 //! Reductions that EZKL reads otherwise.
 
 use anyhow::{Result, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::arithmetic::whole_quotient;
 use super::scale::has_none;
@@ -119,9 +119,7 @@ fn running_sum(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
     let matrix = Tensor::from_vec(ones, (count, count), &Device::Cpu)?;
     let dtype = site.dtype(0)?;
     let value = if site.facts.is_cast_to_whole(x) {
-        let floats = to.cast(x, DType::F32)?;
-        let sums = to.along(&floats, at, dims.len(), &matrix)?;
-        to.cast(&sums, dtype)?
+        to.as_floats(x, dtype, |to, x| to.along(x, at, dims.len(), &matrix))?
     } else {
         to.along(x, at, dims.len(), &matrix.to_dtype(dtype)?)?
     };

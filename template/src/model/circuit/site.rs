@@ -194,6 +194,18 @@ impl Replacement {
         Ok(self.op("Cast", &[x], vec![int("to", i64::from(onnx_type(to)?))]))
     }
 
+    /// What is computed of floats, of whole numbers that are cast to them, and cast back.
+    pub(super) fn as_floats(
+        &mut self,
+        whole: &str,
+        dtype: DType,
+        compute: impl FnOnce(&mut Self, &str) -> Result<String>,
+    ) -> Result<String> {
+        let floats = self.cast(whole, DType::F32)?;
+        let value = compute(self, &floats)?;
+        self.cast(&value, dtype)
+    }
+
     pub(super) fn reshape(&mut self, x: &str, dims: &[usize]) -> Result<String> {
         let dims = self.whole(dims)?;
         Ok(self.op("Reshape", &[x, &dims], Vec::new()))

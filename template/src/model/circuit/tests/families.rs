@@ -240,6 +240,12 @@ fn products_of_what_was_cast_to_whole_numbers_are_of_floats() {
     graph(&[3, 2], &behind).whole("w", &[2, -1, 4]).giving_whole().is_rewritten("MatMul");
     let flags = ["g = Greater(x, h)", "i = Cast(g; to=7)", "y = MatMul(i, w)"];
     graph(&[2, 3], &flags).floats("h", &[], &[0.5]).whole("w", &[2, -1, 4]).giving_whole().is_rewritten("MatMul");
+    // Values that are taken twice, again and again.
+    let mut sums = vec!["v0 = Add(x, x)".to_owned()];
+    sums.extend((1..50).map(|at| format!("v{at} = Sub(v{}, v{})", at - 1, at - 1)));
+    sums.push("y = MatMul(v49, w)".to_owned());
+    let sums: Vec<&str> = sums.iter().map(String::as_str).collect();
+    graph(&[2, 3], &sums).of_whole_numbers().whole("w", &[2, -1, 4]).giving_whole().is_kept();
     // For EZKL those of inputs are floats.
     let whole = graph(&[2, 3], &["y = MatMul(x, w)"]).of_whole_numbers().whole("w", &[2, -1, 4]).giving_whole();
     whole.is_kept();
