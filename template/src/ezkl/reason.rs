@@ -45,6 +45,8 @@ pub enum Cause {
     Operator { name: String, node: Option<String> },
     /// A node that EZKL cannot take as the model has it.
     Node { operator: String, node: String },
+    /// What tract, which reads the model for EZKL, does to a graph before EZKL sees it has failed.
+    Pass,
     /// Another one, in words: what it means and what to do.
     Known(&'static str),
 }
@@ -136,6 +138,7 @@ impl Refusal {
             .or_else(|| find(too_many_columns))
             .or_else(|| find(beyond_reach))
             .or_else(|| find(operator))
+            .or_else(|| find(|line| line.contains("running pass").then_some(Cause::Pass)))
             .or_else(|| KNOWN.iter().find_map(known))
     }
 }
@@ -195,6 +198,10 @@ impl fmt::Display for Cause {
                 f,
                 "EZKL cannot take the node {node:?} ({operator}): another node has its name, or an input has a type or shape that EZKL does \
                  not take here (docs/operators.md)"
+            ),
+            Self::Pass => f.write_str(
+                "EZKL's reader of models (tract) does not get past the shapes around one of the operators: write a Reshape, Transpose, \
+                 Squeeze or Unsqueeze otherwise or leave it out, or export the model with another opset, 9 to 18 (docs/operators.md)",
             ),
             Self::Known(means) => f.write_str(means),
         }
@@ -345,6 +352,7 @@ mod tests {
             ),
             ("[tract] Translating node #7 \"add\" Add ToTypedTranslator", "node \"add\" (Add)"),
             ("[tract] Translating proto model to model", "docs/operators.md"),
+            ("[graph] [tract] running pass ChangeAxes", "the shapes around one of the operators"),
             (
                 "[circuit] [tensor] decomposition error: integer 9223372036854775808 is too large to be represented by base 1024 \
               and n 3",

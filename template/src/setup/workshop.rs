@@ -17,8 +17,9 @@ use super::sample::{self, Row, Sample};
 use crate::config::{MockPolicy, ModelFiles};
 use crate::ezkl::Ezkl;
 use crate::ezkl::files::ModelVersion;
+use crate::ezkl::reason::{Cause, Refusal};
 use crate::ezkl::settings::Settings;
-use crate::model::circuit::{has_lost_axis, hold_axes};
+use crate::model::circuit::{has_lost_axis, hold_axes, write_out_layers};
 use crate::pipeline::circuit::Circuit;
 use crate::pipeline::predict::Predictor;
 use crate::pipeline::tolerance::Measured;
@@ -77,7 +78,7 @@ impl Workshop {
     /// Lets EZKL calibrate on these rows, from these run arguments; the choice that it made.
     pub async fn calibrate(&self, run_args: Map<String, Value>, rows: &[&Row]) -> Result<Choice> {
         let files = self.files("calibration")?;
-        self.gen_settings(&files, run_args.clone(), &self.unhashed()).await?;
+        self.first_settings(&files, &run_args).await?;
         self.hold_axes(&files, run_args).await?;
         let data = files.folder.join("calibration.json");
         fs::write(&data, sample::calibration_data(rows).to_string()).context("cannot write the calibration data")?;
@@ -90,6 +91,22 @@ impl Workshop {
             self.ezkl.call("calibrate_settings", args).await?;
         }
         Choice::read(&files.settings)
+    }
+
+    /// The settings, and the circuit's ONNX written once more where EZKL's reader stops at a recurrent layer that it takes elsewhere.
+    async fn first_settings(&self, files: &ModelFiles, run_args: &Map<String, Value>) -> Result<()> {
+        let settings = async || self.gen_settings(files, run_args.clone(), &self.unhashed()).await;
+        let Err(refused) = settings().await else { return Ok(()) };
+        let is_pass = Refusal::in_error(&refused).and_then(Refusal::cause) == Some(Cause::Pass);
+        if !is_pass || !self.circuit.is_file() {
+            return Err(refused);
+        }
+        let written_out = write_out_layers(&fs::read(&self.circuit)?)?;
+        if written_out.rewritten.is_empty() {
+            return Err(refused);
+        }
+        super::keep_circuit(&self.circuit, &written_out)?;
+        settings().await
     }
 
     /// Writes the circuit's ONNX once more where EZKL loses axes of its products, which its settings tell.

@@ -291,6 +291,29 @@ pub fn of_a_wide_transposed_convolution() -> Vec<u8> {
     model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), weights)
 }
 
+/// Two steps of a GRU, whose input is a product.
+pub fn of_a_recurrent_layer_behind_a_product() -> Vec<u8> {
+    let mut layer = node("GRU", &["steps", "w", "r"], "states");
+    layer.attribute = vec![integer("hidden_size", 2)];
+    let nodes = vec![
+        node("MatMul", &["x", "mixed"], "product"),
+        node("Reshape", &["product", "two steps"], "steps"),
+        layer,
+        node("Reshape", &["states", "a row"], "four"),
+        node("MatMul", &["four", "v"], "y"),
+    ];
+    let numbers = |count: usize| (0..count).map(|at| ((at * 37) % 19) as f32 / 10.0 - 0.9).collect::<Vec<_>>();
+    let weights = vec![
+        floats("mixed", &[4, 4], &numbers(16)),
+        whole("two steps", &[2, 1, 2]),
+        floats("w", &[1, 6, 2], &numbers(12)),
+        floats("r", &[1, 6, 2], &numbers(12)),
+        whole("a row", &[1, 4]),
+        floats("v", &[4, 1], &[1.0, -0.5, 0.75, 2.0]),
+    ];
+    model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), weights)
+}
+
 /// The sum of four whole numbers, each divided by −3 and cut off.
 pub fn of_quotients_by_a_negative_number() -> Vec<u8> {
     let nodes = vec![node("Div", &["x", "d"], "quotients"), node("ReduceSum", &["quotients"], "y")];

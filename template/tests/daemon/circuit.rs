@@ -62,6 +62,15 @@ async fn regression_a_transposed_convolution_with_wide_strides_has_a_circuit() {
     assert!(answer["divergence"].as_f64().unwrap() < 0.01, "{answer:#}");
 }
 
+/// tract's pass ChangeAxes stops at the loop that it makes of the layer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_recurrent_layer_behind_a_product_has_a_circuit() {
+    let project = of(onnx::of_a_recurrent_layer_behind_a_product());
+    assert_says(&project.nova(&SETUP).succeed().await, &["GRU (node \"gru", "written out step by step"]);
+    let answer = predicted(&project).await;
+    assert!(answer["divergence"].as_f64().unwrap() < 0.01, "{answer:#}");
+}
+
 /// EZKL has a witness of such a quotient, and no proof of any.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_quotients_of_whole_numbers_by_a_negative_one_are_proven() {

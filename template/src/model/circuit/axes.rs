@@ -4,14 +4,13 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Context as _, Result};
-use candle_onnx::onnx::{GraphProto, ModelProto, NodeProto};
+use anyhow::Result;
+use candle_onnx::onnx::{GraphProto, NodeProto};
 use prost::Message as _;
 
 use super::facts::Facts;
-use super::signature::cut;
 use super::site::Replacement;
-use super::{CircuitOnnx, Replaced, opset, rewrite, spec};
+use super::{CircuitOnnx, Replaced, read_again, rewrite};
 
 /// In the names of what is held already.
 const HELD: &str = "held";
@@ -34,12 +33,8 @@ pub fn has_lost_axis(equation: &str) -> bool {
 /// # Errors
 /// What is no circuit's ONNX.
 pub fn hold_axes(circuit: &[u8]) -> Result<CircuitOnnx> {
-    let mut proto = ModelProto::decode(circuit).context("is no ONNX file, or is truncated")?;
-    let opset = opset(&proto)?;
-    let graph = proto.graph.as_mut().context("it holds no graph")?;
-    cut(graph);
-    let inputs = graph.input.iter().map(spec).collect::<Result<Vec<_>>>()?;
-    let facts = Facts::of(graph, &inputs, opset)?;
+    let (mut proto, facts, opset) = read_again(circuit)?;
+    let graph = proto.graph.get_or_insert_default();
     let mut rewritten = Vec::new();
     if !has_places_behind_a_product(graph, &facts) {
         return Ok(CircuitOnnx { bytes: circuit.to_vec(), rewritten });

@@ -42,6 +42,7 @@ use super::node::{Node, name_of};
 pub use axes::{has_lost_axis, hold_axes};
 pub use claimed::claimed_operators;
 use facts::Facts;
+pub use recurrent::write_out_layers;
 use site::{Replacement, Site, encoded};
 
 /// What EZKL compiles.
@@ -150,6 +151,17 @@ pub fn write(model: &[u8], outputs: Option<&[String]>) -> Result<CircuitOnnx> {
     Ok(CircuitOnnx { bytes: proto.encode_to_vec(), rewritten })
 }
 
+/// A circuit's ONNX, read once more, and what is known of it.
+fn read_again(circuit: &[u8]) -> Result<(ModelProto, Facts, i64)> {
+    let mut proto = ModelProto::decode(circuit).context("is no ONNX file, or is truncated")?;
+    let opset = opset(&proto)?;
+    let graph = proto.graph.as_mut().context("it holds no graph")?;
+    signature::cut(graph);
+    let inputs = graph.input.iter().map(spec).collect::<Result<Vec<_>>>()?;
+    let facts = Facts::of(graph, &inputs, opset)?;
+    Ok((proto, facts, opset))
+}
+
 /// What takes a node's place, and what is said of it.
 type Replaced = Option<(Replacement, &'static str)>;
 
@@ -187,7 +199,10 @@ fn rewrite(
 
 /// What takes the place of a node, if EZKL reads it otherwise.
 fn replaced(node: &NodeProto, facts: &Facts, opset: i64) -> Result<Replaced> {
-    let Some(rule) = RULES.get(node.op_type.as_str()) else { return Ok(None) };
+    RULES.get(node.op_type.as_str()).map_or(Ok(None), |rule| replaced_by(*rule, node, facts, opset))
+}
+
+fn replaced_by(rule: Rule, node: &NodeProto, facts: &Facts, opset: i64) -> Result<Replaced> {
     let budget = Budget::new();
     let site = Site { node: Node::new(node, opset, &budget), facts };
     let mut replacement = Replacement::new(node, opset);

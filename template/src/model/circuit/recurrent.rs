@@ -3,13 +3,16 @@
 
 use anyhow::{Context as _, Result, ensure};
 use candle_core::DType;
+use prost::Message as _;
 
+use super::signature::cut;
 use super::site::{Replacement, Site, float, int};
-use super::{Change, Family, MAX_STEPS};
+use super::{Change, CircuitOnnx, Family, MAX_STEPS, read_again, replaced_by, rewrite};
 use crate::model::lower::rnn_gates::{Activation, Cell, Kind};
 use crate::model::tensor::tensor_of;
 
-pub(super) const RULES: Family = &[("GRU", gru), ("LSTM", lstm), ("RNN", rnn)];
+pub(super) const RULES: Family =
+    &[("GRU", kept_or_written_out), ("LSTM", kept_or_written_out), ("RNN", kept_or_written_out)];
 
 /// One direction of a layer, with its weights as constants of the graph.
 struct Direction {
@@ -26,16 +29,33 @@ struct Direction {
     peepholes: Option<Vec<String>>,
 }
 
-fn rnn(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
-    layer(site, to, Cell::Rnn)
+fn kept_or_written_out(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
+    if is_known(site, cell(site)?)? { Ok(None) } else { written_out(site, to) }
 }
 
-fn lstm(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
-    layer(site, to, Cell::Lstm { coupled: site.node.flag("input_forget", false)? })
+fn cell(site: &Site) -> Result<Cell> {
+    Ok(match site.operator() {
+        "GRU" => Cell::Gru { linear_first: site.node.flag("linear_before_reset", false)? },
+        "LSTM" => Cell::Lstm { coupled: site.node.flag("input_forget", false)? },
+        _ => Cell::Rnn,
+    })
 }
 
-fn gru(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
-    layer(site, to, Cell::Gru { linear_first: site.node.flag("linear_before_reset", false)? })
+/// A circuit's ONNX with all its recurrent layers written out, where EZKL does not get past one: between some neighbours tract's pass
+/// ChangeAxes stops at the loop that it makes of a layer.
+///
+/// # Errors
+/// What is no circuit's ONNX; a layer that cannot be written out.
+pub fn write_out_layers(circuit: &[u8]) -> Result<CircuitOnnx> {
+    let (mut proto, facts, opset) = read_again(circuit)?;
+    let graph = proto.graph.get_or_insert_default();
+    let mut rewritten = Vec::new();
+    rewrite(graph, &mut rewritten, |node| {
+        let is_layer = RULES.iter().any(|(operator, _)| *operator == node.op_type);
+        if is_layer { replaced_by(written_out, node, &facts, opset) } else { Ok(None) }
+    })?;
+    cut(graph);
+    Ok(CircuitOnnx { bytes: proto.encode_to_vec(), rewritten })
 }
 
 /// True if a node takes an output, or it is the model's.
@@ -67,10 +87,8 @@ fn is_known(site: &Site, cell: Cell) -> Result<bool> {
         })
 }
 
-fn layer(site: &Site, to: &mut Replacement, cell: Cell) -> Result<Option<Change>> {
-    if is_known(site, cell)? {
-        return Ok(None);
-    }
+fn written_out(site: &Site, to: &mut Replacement) -> Result<Option<Change>> {
+    let cell = cell(site)?;
     let batch_first = site.node.flag("layout", false)?;
     let backwards = match site.node.text_or("direction", "forward")? {
         "forward" => vec![false],
@@ -117,7 +135,7 @@ fn layer(site: &Site, to: &mut Replacement, cell: Cell) -> Result<Option<Change>
     if !matches!(cell, Cell::Lstm { .. }) {
         outputs.pop();
     }
-    Change::of_all(outputs, "written out step by step: EZKL would read some of it otherwise")
+    Change::of_all(outputs, "written out step by step: EZKL would read some of it otherwise, or not at all")
 }
 
 /// The first state of a direction; zeros where none is given.

@@ -467,8 +467,20 @@ fn recurrent_layers_are_written_out() {
         .giving(&[("y", DataType::Float), ("h", DataType::Float)])
         .is_rewritten("GRU");
     of("RNN", 1, 1, "activations=['Relu']", "y").is_rewritten("RNN");
-    of("RNN", 1, 1, "layout=0", "y").is_kept();
-    of("LSTM", 4, 1, "activations=['Sigmoid', 'Tanh', 'Tanh']", "y").is_kept();
+    for (operator, gates, more) in
+        [("RNN", 1, "layout=0"), ("GRU", 3, "layout=0"), ("LSTM", 4, "activations=['Sigmoid', 'Tanh', 'Tanh']")]
+    {
+        let kept = of(operator, gates, 1, more, "y");
+        kept.is_kept();
+        // Where EZKL does not get past it.
+        let circuit = write_out_layers(&kept.bytes()).unwrap();
+        assert_eq!(circuit.rewritten.len(), 1, "{:?}", circuit.rewritten);
+        let [model, circuit] = [kept.bytes(), circuit.bytes].map(|bytes| Model::from_bytes(&bytes).unwrap());
+        for at in 0..12 {
+            let numbers = (0..12).map(|place| f64::from((place * 7 + at * 5) % 23 - 11) / 8.0).collect::<Vec<_>>();
+            compared(&model, &circuit, &numbers, &[]);
+        }
+    }
 }
 
 #[test]
