@@ -26,7 +26,11 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// Runs anvil until the standard input closes. The other end of that pipe is held by us alone, so anvil goes when
 /// its handle is dropped, and also when this process is killed. The whole process group is told to end, because `anvil`
 /// may be npm's script, which ends before the program that it started.
-const KEEPER: &str = r#""$@" </dev/null & exec >/dev/null 2>&1; read -r _; trap '' TERM; kill -TERM 0; wait"#;
+///
+/// anvil writes old states to disk, by default below the home folder, and leaves them there when it ends: some hundred megabytes a run.
+/// Here they go with it.
+const KEEPER: &str = r#"states=${TMPDIR:-/tmp}/anvil-$$; mkdir -m 700 "$states"
+"$@" --cache-path "$states" </dev/null & exec >/dev/null 2>&1; read -r _; trap '' TERM; kill -TERM 0; wait; rm -rf "$states""#;
 
 /// A running anvil.
 #[derive(Debug)]
@@ -185,8 +189,11 @@ mod tests {
     fn anvil_is_gone_when_its_handle_is() {
         let anvil = Anvil::start(&AnvilOptions::default()).unwrap();
         let address = ("127.0.0.1", anvil.port);
+        let states = env::temp_dir().join(format!("anvil-{}", anvil.keeper.id()));
+        assert!(states.is_dir(), "{states:?}");
         assert!(std::net::TcpStream::connect(address).is_ok());
         drop(anvil);
+        assert!(!states.exists(), "{states:?}");
         assert!(std::net::TcpStream::connect(address).is_err());
     }
 
