@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
@@ -32,8 +33,12 @@ const LAST_MOMENTS: Duration = Duration::from_secs(2);
 const STDERR_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a line on stderr begins with that ends a call; its number follows. As in `end_call` of the script.
 const CALL_END: &str = "\u{1e}call ";
-/// What a worker gets of our environment: no key is in it. EZKL looks for its SRS cache and its log level here.
-const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "EZKL_REPO_PATH", "RUST_LOG"];
+/// What a worker gets of our environment: no key is in it. EZKL looks for its log level here.
+const ENVIRONMENT: [&str; 5] = ["PATH", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "RUST_LOG"];
+/// Below `EZKL_REPO_PATH`: each lookup table that EZKL has made. A table whose folder is there it reads, whole or torn, of whatever
+/// version, and refuses to set up or prove for ever where it is torn (23.0.5, src/circuit/table.rs). Workers are killed at any moment and
+/// work side by side: each has a cache of its own, for one call.
+const TABLES: &str = "cache";
 
 /// They wait for the network, which takes no processor.
 const NETWORK_CALLS: [&str; 2] = ["create_evm_verifier", "get_srs"];
@@ -135,6 +140,8 @@ pub struct Worker {
     memory_mb: Option<u64>,
     threads: usize,
     patience: Patience,
+    /// Its `EZKL_REPO_PATH`.
+    repository: TempDir,
 }
 
 impl Worker {
@@ -142,6 +149,7 @@ impl Worker {
     pub fn start(kind: &Kind) -> Result<Self, Failure> {
         let not_started = |error| Failure::NotStarted(kind.python.clone(), error);
         let scratch = kind.scratch.path().map_err(not_started)?;
+        let repository = tempfile::Builder::new().prefix("ezkl-").tempdir_in(&scratch).map_err(not_started)?;
         let mut command = Command::new(&kind.python);
         command
             .arg("-I")
@@ -149,6 +157,7 @@ impl Worker {
             .env_clear()
             .env("RAYON_NUM_THREADS", kind.threads.to_string())
             .env("TMPDIR", &scratch)
+            .env("EZKL_REPO_PATH", repository.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -172,7 +181,7 @@ impl Worker {
         };
         let (stdout, stderr) = (BufReader::new(stdout), log_stderr(stderr));
         let Kind { memory_mb, threads, patience, .. } = *kind;
-        Ok(Self { child, stdin, stdout, stderr, calls: 0, memory_mb, threads, patience })
+        Ok(Self { child, stdin, stdout, stderr, calls: 0, memory_mb, threads, patience, repository })
     }
 
     /// False if it has ended while it was idle.
@@ -195,6 +204,7 @@ impl Worker {
             line = timeout(deadline, exchange) => line,
             () = stalled => return Err(Failure::Stalled(self.patience.limit(), function)),
         };
+        self.forget_tables().await;
         let line = match line {
             Err(_) => return Err(Failure::TimedOut(deadline, function)),
             Ok(Ok(Line::Whole(line))) => line,
@@ -212,6 +222,12 @@ impl Worker {
                 Err(Failure::Rubbish(function, format!("{:?}", plain::at_most(&rubbish, 80))))
             }
         }
+    }
+
+    /// The next call makes the tables that it needs, in a small part of the time of a proof.
+    async fn forget_tables(&self) {
+        // Most calls make none.
+        let _ = tokio::fs::remove_dir_all(self.repository.path().join(TABLES)).await;
     }
 
     /// What it wrote on stderr during the call that has just been replied to.

@@ -181,7 +181,7 @@ async fn a_worker_gets_none_of_our_environment_but_what_is_listed() {
     for name in names {
         // What the shell itself sets.
         let of_the_shell = ["_", "PWD", "SHLVL", "OLDPWD"].contains(&name);
-        let given = ["RAYON_NUM_THREADS", "TMPDIR"].contains(&name) || ENVIRONMENT.contains(&name);
+        let given = ["EZKL_REPO_PATH", "RAYON_NUM_THREADS", "TMPDIR"].contains(&name) || ENVIRONMENT.contains(&name);
         assert!(of_the_shell || given, "{name} in {told}");
     }
 }

@@ -291,8 +291,8 @@ pub fn of_a_wide_transposed_convolution() -> Vec<u8> {
     model(nodes, ("x", DataType::Float, &[1, 4]), ("y", DataType::Float, &[1, 1]), weights)
 }
 
-/// Two steps of a GRU, whose input is a product.
-pub fn of_a_recurrent_layer_behind_a_product() -> Vec<u8> {
+/// Two steps of a GRU, whose states are reshaped.
+pub fn of_a_flattened_recurrent_layer() -> Vec<u8> {
     let mut layer = node("GRU", &["steps", "w", "r"], "states");
     layer.attribute = vec![integer("hidden_size", 2)];
     let nodes = vec![

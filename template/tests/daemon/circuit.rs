@@ -64,11 +64,23 @@ async fn regression_a_transposed_convolution_with_wide_strides_has_a_circuit() {
 
 /// tract's pass ChangeAxes stops at the loop that it makes of the layer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regression_a_recurrent_layer_behind_a_product_has_a_circuit() {
-    let project = of(onnx::of_a_recurrent_layer_behind_a_product());
+async fn regression_a_flattened_recurrent_layer_has_a_circuit() {
+    let project = of(onnx::of_a_flattened_recurrent_layer());
     assert_says(&project.nova(&SETUP).succeed().await, &["GRU (node \"gru", "written out step by step"]);
     let answer = predicted(&project).await;
     assert!(answer["divergence"].as_f64().unwrap() < 0.01, "{answer:#}");
+}
+
+/// EZKL keeps the tables that it makes, and reads torn ones for ever: a worker may be killed while it writes them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_no_table_of_ezkl_is_left_for_others() {
+    let project = of(onnx::of_a_flattened_recurrent_layer());
+    let home = project.path().join("home");
+    fs::create_dir(&home).unwrap();
+    for arguments in [&SETUP[..], &["predict", "--features", "rows.csv"]] {
+        project.nova(arguments).env("HOME", home.display().to_string()).env("NOVA_MOCK", "always").succeed().await;
+    }
+    assert!(!home.join(".ezkl/cache").exists());
 }
 
 /// EZKL has a witness of such a quotient, and no proof of any.

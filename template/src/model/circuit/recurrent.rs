@@ -41,8 +41,8 @@ fn cell(site: &Site) -> Result<Cell> {
     })
 }
 
-/// A circuit's ONNX with all its recurrent layers written out, where EZKL does not get past one: between some neighbours tract's pass
-/// ChangeAxes stops at the loop that it makes of a layer.
+/// A circuit's ONNX with all its recurrent layers written out, where EZKL does not get past one: where a layer's states are reshaped, and
+/// maybe elsewhere, tract's pass ChangeAxes stops at the loop that it makes of the layer.
 ///
 /// # Errors
 /// What is no circuit's ONNX; a layer that cannot be written out.
