@@ -98,7 +98,7 @@ fn regression_the_limits_that_security_names_are_those_of_the_code() {
         format!(
             "| Plumber, several wallets | {} + {row} each, {names} features each | {} |",
             size(plumber::MAX_FEATURES),
-            plumber::TIMEOUT.as_secs()
+            plumber::BATCH_TIMEOUT.as_secs()
         ),
         format!(
             "| Plumber, the CID of an upload | {} | {} |",

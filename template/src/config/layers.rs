@@ -13,6 +13,9 @@ use super::Network;
 use super::mistakes::Mistake;
 use super::secrets::too_open;
 use super::variables::{self, IfUnset, VARIABLES, Variable};
+use super::written::{self, Pair};
+
+const ENVIRONMENT: &str = "the environment";
 
 /// What `Config::load` reads.
 #[derive(Clone)]
@@ -50,7 +53,7 @@ pub struct Layers {
     pub given: Figment,
     pub mistakes: Vec<Mistake>,
     pub warnings: Vec<String>,
-    /// `AWS_*` variables of `.env` that the environment does not have.
+    /// `AWS_*` variables that S3's client does not find in the environment, or finds in quotes there.
     pub aws: Vec<(String, SecretString)>,
     /// Where S3 is, if not at Amazon's: variables and what they say.
     pub aws_endpoints: Vec<(String, String)>,
@@ -72,14 +75,15 @@ impl Layers {
         layers.mistakes.extend(secrets_seen_by_others(&sources.toml, set));
         let set = dotenv.iter().filter(|(_, text)| !text.trim().is_empty()).map(|(name, _)| name.as_str());
         layers.mistakes.extend(secrets_seen_by_others(&sources.dotenv, set));
-        layers.aws = aws(&dotenv, &sources.env);
-        let everywhere = dotenv.iter().chain(&sources.env);
+        let env = passed(&sources.env, &mut layers.mistakes);
+        layers.aws = aws(&dotenv, &sources.env, &env);
+        let everywhere = dotenv.iter().chain(&env);
         layers.aws_endpoints = everywhere.filter(|(name, _)| is_endpoint(name)).cloned().collect();
         let dotenv_name = sources.dotenv.display().to_string();
         let toml = Layer { origin: sources.toml.display().to_string(), keys: true, values: toml };
         layers.given = Figment::from(toml)
             .merge(layers.variables(&dotenv_name, &dotenv))
-            .merge(layers.variables("the environment", &sources.env))
+            .merge(layers.variables(ENVIRONMENT, &env))
             .merge(layers.variables("the command line", &sources.flags));
         layers
     }
@@ -103,7 +107,7 @@ impl Layers {
     }
 
     /// A layer of `NOVA_*` variables. What is ours by its name and unknown is warned of.
-    fn variables(&mut self, origin: &str, given: &[(String, String)]) -> Layer {
+    fn variables(&mut self, origin: &str, given: &[Pair]) -> Layer {
         let mut values = Dict::new();
         for (name, text) in given.iter().filter(|(name, _)| name.starts_with("NOVA_")) {
             if Variable::named(name).is_some() {
@@ -228,28 +232,22 @@ fn without_source_lines(message: &str) -> String {
     told.join(": ")
 }
 
-fn read_dotenv(path: &Path, mistakes: &mut Vec<Mistake>) -> Vec<(String, String)> {
-    let Some(text) = text_of(path, mistakes) else {
-        return Vec::new();
-    };
-    let mut values = Vec::new();
-    for item in dotenvy::from_read_iter(text.trim_start_matches('\u{feff}').as_bytes()) {
-        match item {
-            Ok(pair) => values.push(pair),
-            // The error quotes the line, which may hold a key: say where it is instead.
-            Err(dotenvy::Error::LineParse(line, _)) => {
-                let first = line.lines().next().unwrap_or_default().trim();
-                let number = text.lines().position(|other| other.trim() == first);
-                let at = number.map_or(String::new(), |number| format!(" (line {})", number + 1));
-                mistakes.push(Mistake(format!(
-                    "{}{at}: expected NAME=value, with quotes closed and around values with blanks",
-                    path.display()
-                )));
-            }
-            Err(error) => mistakes.push(Mistake(format!("{}: {error}", path.display()))),
+fn read_dotenv(path: &Path, mistakes: &mut Vec<Mistake>) -> Vec<Pair> {
+    let text = text_of(path, mistakes).unwrap_or_default();
+    written::read(&path.display().to_string(), &text, mistakes)
+}
+
+/// What of the environment is ours, as it is meant.
+fn passed(env: &[Pair], mistakes: &mut Vec<Mistake>) -> Vec<Pair> {
+    let is_set = |name: &str| Variable::named(name).is_some() || name.starts_with("AWS_");
+    let mut meant = Vec::with_capacity(env.len());
+    for (name, text) in env {
+        match if is_set(name) { written::passed(text) } else { Ok(text.clone()) } {
+            Ok(value) => meant.push((name.clone(), value)),
+            Err(why) => mistakes.push(Mistake(format!("{name} in {ENVIRONMENT}: {why}"))),
         }
     }
-    values
+    meant
 }
 
 /// A file that holds a secret and that others may read. Without secrets it may be read by anybody.
@@ -273,12 +271,10 @@ fn is_endpoint(name: &str) -> bool {
 /// What of `AWS_*` is secret.
 pub const OF_AWS: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
-/// S3's credentials may be in `.env`, whose variables are not in this process's environment.
-fn aws(dotenv: &[(String, String)], env: &[(String, String)]) -> Vec<(String, SecretString)> {
-    dotenv
-        .iter()
-        .filter(|(name, _)| name.starts_with("AWS_"))
-        .filter(|(name, _)| env.iter().all(|(other, _)| other != name))
-        .map(|(name, value)| (name.clone(), SecretString::from(value.clone())))
-        .collect()
+/// What S3's client does not find in the environment by itself: variables of `.env`, and those that are there in quotes.
+fn aws(dotenv: &[Pair], found: &[Pair], meant: &[Pair]) -> Vec<(String, SecretString)> {
+    let of_file = dotenv.iter().filter(|(name, _)| found.iter().all(|(other, _)| other != name));
+    let of_env = meant.iter().filter(|pair| !found.contains(pair));
+    let of_aws = of_file.chain(of_env).filter(|(name, _)| name.starts_with("AWS_"));
+    of_aws.map(|(name, value)| (name.clone(), SecretString::from(value.as_str()))).collect()
 }

@@ -330,8 +330,45 @@ fn files_that_cannot_be_parsed_are_named_and_not_quoted() {
     assert!(mistakes.contains("nova.toml: TOML parse error at line 2"), "{mistakes}");
     let dotenv = Setup::complete().file(".env", "NOVA_GAS=1\nNOVA_SPECTRAL_API_KEY='tell-nobody\n");
     let mistakes = mistakes + &dotenv.mistakes(Need::Chain);
-    assert!(mistakes.contains(".env (line 2): expected NAME=value"), "{mistakes}");
+    assert!(mistakes.contains("NOVA_SPECTRAL_API_KEY in .env (line 2): its value begins with a quote"), "{mistakes}");
     assert!(!mistakes.contains("tell-nobody"), "{mistakes}");
+}
+
+/// Case 05 of the public reports, and what is beside it.
+#[test]
+fn regression_values_from_shells_are_understood_or_refused() {
+    let key = |setup: &Setup| setup.load(Need::Features).unwrap().spectral_api_key.unwrap().expose_secret().to_owned();
+    let in_file = |line: &str| {
+        Setup::with(&[("NOVA_ALCHEMY_API_KEY", "a")]).file(".env", &format!("NOVA_SPECTRAL_API_KEY={line}\n"))
+    };
+    assert_eq!(key(&in_file("'sk-ab$cdEF12'")), "sk-ab$cdEF12");
+    let mistakes = in_file("sk-ab$cdEF12\nAWS_SECRET_ACCESS_KEY=ab$cd/ef").mistakes(Need::Features);
+    for said in
+        ["NOVA_SPECTRAL_API_KEY in .env (line 1): its value has a `$`", "AWS_SECRET_ACCESS_KEY in .env (line 2)"]
+    {
+        assert!(mistakes.contains(said), "{mistakes}");
+    }
+    assert!(!mistakes.contains("cd"), "{mistakes}");
+
+    let passed = |text: &str| Setup::with(&[("NOVA_SPECTRAL_API_KEY", text)]);
+    assert_eq!(key(&passed("sk-ab$cdEF12")), "sk-ab$cdEF12");
+    assert_eq!(key(&passed("'sk-ab$cdEF12'")), "sk-ab$cdEF12");
+    let mistakes = passed("'sk-abcd").mistakes(Need::Features);
+    assert!(mistakes.contains("NOVA_SPECTRAL_API_KEY in the environment: its value begins with a quote"), "{mistakes}");
+    let mistakes = passed("key").and("NOVA_ARTIFACTS_PATH", "/var/nova # theirs").mistakes(Need::Features);
+    assert!(
+        mistakes.contains("NOVA_ARTIFACTS_PATH in the environment: its value has a remark behind it"),
+        "{mistakes}"
+    );
+
+    let setup = passed("key").and("AWS_SECRET_ACCESS_KEY", "\"ab/cd\"").and("AWS_REGION", "eu-west-1");
+    let aws = setup.load(Need::Features).unwrap().aws;
+    let told: Vec<_> = aws.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
+    assert_eq!(told, [("AWS_SECRET_ACCESS_KEY", "ab/cd")]);
+
+    let file = passed("").file("key", "\"sk-ab\\$cd\"\n");
+    let path = file.folder.path().join("key").display().to_string();
+    assert_eq!(key(&file.and("NOVA_SPECTRAL_API_KEY_FILE", &path)), "sk-ab$cd");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod mistakes;
 mod reader;
 mod secrets;
 pub mod variables;
+mod written;
 
 pub use load::{Mistake, Mistakes, Sources};
 
@@ -181,6 +182,7 @@ pub struct Polling {
     pub enabled: bool,
     pub inference: Duration,
     pub proof: Duration,
+    pub contracts: Duration,
 }
 
 /// The key of the wallet that signs.
@@ -240,6 +242,8 @@ pub struct Chain {
     pub replace_after: Duration,
     /// Fewer answers than the wallet should be able to pay for.
     pub warn_answers: u64,
+    /// What cannot be proven on chain is answered all the same.
+    pub answer_without_commitment: bool,
     /// Rewards of past epochs are claimed daily only if this is on.
     pub claim_rewards: bool,
     /// Seconds from request to answer. `None`: as the contract says.

@@ -8,6 +8,7 @@ use super::layers::{Layers, OF_AWS};
 use super::mistakes::Mistake;
 use super::reader::{self, Reader, hidden, variable};
 use super::variables::VARIABLES;
+use super::written;
 use super::{Sources, WalletKey};
 use crate::private;
 
@@ -37,7 +38,10 @@ impl Sources {
             if variable.secret {
                 secrets.extend(text.split(',').map(|part| SecretString::from(part.trim())));
             } else if variable.name.ends_with("_FILE") {
-                secrets.extend(std::fs::read_to_string(text).map(|text| SecretString::from(text.trim())));
+                let file = std::fs::read_to_string(text).ok();
+                // Whatever of it is the secret: a password may have quotes.
+                let meant = file.as_deref().and_then(|text| written::passed(text).ok()).map(SecretString::from);
+                secrets.extend(file.iter().map(|text| SecretString::from(text.trim())).chain(meant));
             }
         }
         secrets
@@ -56,10 +60,17 @@ impl Reader {
             return None;
         }
         let (path, text) = self.secret_file(&file_name)?;
-        let text = text.expose_secret().trim();
-        let secret = read(text).map(SecretString::from);
+        let text = match written::passed(text.expose_secret()) {
+            Ok(text) => text,
+            Err(why) => {
+                let origin = self.origin(&file_name);
+                self.mistakes.push(Mistake(format!("{origin}: {path:?}: {why}")));
+                return None;
+            }
+        };
+        let secret = read(&text).map(SecretString::from);
         if secret.is_none() {
-            let (origin, expected, found) = (self.origin(&file_name), variable(name).expected, hidden(text));
+            let (origin, expected, found) = (self.origin(&file_name), variable(name).expected, hidden(&text));
             self.mistakes.push(Mistake(format!("{origin}: found {found} in {path:?}, expected {expected}")));
         }
         secret
