@@ -30,6 +30,19 @@ impl Local {
         Ok(tokio::fs::remove_file(self.folder.join(path)).await?)
     }
 
+    /// The names in a folder.
+    pub async fn list(&self, path: &str) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        let mut entries = match tokio::fs::read_dir(self.folder.join(path)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            entries => entries?,
+        };
+        while let Some(entry) = entries.next_entry().await? {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        Ok(names)
+    }
+
     pub async fn get(&self, path: &str) -> Result<Option<Vec<u8>>> {
         match tokio::fs::read(self.folder.join(path)).await {
             Ok(bytes) => Ok(Some(bytes)),
@@ -41,11 +54,13 @@ impl Local {
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("a path without folder"))?;
-    if !folder.is_dir() {
+    let made: Vec<&Path> = folder.ancestors().take_while(|above| !above.is_dir()).collect();
+    if !made.is_empty() {
         private::create_folder(folder)?;
-        if let Some(above) = folder.parent() {
-            File::open(above)?.sync_all()?;
-        }
+    }
+    // The name of each folder that was made is in the one above it.
+    for above in made.iter().filter_map(|folder| folder.parent()).filter(|above| above.is_dir()) {
+        File::open(above)?.sync_all()?;
     }
     // Private from the start, as all temporary files are.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;

@@ -13,7 +13,7 @@ mod s3;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
 use serde::{Deserialize, Serialize};
@@ -35,8 +35,6 @@ const INPUT: &str = "input.json";
 const WITNESS: &str = "witness.json";
 const MANIFEST: &str = "manifest.json";
 const PROOF: &str = "proof.json";
-/// The file that a trial writes.
-const TRIAL: &str = "check/nova";
 
 /// What was promised for one request, and with what.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -84,6 +82,8 @@ pub struct Store {
     place: Place,
     kept: Arc<Kept>,
     guard: Arc<Guard>,
+    /// The file that a trial writes: of this process alone.
+    trial: Arc<str>,
 }
 
 #[derive(Clone)]
@@ -98,7 +98,14 @@ impl Store {
             Storage::Local => Place::Local(local::Local::new(&config.artifacts)),
             Storage::S3 { bucket, prefix } => Place::S3(s3::S3::open(bucket, prefix, &config.aws)?),
         };
-        Ok(Self { place, kept: Arc::new(Kept::new(&config.artifacts)), guard: Arc::default() })
+        Ok(Self::in_place(place, &config.artifacts))
+    }
+
+    fn in_place(place: Place, artifacts: &Path) -> Self {
+        // In containers all processes have the same number.
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let trial = format!("check/nova-{}-{started:x}", std::process::id()).into();
+        Self { place, kept: Arc::new(Kept::new(artifacts)), guard: Arc::default(), trial }
     }
 
     /// Saves a witness with its input and manifest; when it returns, they will be there after a power cut.
@@ -166,6 +173,38 @@ impl Store {
         Ok(manifest)
     }
 
+    /// All that was promised for a request: one witness, or several where it was inferred by several processes or anew.
+    pub async fn manifests(&self, request_id: &str) -> Result<Vec<Manifest>> {
+        let folder = folder_of(request_id)?;
+        let names = match &self.place {
+            Place::Local(local) => local.list(&folder).await,
+            Place::S3(s3) => s3.list(&folder).await,
+        };
+        let names = match names {
+            Ok(names) => names,
+            // Who may not list can read the newest all the same.
+            Err(error) => {
+                let cannot = format!("cannot list {folder} in the witness store");
+                let newest = self.manifest(request_id, None).await.map_err(|_| Fault::Retry(error.context(cannot)))?;
+                return Ok(vec![newest]);
+            }
+        };
+        let mut manifests = Vec::new();
+        for name in names.iter().filter(|name| name.len() == NAME_LENGTH) {
+            let Some(bytes) = self.get(&format!("{folder}/{name}/{MANIFEST}")).await? else { continue };
+            match serde_json::from_slice::<Manifest>(&bytes) {
+                Ok(manifest) if manifest.request_id != request_id || !manifest.witness_sha256.starts_with(name) => {
+                    tracing::warn!(request = request_id, name, "a manifest of another request in the witness store");
+                }
+                Ok(manifest) => manifests.push(manifest),
+                Err(error) => {
+                    tracing::warn!(request = request_id, name, "a damaged manifest in the witness store: {error}")
+                }
+            }
+        }
+        Ok(manifests)
+    }
+
     /// True if a witness of this request was saved before.
     ///
     /// # Errors
@@ -226,22 +265,20 @@ impl Store {
     /// Writes, reads and removes a small file: the check of `doctor`.
     pub async fn check(&self) -> Result<()> {
         self.try_with(4).await?;
-        // S3 refuses to say that something is missing to who may not list the bucket.
-        match self.get(TRIAL).await {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(Fault::Retry(anyhow!("the witness store gives back what was removed"))),
-            Err(fault) => Err(fault.context("it does not say that a file is missing (on S3: allow s3:ListBucket)")),
+        match self.get(&self.trial).await? {
+            None => Ok(()),
+            Some(_) => Err(Fault::Retry(anyhow!("the witness store gives back what was removed"))),
         }
     }
 
     /// The same with so many bytes: a disk may have room for few and not for many.
     async fn try_with(&self, size: usize) -> Result<()> {
         let bytes = vec![b'n'; size];
-        self.put(TRIAL, &bytes).await?;
-        let read = self.get(TRIAL).await?;
+        self.put(&self.trial, &bytes).await?;
+        let read = self.get(&self.trial).await?;
         let removed = match &self.place {
-            Place::Local(local) => local.remove(TRIAL).await,
-            Place::S3(s3) => s3.remove(TRIAL).await,
+            Place::Local(local) => local.remove(&self.trial).await,
+            Place::S3(s3) => s3.remove(&self.trial).await,
         };
         removed.context("cannot remove a file from the witness store").retry()?;
         if read.as_ref() != Some(&bytes) {

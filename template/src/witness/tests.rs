@@ -15,7 +15,7 @@ struct Setup {
 fn setup() -> Setup {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::Local(local::Local::new(folder.path()));
-    let store = Store { place, kept: Arc::new(Kept::new(folder.path())), guard: Arc::default() };
+    let store = Store::in_place(place, folder.path());
     Setup { folder, store }
 }
 
@@ -48,6 +48,20 @@ async fn what_is_saved_is_private_and_comes_back() {
     }
     assert_eq!(fs::metadata(&saved).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::read_dir(saved).unwrap().count(), 3, "nothing temporary stays");
+}
+
+#[tokio::test]
+async fn all_that_was_promised_for_a_request_is_found() {
+    let Setup { store, .. } = setup();
+    assert!(store.manifests(ID).await.unwrap().is_empty());
+    for witness in [b"{}", b"[]"] {
+        store.save(&manifest(witness), b"[]", witness).await.unwrap();
+    }
+    let mut found: Vec<_> = store.manifests(ID).await.unwrap().into_iter().map(|of| of.witness_sha256).collect();
+    let mut saved = [b"{}", b"[]"].map(|witness| digest::of_bytes(witness)).to_vec();
+    found.sort();
+    saved.sort();
+    assert_eq!(found, saved);
 }
 
 #[tokio::test]
