@@ -1,7 +1,7 @@
 //! How the parts of the daemon are, as they last told.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::ledger::Ledger;
@@ -22,7 +22,7 @@ type Watched = Box<dyn Fn() -> Option<String> + Send + Sync>;
 #[derive(Default)]
 pub struct Health {
     parts: Mutex<BTreeMap<&'static str, Result<(), String>>>,
-    ledger: OnceLock<Ledger>,
+    ledger: Mutex<Option<Ledger>>,
     /// How it was when it was last asked. Whoever asks us often must not make us write often.
     ledger_was: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
     watched: Mutex<Vec<(&'static str, Watched)>>,
@@ -35,8 +35,14 @@ impl Health {
 
     /// From now on the ledger is asked whenever somebody asks us.
     pub fn watch_ledger(&self, ledger: Ledger) {
-        // It is set once, at the end of the start.
-        let _ = self.ledger.set(ledger);
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(ledger);
+    }
+
+    /// Everything begins anew: nothing is known of any part.
+    pub fn forget(&self) {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// From now on this tells how the part is.
@@ -58,7 +64,8 @@ impl Health {
     }
 
     async fn ledger_is(&self) -> Result<(), String> {
-        let Some(ledger) = self.ledger.get() else { return Err("not started yet".to_owned()) };
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(ledger) = ledger else { return Err("not started yet".to_owned()) };
         let mut was = self.ledger_was.lock().await;
         if let Some((when, state)) = was.as_ref()
             && when.elapsed() < LEDGER_FRESH

@@ -33,6 +33,7 @@ pub mod http;
 pub mod http_client;
 pub mod ledger;
 mod locked_folder;
+pub mod machine;
 pub mod model;
 pub mod panics;
 pub mod pipeline;

@@ -22,6 +22,7 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::health::Health;
 use crate::http;
 use crate::ledger::{Allowed, Ledger, Request};
+use crate::machine::{self, Machine};
 use crate::pipeline::canary::Canary;
 use crate::pipeline::circuit::Circuit;
 use crate::pipeline::infer::Inferrer;
@@ -36,6 +37,8 @@ use crate::witness::Store;
 
 /// Requests worked on at once: while one waits for its features, others are computed.
 const REQUESTS_AT_ONCE: usize = 64;
+/// Documents of proof requests that are fetched at once: a gateway may look for one for minutes.
+const DOCUMENTS_AT_ONCE: usize = 8;
 /// How long finishing what is in hand may take; the rest is found in the ledger after the next start.
 const GRACE: Duration = Duration::from_secs(20);
 /// How long the sender has, once the last inference is done, to send its answer.
@@ -54,6 +57,7 @@ struct WakeUps {
     challenges: Notify,
     catch_up: Notify,
     infer: Notify,
+    documents: Notify,
     prove: Notify,
     send: Notify,
 }
@@ -72,31 +76,58 @@ struct Daemon {
     wake: WakeUps,
     /// Nothing new is begun.
     stop: CancellationToken,
+    /// The contracts are others now.
+    moved: CancellationToken,
 }
 
-/// Serves requests until `stop` is cancelled, then finishes what is in hand.
+/// Serves requests until `stop` is cancelled, then finishes what is in hand. Where the Competition names other contracts it begins anew
+/// with those.
 ///
 /// # Errors
 /// Whatever needs a person before the daemon can be of use.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let (config, health) = (Arc::new(config), Arc::new(Health::default()));
+    machine::raise_files();
+    http::serve(config.http_address, health.clone(), stop.clone()).await?;
+    while serve_these_contracts(&config, &health, &stop).await? == Ended::Moved {
+        health.forget();
+    }
+    tracing::info!("stopped, nothing is lost");
+    Ok(())
+}
+
+/// Why a daemon has ended.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    Asked,
+    /// The contracts are others now.
+    Moved,
+}
+
+async fn serve_these_contracts(
+    config: &Arc<Config>,
+    health: &Arc<Health>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Ended> {
     let starting = tokio::select! {
-        started = Daemon::start(config, stop.clone()) => started,
-        () = stop.cancelled() => return Ok(()),
+        started = Daemon::start(config.clone(), health.clone(), stop.child_token()) => started,
+        () = stop.cancelled() => return Ok(Ended::Asked),
     };
     let daemon = Arc::new(starting?);
     let outcome = daemon.clone().serve().await;
     daemon.ezkl.shut_down().await;
     daemon.ledger.release_claims().await?;
     outcome?;
-    tracing::info!("stopped, nothing is lost");
-    Ok(())
+    Ok(if daemon.moved.is_cancelled() && !stop.is_cancelled() { Ended::Moved } else { Ended::Asked })
 }
 
 impl Daemon {
-    async fn start(config: Config, stop: CancellationToken) -> Result<Self> {
-        let health = Arc::new(Health::default());
-        http::serve(config.http_address, health.clone(), stop.clone()).await?;
-        let config = Arc::new(config);
+    async fn start(config: Arc<Config>, health: Arc<Health>, stop: CancellationToken) -> Result<Self> {
+        let machine = Machine::of(&config);
+        if let Err(error) = machine.check() {
+            tracing::warn!(reason = format!("{error:#}"), "the machine may be too small");
+        }
+        health.watch("machine", move || machine.trouble());
         let files = config.model_files.clone();
         let version = blocking(move || ModelVersion::read(&files)).await?;
         if let Some(making) = Making::beside(&config.model_files)? {
@@ -174,6 +205,7 @@ impl Daemon {
             health,
             wake: WakeUps::default(),
             stop,
+            moved: CancellationToken::new(),
         })
     }
 
@@ -189,6 +221,7 @@ impl Daemon {
             loops.spawn(self.clone().watch_requests());
             loops.spawn(self.clone().watch_challenges());
             loops.spawn(self.clone().catch_up());
+            loops.spawn(self.clone().watch_contracts());
             loops.spawn(self.clone().listen());
         }
         let daemon = self.clone();
@@ -198,6 +231,7 @@ impl Daemon {
             daemon.infer().await
         });
         if self.config.submit_proofs {
+            loops.spawn(self.clone().read_documents());
             loops.spawn(self.clone().prove());
         }
         loops.spawn(self.clone().send(finished_inferring));
@@ -273,6 +307,38 @@ impl Daemon {
             outcome
         });
         futures::future::join_all(answers).await.into_iter().collect()
+    }
+
+    /// Fetches the documents of challenges, several at once beside the prover: a gateway that hangs on some holds up no other.
+    async fn read_documents(self: Arc<Self>) -> Result<()> {
+        let mut reading: JoinSet<Result<()>> = JoinSet::new();
+        let mut failing = Failing::default();
+        loop {
+            let claimed = match reading.len() {
+                DOCUMENTS_AT_ONCE.. => Ok(None),
+                _ => self.ledger.claim_document().await,
+            };
+            let (claimed, outcome) = match claimed {
+                Ok(claimed) => (claimed, Ok(())),
+                Err(fault) => (None, Err(fault)),
+            };
+            let wait = failing.judge(&self.health, "ledger", outcome)?;
+            if let Some(challenge) = claimed {
+                let daemon = self.clone();
+                reading.spawn(async move {
+                    let outcome = daemon.responder.read(&challenge).await;
+                    daemon.wake.prove.notify_one();
+                    outcome
+                });
+                continue;
+            }
+            tokio::select! {
+                Some(ended) = reading.join_next() => ended.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic))))?,
+                () = self.wake.documents.notified(), if wait.is_none() => {}
+                () = tokio::time::sleep(wait.unwrap_or(LOOK)) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
     }
 
     /// Serves one challenge after the other. The stop interrupts a running proof: its row stays asked for.

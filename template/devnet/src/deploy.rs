@@ -151,6 +151,9 @@ pub(crate) async fn create(node: &Node, admin: &Sender, signer: Address, terms: 
     Ok(deployment)
 }
 
+/// Its place among them.
+const CONSUMPTION: usize = 3;
+
 /// In the order of the addresses.
 fn creations(deployment: &Deployment, admin: Address, terms: &Terms) -> Result<Vec<Call>> {
     let (consumption_abi, consumption_bytecode) = match terms.encoding {
@@ -228,6 +231,26 @@ pub(crate) async fn arrange(
     }
     admin.send_all(calls).await?;
     Ok(())
+}
+
+/// Another Consumption contract with an open window, in which the consumer has a deposit. The Competition does not name it.
+pub(crate) async fn another_consumption(
+    node: &Node,
+    admin: &Sender,
+    consumer: &Sender,
+    first: &Deployment,
+) -> Result<Address> {
+    let terms = Terms { encoding: first.encoding, ..Terms::default() };
+    let creation = creations(first, admin.address(), &terms)?.swap_remove(CONSUMPTION);
+    let created = admin.send(creation).await?;
+    let address = created.contract_address.context("the contract was not created")?;
+    let consumption = Consumption::new(address, node.clone());
+    let token = PaymentToken::new(first.token, node.clone());
+    admin.send(Call::new("open the window", &consumption.toggle_consumption_window(true))).await?;
+    let tokens = token.transfer(consumer.address(), terms.fee * 1_000u64);
+    admin.send(Call::new("give the consumer tokens", &tokens)).await?;
+    deposit(node, consumer, &Deployment { consumption: address, ..first.clone() }).await?;
+    Ok(address)
 }
 
 /// Deposits all tokens that the consumer has.

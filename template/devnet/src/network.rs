@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     contracts::Competition,
-    deploy::Deployment,
+    deploy::{self, Deployment},
     keys::Parties,
     rpc,
     rpc::Node,
@@ -105,6 +105,11 @@ impl Network {
             bail!("the gateway has no file {cid}: {}", response.status());
         }
         Ok(response.bytes().await?.to_vec())
+    }
+
+    /// Deploys another Consumption contract that takes requests; the Competition goes on naming the first.
+    pub async fn deploy_another_consumption(&self) -> Result<Address> {
+        deploy::another_consumption(&self.node, &self.parties.admin, &self.parties.consumer, &self.deployment).await
     }
 
     /// Opens or closes the window, as the owner.

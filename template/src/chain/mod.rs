@@ -2,6 +2,7 @@
 //! Nothing outside this folder knows ethers.
 
 pub mod account;
+mod agreement;
 mod complaint;
 pub mod contracts;
 mod range;
@@ -10,12 +11,14 @@ mod reorg;
 pub mod revert;
 pub mod rpc;
 pub mod send;
+mod slot;
 pub mod wake;
 mod walk;
 pub mod wallet;
 pub mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -64,7 +67,8 @@ pub struct Chain {
     modeler_contract: Modeler<Provider<Transport>>,
     registry: Option<Registry>,
     account: Account,
-    sla: Duration,
+    /// Seconds from request to answer, as it was last read.
+    sla: Arc<AtomicU64>,
     /// Blocks that the provider was last content to serve in one `eth_getLogs`.
     log_range: Arc<LogRange>,
     /// The same for blocks of long ago, which it may serve otherwise.
@@ -120,17 +124,11 @@ impl Chain {
 
         let competition_address = address("NOVA_CHALLENGE_ADDRESS", &settings.challenge_address)?;
         let competition = Competition::new(competition_address, client.clone());
-        let consumption = competition.consumption_contract().call().await.map_err(|error| {
-            contract_fault(error, "consumptionContract", "NOVA_CHALLENGE_ADDRESS", competition_address)
-        })?;
-        let modeler_contract =
-            competition.modeler_contract().call().await.map_err(|error| {
-                contract_fault(error, "modelerContract", "NOVA_CHALLENGE_ADDRESS", competition_address)
-            })?;
+        let (consumption, modeler_contract) = named_by(&competition).await?;
         let account = Account::resolve(settings, &client, pulse, held_modeler).await?;
         let sla = match settings.sla {
             Some(sla) => sla,
-            None => sla_of(&competition).await?,
+            None => sla_of(&competition).await?.unwrap_or(DEFAULT_SLA),
         };
         let registry = match &settings.proof_registry_address {
             Some(registry) => Some(Registry::find(registry, settings, &account, &client).await?),
@@ -149,7 +147,7 @@ impl Chain {
             competition,
             registry,
             account,
-            sla,
+            sla: Arc::new(AtomicU64::new(sla.as_secs())),
             client,
         })
     }
@@ -159,6 +157,7 @@ impl Chain {
         Identity {
             chain_id: self.settings.chain_id,
             genesis_hash: self.genesis.map(text),
+            competition: text(self.competition.address()),
             consumption: text(self.consumption.address()),
             modeler: text(self.modeler()),
         }
@@ -182,7 +181,7 @@ impl Chain {
 
     /// Time from request to answer.
     pub fn sla(&self) -> Duration {
-        self.sla
+        Duration::from_secs(self.sla.load(Ordering::Relaxed))
     }
 
     pub async fn head(&self) -> Result<Head> {
@@ -257,6 +256,14 @@ impl Chain {
             .as_ref()
             .map(|registry| contracts::commit_calldata(id, registry.verifier, instances).to_vec());
         Ok((answer.to_vec(), commitment))
+    }
+
+    /// What the chain holds as our commitment to request `id`: the hash of the instances. `None` if there is none, or no registry.
+    pub async fn commitment(&self, id: &str) -> Result<Option<[u8; 32]>> {
+        let Some(registry) = &self.registry else { return Ok(None) };
+        let held = registry.contract.commitments(request_id(id)?.into(), self.modeler()).call().await;
+        let (_, instances_hash, committed_at) = held.map_err(|error| call_fault(error, "commitments"))?;
+        Ok((!committed_at.is_zero()).then_some(instances_hash))
     }
 
     /// Has the registered verifier check a proof, without a transaction: it must be the one of our verification key,
@@ -343,12 +350,24 @@ pub async fn check_id(client: &Client, expected: u64) -> Result<()> {
     )))
 }
 
-async fn sla_of(competition: &Competition<Provider<Transport>>) -> Result<Duration> {
+/// The Consumption contract and the Modeler contract that a Competition names.
+async fn named_by(competition: &Competition<Provider<Transport>>) -> Result<(Address, Address)> {
+    let fault = |error, what| contract_fault(error, what, "NOVA_CHALLENGE_ADDRESS", competition.address());
+    let consumption = competition.consumption_contract().call().await;
+    let modeler = competition.modeler_contract().call().await;
+    Ok((
+        consumption.map_err(|error| fault(error, "consumptionContract"))?,
+        modeler.map_err(|error| fault(error, "modelerContract"))?,
+    ))
+}
+
+/// The time from request to answer; `None` where the Competition does not say.
+async fn sla_of(competition: &Competition<Provider<Transport>>) -> Result<Option<Duration>> {
     match competition.get_sa_params().call().await {
         // The struct's third field is `requestExpirationTime`.
-        Ok((_, _, expiration, ..)) if expiration.is_zero() => Ok(DEFAULT_SLA),
-        Ok((_, _, expiration, ..)) => Ok(Duration::from_secs(expiration.min(MAX_SLA.into()).as_u64())),
-        Err(error) if is_refusal(&error) => Ok(DEFAULT_SLA),
+        Ok((_, _, expiration, ..)) if expiration.is_zero() => Ok(None),
+        Ok((_, _, expiration, ..)) => Ok(Some(Duration::from_secs(expiration.min(MAX_SLA.into()).as_u64()))),
+        Err(error) if is_refusal(&error) => Ok(None),
         Err(error) => Err(Fault::Retry(anyhow!("{error}").context("cannot read getSAParams"))),
     }
 }

@@ -15,6 +15,8 @@ pub(super) enum Refusal {
     Cheap,
     /// The wallet cannot pay for it.
     Unfunded,
+    /// It carries less gas than the node asks for now.
+    TooLittleGas,
     /// No node can ever take these bytes.
     Unmineable,
     /// Anything else: it is offered again.
@@ -23,7 +25,7 @@ pub(super) enum Refusal {
 
 /// In this order, because some messages hold the words of two. Geth's `txpool`, Nitro's sequencer, Erigon, Nethermind,
 /// Besu and anvil; Alchemy and Infura hand on what one of these said.
-const WORDS: [(Refusal, &[&str]); 7] = [
+const WORDS: [(Refusal, &[&str]); 8] = [
     (
         Refusal::Known,
         &["already known", "already imported", "alreadyknown", "known transaction", "existing tx with same hash"],
@@ -47,10 +49,10 @@ const WORDS: [(Refusal, &[&str]); 7] = [
             "below the minimum",
         ],
     ),
+    (Refusal::TooLittleGas, &["intrinsic gas"]),
     (
         Refusal::Unmineable,
         &[
-            "intrinsic gas",
             "exceeds block gas limit",
             "gas limit is too high",
             "transaction type not supported",
@@ -104,8 +106,8 @@ mod tests {
             ("geth", "insufficient funds for gas * price + value: balance 1, tx cost 2, overshot 1", Refusal::Unfunded),
             ("anvil", "Insufficient funds for gas * price + value", Refusal::Unfunded),
             ("besu", "Upfront cost exceeds account balance", Refusal::Unfunded),
-            ("geth", "intrinsic gas too low: gas 20000, minimum needed 21000", Refusal::Unmineable),
-            ("nitro", "intrinsic gas too low", Refusal::Unmineable),
+            ("geth", "intrinsic gas too low: gas 20000, minimum needed 21000", Refusal::TooLittleGas),
+            ("nitro", "intrinsic gas too low", Refusal::TooLittleGas),
             ("geth", "exceeds block gas limit", Refusal::Unmineable),
             ("geth", "txpool is full", Refusal::Other),
             ("infura", "daily request count exceeded", Refusal::Other),

@@ -262,7 +262,7 @@ impl Chain {
 
     /// The first block, of `oldest` and those above it, in which a request can be that is still to be answered.
     async fn fresh_block(&self, head: Head, oldest: u64) -> Result<u64> {
-        let time = head.time.saturating_sub(self.sla.as_secs());
+        let time = head.time.saturating_sub(self.sla().as_secs());
         self.first_block_since(time, oldest.min(head.number), head.number).await
     }
 

@@ -125,7 +125,7 @@ impl Chain {
                 tracing::warn!(request = id, reason, "a request cannot be read yet");
                 let made = tokio::time::timeout(READ_TIMEOUT, self.time_of_block(&log.block_hash));
                 let made = made.await.ok().flatten().unwrap_or(head.time);
-                let deadline = made.saturating_add(self.sla.as_secs());
+                let deadline = made.saturating_add(self.sla().as_secs());
                 Reading::Failed { consumer: text(log.consumer), deadline, reason }
             }
         };
@@ -165,7 +165,7 @@ impl Chain {
             input: request.input,
             consumer: text(request.consumer),
             requested: request.requested,
-            deadline: request.requested.saturating_add(self.sla.as_secs()),
+            deadline: request.requested.saturating_add(self.sla().as_secs()),
         })
     }
 

@@ -14,6 +14,7 @@ use crate::ezkl::{Ezkl, srs};
 use crate::fault::Fault;
 use crate::features::{self, FeatureRow};
 use crate::ledger::Ledger;
+use crate::machine::{self, Machine};
 use crate::model::{Model, ModelInput};
 use crate::pipeline::circuit::Circuit;
 use crate::pipeline::predict::{Predictor, circuit_only};
@@ -23,6 +24,8 @@ use crate::service;
 use crate::spectral::service::Absence;
 use crate::witness::Store;
 
+/// Seconds that this machine's clock and the newest block may be apart.
+const MAX_APART: i64 = 60;
 /// Rows of the sample that are sent down the whole path.
 const SAMPLE_ROWS: usize = 5;
 
@@ -42,6 +45,8 @@ pub async fn doctor(config: Config, mistakes: Option<Mistakes>, options: Options
     report
         .line("settings", mistakes.as_ref().map_or(Ok("complete".to_owned()), |mistakes| Err(mistakes.clone().into())));
     check_model(&config, &options, &mut report).await;
+    machine::raise_files();
+    report.line("machine", Machine::of(&config).check());
     report.line("artifacts folder", check_artifacts(&config).await);
     // What lies outside needs the settings.
     if mistakes.is_none() {
@@ -217,6 +222,7 @@ async fn check_chain(config: &Config, report: &mut Report) {
         Err(error) => report.line("contracts and modeler", Err(error)),
         Ok(chain) => {
             let consumption = chain.identity().consumption;
+            report.line("clock", check_clock(&chain, config.network).await);
             report.line("contracts", Ok(format!("they answer, Consumption is {consumption}")));
             report.line("modeler", Ok(chain.describe_account()));
             report.line("balance", check_balance(&chain).await);
@@ -241,6 +247,18 @@ async fn check_rpc(config: &Config) -> Result<String> {
         chain::check_id(&chain::client(&alone)?, alone.chain_id).await?;
     }
     Ok(format!("all {} endpoints serve chain {}", settings.rpc_urls.len(), settings.chain_id))
+}
+
+/// Deadlines are on the chain's clock; certificates and S3 are on ours. A devnet's time is its own.
+async fn check_clock(chain: &Chain, network: Network) -> Result<String> {
+    let apart = crate::ledger::now() - chain.head().await?.time as i64;
+    ensure!(
+        network == Network::Devnet || apart.abs() <= MAX_APART,
+        "this machine's clock is {} s {} the chain's: is NTP running (`timedatectl`)? If it is right, the RPC endpoint is behind",
+        apart.abs(),
+        if apart > 0 { "ahead of" } else { "behind" }
+    );
+    Ok(format!("{apart} s from the chain's"))
 }
 
 async fn check_verifier(chain: &Chain, config: &Config) -> Result<String> {

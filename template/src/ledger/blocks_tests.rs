@@ -23,6 +23,13 @@ fn challenge_in(number: u64, hash: &str) -> SeenChallenge {
     }
 }
 
+/// The challenge, once its document was read.
+async fn claimed_challenge(ledger: &Ledger) -> Challenge {
+    let challenge = ledger.claim_document().await.unwrap().unwrap();
+    ledger.name_requests(&challenge, &[key(1)]).await.unwrap();
+    ledger.claim_challenge().await.unwrap().unwrap()
+}
+
 /// Requests 1 in block 7, 2 in block 9, and a challenge in block 9; heads 5 and 9 were seen.
 async fn two_blocks() -> (tempfile::TempDir, Ledger) {
     let (folder, ledger) = ledger().await;
@@ -117,7 +124,7 @@ async fn what_is_inferred_for_an_orphan_is_there_when_it_comes_back() {
 #[tokio::test]
 async fn a_challenge_that_moved_to_another_block_goes_on_where_it_was() {
     let (_folder, ledger) = two_blocks().await;
-    let challenge = ledger.claim_challenge().await.unwrap().unwrap();
+    let challenge = claimed_challenge(&ledger).await;
     ledger.proved(&challenge.key(), None).await.unwrap();
     ledger.uploaded(&challenge.key(), "cid", &[1]).await.unwrap();
     assert_eq!(ledger.queue_deliveries(&targets()).await.unwrap(), 1);
@@ -180,15 +187,14 @@ async fn of_old_heads_some_are_kept_and_at_least_one() {
 #[tokio::test]
 async fn another_challenge_in_the_place_of_one_begins_anew() {
     let (_folder, ledger) = two_blocks().await;
-    let challenge = ledger.claim_challenge().await.unwrap().unwrap();
-    ledger.name_requests(&challenge.key(), &[key(1)]).await.unwrap();
+    let challenge = claimed_challenge(&ledger).await;
     ledger.proved(&challenge.key(), None).await.unwrap();
     ledger.uploaded(&challenge.key(), "cid", &[1]).await.unwrap();
     ledger.rewind(&block(9, "0x9"), 5, &[block(9, "0x9")], 0).await.unwrap();
     let read = Read { stream: "challenges", ..after_a_reorg(&ledger, 10).await };
     let other = SeenChallenge { payload: "other".to_owned(), ..challenge_in(10, "0x10b") };
     assert_eq!(ledger.see_challenges(&read, &[other]).await.unwrap(), 1);
-    let challenge = ledger.claim_challenge().await.unwrap().unwrap();
+    let challenge = ledger.claim_document().await.unwrap().unwrap();
     assert_eq!(
         (challenge.state.as_str(), challenge.payload.as_str(), challenge.cid.as_deref()),
         ("asked", "other", None)

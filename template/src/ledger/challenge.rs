@@ -97,10 +97,23 @@ const SEE: &str = "INSERT INTO challenge
          changed_at = excluded.changed_at
      WHERE state = 'orphaned' OR block_hash <> excluded.block_hash";
 /// What waits for this process (`?1`) at this time (`?2`), where a lease lasts so long (`?3`).
+macro_rules! waits {
+    () => {
+        "(next_try <= ?2 OR changed_at > ?2)
+             AND (owner IS NULL OR (owner <> ?1 AND (lease_until <= ?2 OR lease_until > ?2 + ?3)))"
+    };
+}
+/// Whether it is known which requests a challenge asks about: its document was read, or it needs none.
+macro_rules! is_named {
+    () => {
+        "(ltrim(payload) LIKE '0x%' OR EXISTS (SELECT 1 FROM challenge_request AS named
+             WHERE named.transaction_hash = challenge.transaction_hash AND named.log_index = challenge.log_index))"
+    };
+}
+/// What can be proven, or uploaded.
 macro_rules! claimable {
     () => {
-        "(state = 'asked' OR (state = 'proved' AND route = 'ipfs')) AND (next_try <= ?2 OR changed_at > ?2)
-             AND (owner IS NULL OR (owner <> ?1 AND (lease_until <= ?2 OR lease_until > ?2 + ?3)))"
+        concat!("(state = 'proved' AND route = 'ipfs' OR state = 'asked' AND ", is_named!(), ") AND ", waits!())
     };
 }
 /// Which requests were named by what stood in this place before.
@@ -171,14 +184,47 @@ impl Ledger {
             .map_err(broken)
     }
 
-    /// Keeps which requests a challenge asks about.
-    pub async fn name_requests(&self, key: &ChallengeKey, requests: &[RequestKey]) -> Result<()> {
+    /// Takes the challenge of a validator whose document is to be read; the newest first, as of those that are proven.
+    pub async fn claim_document(&self) -> Result<Option<Challenge>> {
+        sqlx::query_as(concat!(
+            "UPDATE challenge SET owner = ?1, lease_until = ?2 + ?3, tries = tries + 1, changed_at = ?2
+             WHERE (transaction_hash, log_index) IN (SELECT transaction_hash, log_index FROM challenge WHERE state = 'asked' AND ",
+            waits!(),
+            " AND NOT ",
+            is_named!(),
+            " ORDER BY block DESC, log_index DESC LIMIT 1) RETURNING *"
+        ))
+        .bind(self.owner())
+        .bind(now())
+        .bind(LEASE)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(broken)
+    }
+
+    /// Keeps which requests the document of a claimed challenge names, and gives the challenge back: it waits for its proofs now.
+    pub async fn name_requests(&self, challenge: &Challenge, requests: &[RequestKey]) -> Result<()> {
         step(Step::ChallengeNamed, async {
             let mut db = self.begin().await?;
+            // After a reorg another challenge may stand in its place.
+            let given_back = "UPDATE challenge SET owner = NULL, lease_until = 0, tries = 0,
+                     reason = iif(state = 'asked', NULL, reason), changed_at = ?
+                 WHERE transaction_hash = ? AND log_index = ? AND payload = ? AND state IN ('asked', 'orphaned') AND owner = ?";
+            let moved = sqlx::query(given_back)
+                .bind(now())
+                .bind(&challenge.transaction_hash)
+                .bind(challenge.log_index)
+                .bind(&challenge.payload)
+                .bind(self.owner())
+                .run(&mut *db)
+                .await?;
+            if moved == 0 {
+                return Err(Fault::Retry(anyhow::anyhow!("challenge {} is no longer ours", challenge.transaction_hash)));
+            }
             for (position, request) in requests.iter().enumerate() {
                 sqlx::query("INSERT INTO challenge_request VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
-                    .bind(&key.transaction_hash)
-                    .bind(key.log_index as i64)
+                    .bind(&challenge.transaction_hash)
+                    .bind(challenge.log_index)
                     .bind(position as i64)
                     .bind(&request.contract)
                     .bind(&request.id)
@@ -188,6 +234,31 @@ impl Ledger {
             db.commit().await.map_err(broken)
         })
         .await
+    }
+
+    /// True if a challenge was followed by one of its kind that says `payload`.
+    pub async fn is_superseded(&self, key: &ChallengeKey, payload: &str) -> Result<bool> {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM challenge AS newer, challenge AS own
+             WHERE own.transaction_hash = ? AND own.log_index = ? AND newer.route = own.route AND newer.payload = ?
+                 AND (newer.block, newer.log_index) > (own.block, own.log_index))",
+        )
+        .bind(&key.transaction_hash)
+        .bind(key.log_index as i64)
+        .bind(payload)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(broken)
+    }
+
+    /// What a challenge says.
+    pub async fn payload(&self, key: &ChallengeKey) -> Result<Option<String>> {
+        sqlx::query_scalar("SELECT payload FROM challenge WHERE transaction_hash = ? AND log_index = ?")
+            .bind(&key.transaction_hash)
+            .bind(key.log_index as i64)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(broken)
     }
 
     /// The requests that a challenge asks about, if they were kept.

@@ -38,6 +38,7 @@ pub use status::{Counts, Status};
 pub use tx::{Allowed, Attempt, AttemptKind, Mined, NewAttempt, Purpose, Targets, Tx};
 
 use crate::fault::{Classify as _, Fault, Result};
+use crate::machine;
 use crate::private;
 use owner::Owner;
 use write::Run as _;
@@ -50,20 +51,28 @@ pub struct Ledger {
 }
 
 const MODELER: &str = "modeler";
+const CONSUMPTION: &str = "Consumption contract";
+const COMPETITION: &str = "Competition contract";
 
-/// Whose ledger it is. Every field must be the same each time it is opened.
+/// Whose ledger it is. Every field must be the same each time it is opened, but for the Consumption contract: the same Competition may
+/// name another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub chain_id: u64,
     /// Of a chain that may be made anew under the same id, as a devnet is.
     pub genesis_hash: Option<String>,
+    pub competition: String,
     pub consumption: String,
     pub modeler: String,
 }
 
 impl Ledger {
     /// Opens `<artifacts>/ledger.sqlite`, making it if it is not there, and frees what dead processes had claimed.
+    ///
+    /// # Errors
+    /// `Stop` where it cannot be written, or lies on another machine.
     pub async fn open(artifacts: &Path) -> Result<Self> {
+        machine::refuse_network(artifacts).stop()?;
         private::create_own_folder(artifacts)
             .with_context(|| format!("cannot make the artifacts folder {}", artifacts.display()))
             .stop()?;
@@ -101,36 +110,53 @@ impl Ledger {
     /// Writes whose ledger this is, or checks that it is the same as ever.
     pub async fn identify(&self, identity: &Identity) -> Result<()> {
         let chain_id = identity.chain_id.to_string();
-        let expected = [
-            ("chain id", Some(&chain_id)),
-            ("genesis hash", identity.genesis_hash.as_ref()),
-            ("Consumption contract", Some(&identity.consumption)),
-            (MODELER, Some(&identity.modeler)),
-        ];
-        for (name, value) in expected.into_iter().filter_map(|(name, value)| Some((name, value?))) {
-            sqlx::query("INSERT INTO identity (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(name)
-                .bind(value)
-                .run(&self.pool)
-                .await?;
-            let held: String = sqlx::query_scalar("SELECT value FROM identity WHERE name = ?")
-                .bind(name)
-                .fetch_one(&self.pool)
-                .await
-                .map_err(broken)?;
-            if held != *value {
-                return Err(Fault::Stop(anyhow!(
-                    "this ledger is of another daemon: its {name} is {held}, here it is {value}; \
-                     set NOVA_ARTIFACTS_PATH to a folder of its own"
-                )));
-            }
+        self.check_identity("chain id", &chain_id).await?;
+        if let Some(hash) = &identity.genesis_hash {
+            self.check_identity("genesis hash", hash).await?;
+        }
+        self.check_identity(MODELER, &identity.modeler).await?;
+        if self.identity(COMPETITION).await?.as_ref() == Some(&identity.competition) {
+            self.follow(&identity.consumption).await?;
+        }
+        self.check_identity(CONSUMPTION, &identity.consumption).await?;
+        // Ledgers of 0.1 know of none, and learn it here.
+        self.check_identity(COMPETITION, &identity.competition).await
+    }
+
+    /// Writes down what this ledger is of, or checks that it is the same as ever.
+    async fn check_identity(&self, name: &str, value: &str) -> Result<()> {
+        let learnt = sqlx::query("INSERT INTO identity (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING");
+        learnt.bind(name).bind(value).run(&self.pool).await?;
+        let held = self.identity(name).await?.unwrap_or_default();
+        if held != value {
+            return Err(Fault::Stop(anyhow!(
+                "this ledger is of another daemon: its {name} is {held}, here it is {value}; set NOVA_ARTIFACTS_PATH to a folder of \
+                 its own"
+            )));
+        }
+        Ok(())
+    }
+
+    /// From now on requests come from this Consumption contract. What was promised on the one before is sent and proven as ever: its rows
+    /// name their contract.
+    async fn follow(&self, consumption: &str) -> Result<()> {
+        let followed = sqlx::query("UPDATE identity SET value = ?1 WHERE name = ?2 AND value <> ?1");
+        if followed.bind(consumption).bind(CONSUMPTION).run(&self.pool).await? > 0 {
+            tracing::warn!(
+                consumption,
+                "the Competition names another Consumption contract than before: its requests are answered now"
+            );
         }
         Ok(())
     }
 
     /// The modeler whose ledger it is, as `identify` wrote it.
     pub async fn modeler(&self) -> Result<Option<String>> {
-        let held = sqlx::query_scalar("SELECT value FROM identity WHERE name = ?").bind(MODELER);
+        self.identity(MODELER).await
+    }
+
+    async fn identity(&self, name: &str) -> Result<Option<String>> {
+        let held = sqlx::query_scalar("SELECT value FROM identity WHERE name = ?").bind(name);
         held.fetch_optional(&self.pool).await.map_err(broken)
     }
 

@@ -274,9 +274,21 @@ async fn a_challenge_goes_from_asked_to_final() {
         block_hash: "0xb10c".to_owned(),
     };
     assert_eq!(ledger.see_challenges(&read(9), &[challenge.clone(), challenge]).await.unwrap(), 1);
+    assert!(ledger.claim_challenge().await.unwrap().is_none(), "its document is to be read first");
+    let claimed = ledger.claim_document().await.unwrap().unwrap();
+    assert!(ledger.claim_document().await.unwrap().is_none());
+    ledger.challenge_fault(&claimed, &Fault::Retry(anyhow!("the gateway hangs"))).await.unwrap();
+    sqlx::query("UPDATE challenge SET next_try = 0").execute(&ledger.pool).await.unwrap();
+    let claimed = ledger.claim_document().await.unwrap().unwrap();
+    assert_eq!(claimed.tries, 2);
+    let mut other = claimed.clone();
+    other.payload = "bafyother".to_owned();
+    assert!(ledger.name_requests(&other, &[super::tests::key(2)]).await.is_err(), "another stands in its place");
+    ledger.name_requests(&claimed, &[super::tests::key(1)]).await.unwrap();
+    assert!(ledger.claim_document().await.unwrap().is_none(), "it was read");
     let claimed = ledger.claim_challenge().await.unwrap().unwrap();
+    assert_eq!((claimed.tries, claimed.reason.as_deref()), (1, None));
     assert!(ledger.claim_challenge().await.unwrap().is_none());
-    ledger.name_requests(&key, &[super::tests::key(1)]).await.unwrap();
     ledger.proved(&key, None).await.unwrap();
     ledger.challenge_fault(&claimed, &Fault::Retry(anyhow!("Plumber is down"))).await.unwrap();
     assert!(ledger.uploaded(&key, "cid", &[1]).await.is_err(), "it was given back");
@@ -333,6 +345,7 @@ async fn a_ledger_is_of_one_chain_and_one_modeler() {
     let ours = Identity {
         chain_id: 31337,
         genesis_hash: Some("0x01".to_owned()),
+        competition: "0xc0".to_owned(),
         consumption: CONTRACT.to_owned(),
         modeler: "0xme".to_owned(),
     };
@@ -346,6 +359,31 @@ async fn a_ledger_is_of_one_chain_and_one_modeler() {
     let other = Identity { modeler: "0xyou".to_owned(), ..ours };
     let refused = ledger.identify(&other).await.unwrap_err().to_string();
     assert!(refused.contains("modeler") && refused.contains("NOVA_ARTIFACTS_PATH"), "{refused}");
+}
+
+/// The Competition may name another Consumption contract; another Competition is another challenge.
+#[tokio::test]
+async fn regression_a_ledger_follows_its_competition_and_no_other() {
+    let (_folder, ledger) = ledger().await;
+    let identity = |competition: &str, consumption: &str| Identity {
+        chain_id: 42_161,
+        genesis_hash: None,
+        competition: competition.to_owned(),
+        consumption: consumption.to_owned(),
+        modeler: "0xme".to_owned(),
+    };
+    ledger.identify(&identity("0xc0", "0x01")).await.unwrap();
+    ledger.identify(&identity("0xc0", "0x02")).await.unwrap();
+    let refused = ledger.identify(&identity("0xc1", "0x03")).await.unwrap_err().to_string();
+    assert!(refused.contains("its Consumption contract is 0x02"), "{refused}");
+    let refused = ledger.identify(&identity("0xc1", "0x02")).await.unwrap_err().to_string();
+    assert!(refused.contains("its Competition contract is 0xc0"), "{refused}");
+
+    // One of before 0.2 knows no Competition: its Consumption contract must be the same once.
+    sqlx::query("DELETE FROM identity WHERE name = 'Competition contract'").execute(&ledger.pool).await.unwrap();
+    assert!(ledger.identify(&identity("0xc0", "0x04")).await.is_err());
+    ledger.identify(&identity("0xc0", "0x02")).await.unwrap();
+    ledger.identify(&identity("0xc0", "0x04")).await.unwrap();
 }
 
 /// The daemon and `nova status`, at the first start.

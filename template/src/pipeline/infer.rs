@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 
 use super::circuit::Circuit;
 use super::predict::{Prediction, Predictor};
-use crate::chain::Chain;
+use crate::chain::{Chain, contracts};
 use crate::config::{Config, FeatureSource};
 use crate::digest;
 use crate::fault::{Classify as _, Fault, Result};
@@ -138,6 +138,13 @@ impl Inferrer {
         features: Option<Result<FeatureRow>>,
         fetched: Duration,
     ) -> Result<()> {
+        if let Some(manifest) = self.already_committed(request).await? {
+            tracing::info!(
+                request = request.id,
+                "the chain holds our commitment to it: answering what was committed to"
+            );
+            return self.ledger.inferred(&request.key(), &self.answer_of(&manifest)?).await;
+        }
         let started = Instant::now();
         let features = match features {
             Some(features) => features,
@@ -175,24 +182,9 @@ impl Inferrer {
         let mut prediction = self.predictor.predict(&request.id, &request.input, features).await?;
         let circuit = self.predictor.circuit().context("answering needs EZKL's model files").stop()?;
         let manifest = manifest_of(request, &prediction, circuit)?;
-        let (answer, commitment) = self.chain.answer(
-            &request.id,
-            prediction.submitted,
-            self.config.inference.encoding,
-            &manifest.instance_bytes()?,
-        )?;
-        self.keep_what_was_answered(request).await?;
+        let inferred = self.answer_of(&manifest)?;
         let mut times = std::mem::take(&mut prediction.times);
         times.stage("save", self.save(&manifest, &prediction)).await?;
-        let inferred = Inferred {
-            model_value: manifest.model_value,
-            circuit_value: manifest.circuit_value,
-            submitted_value: manifest.submitted_value,
-            model_digest: manifest.model_digest,
-            witness: manifest.witness_sha256,
-            answer,
-            commitment,
-        };
         self.ledger.inferred(&request.key(), &inferred).await?;
         tracing::info!(
             request = request.id,
@@ -209,15 +201,42 @@ impl Inferrer {
         Ok(())
     }
 
-    /// What the chain holds is proven with the witness that it came from: a ledger that is younger than the store does not
-    /// get another.
-    async fn keep_what_was_answered(&self, request: &Request) -> Result<()> {
-        if !self.store.has(&request.id).await? || !self.chain.has_answer(&request.contract, &request.id).await? {
-            return Ok(());
+    /// The answer that this manifest promises, with the calls that carry it.
+    fn answer_of(&self, manifest: &Manifest) -> Result<Inferred> {
+        let (id, value) = (&manifest.request_id, manifest.submitted_value);
+        let encoding = self.config.inference.encoding;
+        let (answer, commitment) = self.chain.answer(id, value, encoding, &manifest.instance_bytes()?)?;
+        Ok(Inferred {
+            model_value: manifest.model_value,
+            circuit_value: manifest.circuit_value,
+            submitted_value: value,
+            model_digest: manifest.model_digest.clone(),
+            witness: manifest.witness_sha256.clone(),
+            answer,
+            commitment,
+        })
+    }
+
+    /// What was promised for a request that the chain holds our commitment to. A ledger that is younger than the store knows nothing of
+    /// it, and another witness could not be proven.
+    ///
+    /// # Errors
+    /// If the chain holds our answer: it is proven with the witness that it came from.
+    async fn already_committed(&self, request: &Request) -> Result<Option<Manifest>> {
+        if !self.store.has(&request.id).await? {
+            return Ok(None);
         }
-        Err(Fault::Row(anyhow!(
-            "the chain holds our answer already, and the store its witness; this ledger knows of neither"
-        )))
+        if self.chain.has_answer(&request.contract, &request.id).await? {
+            return Err(Fault::Row(anyhow!(
+                "the chain holds our answer already, and the store its witness; this ledger knows of neither"
+            )));
+        }
+        let Some(committed) = self.chain.commitment(&request.id).await? else { return Ok(None) };
+        let mut promised = self.store.manifests(&request.id).await?.into_iter();
+        let fits = |manifest: &Manifest| {
+            manifest.instance_bytes().is_ok_and(|instances| contracts::instances_hash(&instances) == committed)
+        };
+        Ok(promised.find(fits))
     }
 
     async fn save(&self, manifest: &Manifest, prediction: &Prediction) -> Result<()> {

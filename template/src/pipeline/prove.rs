@@ -13,6 +13,7 @@ use crate::ezkl::Ezkl;
 use crate::ezkl::proof::ProofFile;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Challenge, Ledger, Request, RequestKey, Route, now};
+use crate::plain;
 use crate::spectral::gateway::Gateway;
 use crate::spectral::plumber::Plumber;
 use crate::supervise::{Seldom, insistently};
@@ -48,6 +49,11 @@ impl Unproven {
         }
     }
 }
+
+/// Nobody waits for a proof any more.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unwanted(String);
 
 /// A verified proof of one request.
 pub struct Proof {
@@ -126,9 +132,21 @@ pub struct Responder {
 impl Responder {
     /// Works on one claimed challenge and writes down how it ended.
     pub async fn serve(&self, challenge: &Challenge) -> Result<()> {
-        let Err(fault) = self.respond(challenge).await else { return Ok(()) };
+        self.note(challenge, self.respond(challenge).await).await
+    }
+
+    /// Fetches the document of a claimed challenge and writes down which requests it names.
+    pub async fn read(&self, challenge: &Challenge) -> Result<()> {
+        self.note(challenge, self.name_requests(challenge).await).await
+    }
+
+    async fn note(&self, challenge: &Challenge, outcome: Result<()>) -> Result<()> {
+        let Err(fault) = outcome else { return Ok(()) };
         let asked_in = &challenge.transaction_hash;
         match &fault {
+            Fault::Row(error) if error.is::<Unwanted>() => {
+                tracing::info!(asked_in, reason = %error, "nobody waits for this proof request any more");
+            }
             Fault::Row(error) => {
                 tracing::error!(asked_in, reason = format!("{error:#}"), "this proof request has failed")
             }
@@ -146,6 +164,7 @@ impl Responder {
     }
 
     async fn respond(&self, challenge: &Challenge) -> Result<()> {
+        self.check_wanted(challenge).await?;
         let ids = self.requests_of(challenge).await?;
         // One that cannot be proven takes no proof of the others with it.
         let mut promised = Vec::new();
@@ -220,25 +239,43 @@ impl Responder {
         Ok(proof)
     }
 
-    /// The requests that a challenge is about: its payload is one, or the CID of a document that names several.
+    /// # Errors
+    /// A validator's challenge that nobody waits for any more: it costs nothing.
+    async fn check_wanted(&self, challenge: &Challenge) -> Result<()> {
+        if challenge.route() == Route::Chain {
+            return Ok(());
+        }
+        match self.chain.superseded(&self.ledger, &challenge.key(), &challenge.payload).await? {
+            Some(reason) => Err(Fault::Row(Unwanted(reason).into())),
+            None => Ok(()),
+        }
+    }
+
+    /// The requests that a challenge is about: those of its document, or the one that it names itself.
     async fn requests_of(&self, challenge: &Challenge) -> Result<Vec<String>> {
         let named = self.ledger.named_requests(&challenge.key()).await?;
         if !named.is_empty() {
             return Ok(named);
         }
         let payload = challenge.payload.trim();
-        let ids = match is_request_id(payload) {
-            true => vec![payload.to_lowercase()],
-            false => {
-                let document = self.gateway.fetch(payload).await?;
-                read_document(&document).with_context(|| format!("the challenge document {payload}")).fail_row()?
-            }
+        if !is_request_id(payload) {
+            return Err(Fault::Row(anyhow!("it asks for {:?}, which is no request id", plain::at_most(payload, 80))));
+        }
+        Ok(vec![payload.to_lowercase()])
+    }
+
+    async fn name_requests(&self, challenge: &Challenge) -> Result<()> {
+        self.check_wanted(challenge).await?;
+        let cid = challenge.payload.trim();
+        let ids = if is_request_id(cid) {
+            vec![cid.to_lowercase()]
+        } else {
+            let document = self.gateway.fetch(cid).await?;
+            read_document(&document).with_context(|| format!("the challenge document {cid}")).fail_row()?
         };
         let contract = self.chain.identity().consumption;
-        let keys: Vec<RequestKey> =
-            ids.iter().map(|id| RequestKey { contract: contract.clone(), id: id.clone() }).collect();
-        self.ledger.name_requests(&challenge.key(), &keys).await?;
-        Ok(ids)
+        let keys: Vec<RequestKey> = ids.into_iter().map(|id| RequestKey { contract: contract.clone(), id }).collect();
+        self.ledger.name_requests(challenge, &keys).await
     }
 
     async fn deliver_on_chain(&self, challenge: &Challenge, proofs: &[Proof]) -> Result<()> {

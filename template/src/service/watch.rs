@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use tokio::sync::Notify;
 
 use super::Daemon;
 use crate::chain::wake::News;
-use crate::fault::Result;
+use crate::fault::{Fault, Result};
 use crate::supervise::Failing;
+
+/// How soon what is new is looked at a second time.
+const SECOND_OPINION_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Daemon {
     pub(super) async fn watch_requests(self: Arc<Self>) -> Result<()> {
@@ -63,10 +67,59 @@ impl Daemon {
         let seen = self.chain.watch_challenges(&self.ledger, head).await?;
         if seen > 0 {
             tracing::info!(new = seen, "proof requests seen");
+            self.wake.documents.notify_one();
             self.wake.prove.notify_one();
             self.wake.send.notify_one();
         }
         Ok(())
+    }
+
+    /// Reads again what the contracts say. What is new is believed when it is said twice: one machine may have a state of its own.
+    pub(super) async fn watch_contracts(self: Arc<Self>) -> Result<()> {
+        let every = self.config.polling.contracts;
+        let mut said = None;
+        let mut failing = Failing::default();
+        while !self.stop.is_cancelled() {
+            let wait = if said.is_some() { SECOND_OPINION_INTERVAL.min(every) } else { every };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+            let ours = self.chain.agreement();
+            let read = match self.chain.read_agreement().await {
+                Ok(read) => read,
+                Err(fault) => {
+                    failing.judge(&self.health, "contracts", Err(fault))?;
+                    continue;
+                }
+            };
+            let is_sure = said == Some(read);
+            said = (read != ours && !is_sure).then_some(read);
+            if read.has_contracts_of(&ours) {
+                failing.judge(&self.health, "contracts", Ok(()))?;
+                if is_sure {
+                    self.chain.adopt_sla(&read);
+                }
+                continue;
+            }
+            let reason = anyhow!("the Competition names other contracts now: {read}");
+            failing.judge(&self.health, "contracts", Err(Fault::Retry(reason)))?;
+            if is_sure {
+                self.begin_anew().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends this daemon, so that another begins with the contracts that the Competition names.
+    async fn begin_anew(self: &Arc<Self>) {
+        // What was asked last under the contract before.
+        if let Err(fault) = self.clone().see_requests().await {
+            tracing::warn!(reason = format!("{fault:#}"), "the last blocks of the contract before are not read");
+        }
+        tracing::warn!("beginning anew with the contracts that the Competition names");
+        self.moved.cancel();
+        self.stop.cancel();
     }
 
     /// Wakes the watchers when the WebSocket tells of something, where one is configured.

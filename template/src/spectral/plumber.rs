@@ -22,6 +22,8 @@ pub type Features = Map<String, Value>;
 /// Plumber takes up to so many wallets in one call.
 const BATCH: usize = 4_000;
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+/// Of several wallets at once; where that is not enough each is asked for alone.
+pub(crate) const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(180);
 pub(crate) const MAX_FEATURES: usize = 1024 * 1024;
 /// What an answer about several wallets may hold for each of them, and for all.
@@ -68,8 +70,10 @@ impl Plumber {
         }
     }
 
-    /// Several wallets' features in as few calls as possible, by wallet in lower case. A wallet is left out of which Plumber
-    /// has none now.
+    /// Several wallets' features in few calls, each tried once and not for long: where one fails the wallets are asked for one by one,
+    /// and a wallet that Plumber is slow about holds up no other.
+    ///
+    /// By wallet in lower case. A wallet is left out of which Plumber has none now.
     pub async fn features_batch(&self, wallets: &[String]) -> Result<HashMap<String, Features>> {
         let mut found = HashMap::with_capacity(wallets.len());
         for some in wallets.chunks(BATCH) {
@@ -85,8 +89,8 @@ impl Plumber {
         let body = json!({ "wallet_addresses": wallets });
         let asked: HashSet<String> = wallets.iter().map(|wallet| wallet.to_ascii_lowercase()).collect();
         let limit = MAX_FEATURES + wallets.len() * MAX_ROW;
-        let request = |client: &Client, url: &str| client.post(url).json(&body);
-        let rows = self.0.call(PATH, limit, request, |answer| rows_of(&asked, answer)).await?;
+        let request = |client: &Client, url: &str| client.post(url).timeout(BATCH_TIMEOUT).json(&body);
+        let rows = self.0.tried_once().call(PATH, limit, request, |answer| rows_of(&asked, answer)).await?;
         rows.ok_or_else(|| Fault::Retry(anyhow!("Plumber does not know {PATH} (404)")))
     }
 

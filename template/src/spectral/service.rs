@@ -15,7 +15,7 @@ use crate::fault::{Fault, Result};
 use crate::http_client;
 use crate::scrub::Scrubber;
 
-/// Tries of one call. The row it is for is tried again later besides.
+/// Tries of one call after the first. The row it is for is tried again later besides.
 const RETRIES: usize = 3;
 /// A server that asks for more patience than this is left to the row's next try.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -38,6 +38,8 @@ pub struct Service {
     scrubber: Scrubber,
     client: Client,
     first_wait: Duration,
+    /// Tries of one call after the first.
+    retries: usize,
     /// What a server says that has not got what it is asked for.
     absent: &'static [StatusCode],
     condition: Arc<Condition>,
@@ -71,6 +73,7 @@ impl Service {
             scrubber: Scrubber::default(),
             client: http_client::client(timeout),
             first_wait: Duration::from_millis(250),
+            retries: RETRIES,
             absent: &[StatusCode::NOT_FOUND],
             condition: Arc::new(Condition::new(ENOUGH_FAILURES)),
             immutable: false,
@@ -94,6 +97,11 @@ impl Service {
     pub fn with_absent(mut self, absent: &'static [StatusCode]) -> Self {
         self.absent = absent;
         self
+    }
+
+    /// The same for a call that is not worth a second try.
+    pub fn tried_once(&self) -> Self {
+        Self { retries: 0, ..self.clone() }
     }
 
     /// The wait before the second try, which doubles from then on.
@@ -122,7 +130,7 @@ impl Service {
             self.once(path, limit, request, &read).await
         };
         let backoff =
-            ExponentialBuilder::default().with_min_delay(self.first_wait).with_max_times(RETRIES).with_jitter();
+            ExponentialBuilder::default().with_min_delay(self.first_wait).with_max_times(self.retries).with_jitter();
         let outcome = once
             .retry(backoff)
             .when(|failed: &Failed| failed.again)

@@ -1,14 +1,15 @@
 //! What the sender asks the contracts before it signs, and after.
 
+use anyhow::anyhow;
 use ethers::abi::AbiDecode as _;
 use ethers::providers::{Middleware as _, RpcError as _};
 use ethers::types::BlockNumber;
 
 use super::Sender;
 use crate::chain::contracts::CommitCall;
-use crate::chain::{Head, call_fault, is_refusal, unreachable};
+use crate::chain::{Head, call_fault, unreachable};
 use crate::config::Finality;
-use crate::fault::Result;
+use crate::fault::{Fault, Result};
 use crate::ledger::Tx;
 
 impl Sender {
@@ -18,23 +19,11 @@ impl Sender {
         self.chain.has_answer(contract, request).await
     }
 
-    /// Why a challenge needs no answer any more: the contract has one place for it, and a newer challenge or our answer is
-    /// there.
+    /// Why the challenge that a delivery answers needs no answer any more.
     pub(super) async fn nothing_to_respond(&self, tx: &Tx) -> Result<Option<String>> {
-        let slot = self.chain.modeler_contract.zkml_challenges(self.chain.modeler()).call().await;
-        let (challenge, response, ..) = match slot {
-            Ok(slot) => slot,
-            // A contract without that getter says by its revert what it thinks of the answer.
-            Err(error) if is_refusal(&error) => return Ok(None),
-            Err(error) => return Err(call_fault(error, "ZKMLChallenges")),
-        };
-        let asked = self.ledger.payload(tx).await?.unwrap_or_default();
-        if challenge != asked {
-            let superseded = self.ledger.is_superseded(tx, &challenge).await?;
-            return Ok(superseded
-                .then(|| "a newer challenge took its place in the contract, which answers only that".to_owned()));
-        }
-        Ok((!response.is_empty()).then(|| format!("the contract holds an answer to it already: {response}")))
+        let Some(challenge) = tx.challenge() else { return Ok(None) };
+        let payload = self.ledger.payload(&challenge).await?.unwrap_or_default();
+        self.chain.nothing_to_respond(&self.ledger, &challenge, &payload).await
     }
 
     /// True if the registry holds the very commitment that this transaction carries.
@@ -43,7 +32,11 @@ impl Sender {
             return Ok(false);
         };
         let held = registry.contract.commitments(ours.request_id, self.chain.modeler()).call().await;
-        let (verifier, instances_hash, _) = held.map_err(|error| call_fault(error, "commitments"))?;
+        let (verifier, instances_hash, committed_at) = held.map_err(|error| call_fault(error, "commitments"))?;
+        if committed_at.is_zero() {
+            // Another machine has just said that there is one.
+            return Err(Fault::Retry(anyhow!("the RPC endpoint has not heard of the commitment yet")));
+        }
         Ok((verifier, instances_hash) == (ours.verifier, ours.instances_hash))
     }
 

@@ -26,25 +26,33 @@ const MAX_STRANGE: u32 = 8;
 const NEVER: u64 = u32::MAX as u64;
 
 impl Sender {
-    /// Queues what can be claimed, once a day, if the owner wants that.
-    pub(super) async fn claim_daily(&mut self) -> Result<()> {
-        let due = self.claims_next.is_none_or(|next| Instant::now() >= next);
-        if !self.chain.settings.claim_rewards || self.rival.is_some() || !due {
-            return Ok(());
+    /// Looks for what can be claimed, once a day, if the owner wants that, and beside all else: it may take hundreds of calls.
+    pub(super) fn claim_daily(&mut self) -> Result<()> {
+        while let Some(ended) = self.claims.try_join_next() {
+            self.claims_looked_for(ended.unwrap_or_else(|panic| Err(Fault::Stop(anyhow!(panic)))))?;
         }
-        match self.chain.queue_claims(&self.ledger).await {
+        let due = self.claims_next.is_none_or(|next| Instant::now() >= next);
+        if self.chain.settings.claim_rewards && self.rival.is_none() && due && self.claims.is_empty() {
+            let (chain, ledger) = (self.chain.clone(), self.ledger.clone());
+            self.claims.spawn(async move { chain.queue_claims(&ledger).await });
+        }
+        Ok(())
+    }
+
+    fn claims_looked_for(&mut self, found: Result<Vec<u64>>) -> Result<()> {
+        let mut again = DAILY;
+        match found {
             Ok(epochs) if epochs.is_empty() => {}
             Ok(epochs) => tracing::info!(?epochs, "claiming rewards"),
             Err(Fault::Row(error)) => tracing::warn!(reason = format!("{error:#}"), "cannot claim rewards"),
             // No answer waits for a reward.
             Err(Fault::Retry(error)) => {
                 tracing::warn!(reason = format!("{error:#}"), "cannot look for rewards yet");
-                self.claims_next = Some(Instant::now() + SOON);
-                return Ok(());
+                again = SOON;
             }
             Err(fault) => return Err(fault.context("cannot look for rewards")),
         }
-        self.claims_next = Some(Instant::now() + DAILY);
+        self.claims_next = Some(Instant::now() + again);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod fees;
 mod hiccups;
 mod money;
 mod reconcile;
+mod refused;
 mod replace;
 mod rival;
 mod settle;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tokio::task::JoinSet;
 
 use super::{Chain, Head, text};
 use crate::fault::{Classify as _, Fault, Result};
@@ -32,6 +34,7 @@ use crate::ledger::{Allowed, Ledger, Tx};
 use crate::private;
 use hiccups::Hiccups;
 use reconcile::needs_rank;
+use refused::Refused;
 use terms::Terms;
 use trouble::Troubles;
 
@@ -64,6 +67,8 @@ pub struct Sender {
     /// A nonce below those of ours may be free.
     has_gap: bool,
     contest: Option<Contest>,
+    /// Attempts that no node has taken.
+    refused: Refused,
     /// Hashes of attempts that no node could be offered.
     unoffered: HashSet<String>,
     /// Why nothing could be offered in this pass.
@@ -74,6 +79,8 @@ pub struct Sender {
     rival: Option<String>,
     money_next: Option<Instant>,
     claims_next: Option<Instant>,
+    /// The look for rewards that is under way.
+    claims: JoinSet<Result<Vec<u64>>>,
     /// Held for as long as we live: no second process on this ledger signs with the same key.
     _lock: File,
 }
@@ -139,12 +146,14 @@ impl Sender {
             hidden: HashMap::new(),
             has_gap: false,
             contest: None,
+            refused: Refused::default(),
             unoffered: HashSet::new(),
             unsent: None,
             hiccups: Hiccups::default(),
             rival: None,
             money_next: None,
             claims_next: None,
+            claims: JoinSet::new(),
             _lock: lock,
         }))
     }
@@ -176,7 +185,7 @@ impl Sender {
         let in_flight = self.reconcile(&mut terms).await?;
         let room = self.chain.settings.max_in_flight.saturating_sub(in_flight);
         let sent = self.send_all(room, allowed, terms).await?;
-        self.claim_daily().await?;
+        self.claim_daily()?;
         if let Some(unsent) = self.unsent.take() {
             return Err(unsent);
         }
@@ -232,7 +241,9 @@ impl Sender {
         self.end_late(&self.ledger.sendable(room, forbidden).await?).await?;
         if rows.iter().any(needs_rank) && !self.in_top_n().await? {
             self.end_late(&rows).await?;
-            rows.retain(|tx| !needs_rank(tx));
+            // What waits for a rank hides nothing of what does not.
+            let without = Allowed { answers: false, proofs: false };
+            rows = self.ledger.sendable(room, without).await?;
         }
         Ok(rows)
     }

@@ -8,9 +8,9 @@ use ethers::types::{BlockNumber, Bytes, H256, TransactionReceipt};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::terms::Terms;
-use super::{Contest, Sender};
+use super::{Contest, Sender, refused};
 use crate::chain::refusal::Refusal;
-use crate::chain::{Head, unreachable};
+use crate::chain::{Head, text, unreachable};
 use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Attempt, AttemptKind, Purpose, Tx, now};
 
@@ -24,8 +24,12 @@ const LOOK_FOR_LOST: Duration = Duration::from_secs(10);
 const ASKS_AT_ONCE: usize = 8;
 /// A little more than one endpoint is given to answer.
 const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(22);
-/// How long what no node can ever take waits before it is signed anew: a setting may have to change.
-const UNMINEABLE: i64 = 30;
+/// Seconds after which what no node can ever take is signed anew for the first time: a setting may have to change.
+const UNMINEABLE_SECS: i64 = 30;
+/// Seconds after which what no node has taken is signed anew.
+const REFUSED_SECS: i64 = 5;
+/// How often it is said that a receipt is not there.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// What one pass sees.
 pub(super) struct Look {
@@ -62,9 +66,8 @@ impl Sender {
                     self.hiccups.survive(outcome)?;
                 }
                 (None, _) if tx.state == "mined" => {
-                    tracing::warn!(tx = tx.key, "the chain forgot the block of a transaction, it is sent again");
-                    self.ledger.unmined(&tx.key).await?;
-                    self.rebroadcast = None;
+                    let outcome = self.check_lost_receipt(&tx).await;
+                    self.hiccups.survive(outcome)?;
                 }
                 (None, Some(look)) if is_open(&tx) => self.not_mined(tx, &attempts, look, terms).await?,
                 _ => {}
@@ -101,18 +104,42 @@ impl Sender {
         Ok((rows.into_iter().filter(is_due).collect(), final_block))
     }
 
-    /// True if the chain forgot the newest block we saw, or went back, or now and then for safety.
+    /// A mined transaction whose receipt is not there. Only a chain that has another block in the place of its block has forgotten it:
+    /// the machine that answers may not have heard of either yet.
+    async fn check_lost_receipt(&mut self, tx: &Tx) -> Result<()> {
+        let block = tx.mined_block.unwrap_or_default() as u64;
+        let held = self.chain.client.get_block(block).await.map_err(unreachable)?.and_then(|block| block.hash);
+        if held.is_none_or(|hash| tx.mined_block_hash.as_ref() == Some(&text(hash))) {
+            if self.troubles.may_say("receipt", SAY_AGAIN) {
+                tracing::warn!(
+                    tx = tx.key,
+                    block,
+                    "the RPC endpoint has no receipt of a transaction that is mined, it is asked again"
+                );
+            }
+            return Ok(());
+        }
+        tracing::warn!(tx = tx.key, block, "the chain forgot the block of a transaction, it is sent again");
+        self.ledger.unmined(&tx.key).await?;
+        self.rebroadcast = None;
+        Ok(())
+    }
+
+    /// True if the chain forgot the newest block we saw, or now and then for safety. A head that is older is one of a machine that
+    /// is behind: of the machines behind one endpoint any may answer.
     async fn may_be_another_chain(&mut self, head: Head) -> Result<bool> {
-        let seen = self.seen.replace(head);
         let overdue = self.asked_again.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN);
-        let forgotten = match seen {
+        let forgotten = match self.seen {
             None => true,
-            Some(seen) if seen.number > head.number => true,
+            Some(seen) if seen.number > head.number => false,
             Some(seen) => {
                 let block = self.chain.client.get_block(seen.number).await.map_err(unreachable)?;
                 block.is_some_and(|block| block.hash != Some(seen.hash))
             }
         };
+        if forgotten || overdue || self.seen.is_some_and(|seen| seen.number <= head.number) {
+            self.seen = Some(head);
+        }
         if forgotten || overdue {
             self.asked_again = Some(Instant::now());
         }
@@ -230,7 +257,7 @@ impl Sender {
         }
         self.unoffered.remove(hash);
         let error = match self.offer(raw).await {
-            Ok(()) => return self.ledger.broadcast(&tx.key).await,
+            Ok(()) => return self.mark_taken(tx, hash).await,
             Err(error) => error,
         };
         let Some(answer) = error.as_ref().and_then(|error| error.as_error_response()) else {
@@ -243,22 +270,41 @@ impl Sender {
         let never_taken = matches!(tx.state.as_str(), "queued" | "signed");
         let reason = format!("the node refuses it: {}", answer.message);
         match refusal {
-            Refusal::Known => return self.ledger.broadcast(&tx.key).await,
+            Refusal::Known => return self.mark_taken(tx, hash).await,
             // Spent by this very transaction or by another: the next pass asks for receipts and decides.
             Refusal::NonceSpent => return Ok(()),
             Refusal::Outbid if never_taken => {
                 let patience = self.chain.settings.replace_after;
                 self.contest.get_or_insert_with(|| Contest { nonce, since: Instant::now(), patience });
             }
-            Refusal::Unmineable if never_taken => {
-                tracing::error!(tx = tx.key, hash, reason, "not sent");
-                self.ledger.sign_anew(&tx.key, &reason).await?;
-                return self.ledger.postpone_tx(&tx.key, &reason, UNMINEABLE).await;
+            // The price of L1 is a part of it, which may fall as fast as it rose.
+            Refusal::TooLittleGas if never_taken => return self.sign_anew(tx, &reason, 2).await,
+            Refusal::Unmineable if never_taken => return self.sign_anew(tx, &reason, UNMINEABLE_SECS).await,
+            Refusal::Other | Refusal::Unfunded | Refusal::Cheap if never_taken && self.refused.count(hash) => {
+                self.refused.forget(hash);
+                tracing::warn!(tx = tx.key, hash, nonce, reason, "no node takes it: its nonce is free for another");
+                return self.sign_anew(tx, &reason, REFUSED_SECS).await;
             }
             _ => {}
         }
         tracing::warn!(tx = tx.key, hash, reason, "it is offered again");
         self.ledger.explain_tx(&tx.key, &reason).await
+    }
+
+    /// A node has it.
+    async fn mark_taken(&mut self, tx: &Tx, hash: &str) -> Result<()> {
+        self.refused.forget(hash);
+        self.ledger.broadcast(&tx.key).await
+    }
+
+    /// No node takes what was signed: it is signed anew, the later the oftener that was in vain. What has no deadline ends at last.
+    async fn sign_anew(&self, tx: &Tx, reason: &str, first_wait: i64) -> Result<()> {
+        tracing::error!(tx = tx.key, reason, tries = tx.tries, "not sent");
+        let Some(wait) = refused::retry_wait(first_wait, tx.tries, tx.deadline.is_some()) else {
+            return self.ledger.fatal(tx, "failed", reason).await;
+        };
+        self.ledger.sign_anew(&tx.key, reason).await?;
+        self.ledger.tried_in_vain(&tx.key, reason, wait).await
     }
 }
 

@@ -96,12 +96,16 @@ impl Sender {
         }
     }
 
-    /// The gas limit of a replacement. `None` if the call would revert now, which its row is told; work that the chain
-    /// holds already is cancelled.
+    /// The gas limit of a replacement. `None` if the call would revert now, which its row is told; work that the chain holds already is
+    /// cancelled, and what no node has taken gives its nonce back.
     async fn gas_again(&mut self, tx: &Tx, call: &Call) -> Result<Option<u64>> {
         match self.gas(call).await? {
             Ok(gas) => Ok(Some(gas)),
-            Err(Revert { meaning: Meaning::Answered, reason }) => {
+            Err(revert) if tx.state == "signed" && revert.meaning != Meaning::Unknown => {
+                self.ledger.sign_anew(&tx.key, &format!("the call would revert now: {}", revert.reason)).await?;
+                Ok(None)
+            }
+            Err(Revert { meaning: Meaning::Answered | Meaning::Done, reason }) => {
                 self.ledger.cancelling(&tx.key, &format!("the chain holds it already: {reason}")).await?;
                 Ok(None)
             }

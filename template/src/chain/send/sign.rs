@@ -20,7 +20,7 @@ use crate::times::milliseconds;
 const GAS_MARGIN: (u64, u64) = (5, 4);
 /// How often it is said that the wallet cannot pay.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
-/// A commitment that would revert so often is given up, so that its answer is in time.
+/// A commitment that would revert so often is given up where its answer may go out without it, so that the answer is in time.
 const COMMIT_TRIES: i64 = 3;
 /// A proof whose delivery would revert this often has failed.
 const MAX_REVERTS: i64 = 8;
@@ -93,6 +93,13 @@ impl Sender {
                 self.ledger.fatal(tx, "answered", "the chain holds our answer already").await?;
                 Ok(false)
             }
+            Purpose::Answer => match self.lacks_commitment(tx).await? {
+                Some(reason) => {
+                    tracing::error!(tx = tx.key, reason, "not sent");
+                    self.ledger.fatal(tx, "failed", &reason).await.map(|()| false)
+                }
+                None => Ok(true),
+            },
             Purpose::Respond => match self.nothing_to_respond(tx).await? {
                 Some(reason) => self.ledger.done(tx, &reason).await.map(|()| false),
                 None => Ok(true),
@@ -105,6 +112,22 @@ impl Sender {
         }
     }
 
+    /// Why an answer cannot be proven on chain, unless the owner lets it go out all the same: its commitment has failed.
+    async fn lacks_commitment(&self, tx: &Tx) -> Result<Option<String>> {
+        let Some(commitment) = &tx.after else { return Ok(None) };
+        if self.chain.settings.answer_without_commitment {
+            return Ok(None);
+        }
+        let commitment = self.ledger.tx(commitment).await?.filter(|commitment| commitment.state == "fatal");
+        Ok(commitment.map(|commitment| {
+            format!(
+                "its commitment has failed, without which the chain accepts no proof of it ({}); with \
+                 NOVA_ANSWER_WITHOUT_COMMITMENT=True it is answered all the same",
+                commitment.reason.unwrap_or_default()
+            )
+        }))
+    }
+
     /// False, and the row ended, if the deadline has passed on the chain's clock. What was given up and mined all the same is
     /// left to the next look at what is in flight.
     pub(super) async fn is_in_time(&self, tx: &Tx, head: Head) -> Result<bool> {
@@ -114,7 +137,11 @@ impl Sender {
         if self.find_receipt(&self.ledger.attempts(&tx.key).await?).await?.is_some() {
             return Ok(false);
         }
-        let reason = tx.reason.as_deref().unwrap_or("it was ready too late");
+        let before = match (&tx.reason, &tx.after) {
+            (None, Some(commitment)) => self.ledger.tx(commitment).await?.and_then(|commitment| commitment.reason),
+            _ => None,
+        };
+        let reason = tx.reason.clone().or(before).unwrap_or_else(|| "it was ready too late".to_owned());
         self.ledger.fatal(tx, "expired", &format!("the deadline has passed: {reason}")).await?;
         Ok(false)
     }
@@ -186,8 +213,8 @@ impl Sender {
         }
     }
 
-    /// What became of a queued transaction whose call would revert. An answer waits for better times until its deadline;
-    /// a commitment must not hold up its answer; a delivery gives up after some tries.
+    /// What became of a queued transaction whose call would revert. An answer waits for better times until its deadline, and so does a
+    /// commitment, unless its answer may go out without it; a delivery gives up after some tries.
     async fn would_revert(&mut self, tx: &Tx, revert: &Revert) -> Result<()> {
         if self.is_settled_by(tx, revert).await? {
             return Ok(());
@@ -201,6 +228,8 @@ impl Sender {
             (_, Meaning::Sequence) => 1,
             (Purpose::Answer | Purpose::Commit, Meaning::UnknownRequest) => 2,
             (Purpose::Answer, _) | (_, Meaning::NotTopN | Meaning::Unknown) => 5,
+            // Without it there is no answer: both wait until the deadline.
+            (Purpose::Commit, _) if !self.chain.settings.answer_without_commitment => 5,
             (Purpose::Commit, _) if tx.tries < COMMIT_TRIES => {
                 return self.ledger.tried_in_vain(&tx.key, &reason, 2).await;
             }

@@ -15,7 +15,7 @@ pub use attempt::{Attempt, AttemptKind, NewAttempt};
 pub use outcome::Mined;
 pub use queue::Targets;
 
-use super::{Ledger, broken, now};
+use super::{ChallengeKey, Ledger, broken, now};
 use crate::fault::Result;
 
 /// What a transaction is for.
@@ -57,6 +57,8 @@ pub struct Tx {
     pub state: String,
     pub reason: Option<String>,
     pub mined_hash: Option<String>,
+    /// The key of the transaction that goes before it.
+    pub after: Option<String>,
     pub mined_block: Option<i64>,
     pub mined_block_hash: Option<String>,
     pub mined_time: Option<i64>,
@@ -78,6 +80,12 @@ impl Tx {
             "claim" => Purpose::Claim,
             _ => Purpose::Fill,
         }
+    }
+
+    /// The challenge that it delivers a proof to.
+    pub fn challenge(&self) -> Option<ChallengeKey> {
+        let transaction_hash = self.transaction_hash.clone()?;
+        Some(ChallengeKey { transaction_hash, log_index: self.log_index? as u64 })
     }
 
     /// True if the deadline has passed at `chain_time`.
@@ -160,30 +168,5 @@ impl Ledger {
     /// One transaction by its idempotency key.
     pub async fn tx(&self, key: &str) -> Result<Option<Tx>> {
         sqlx::query_as(select_tx!("WHERE tx.key = ?")).bind(key).fetch_optional(&self.pool).await.map_err(broken)
-    }
-
-    /// True if the challenge of this delivery was followed by one that says `payload`.
-    pub async fn is_superseded(&self, tx: &Tx, payload: &str) -> Result<bool> {
-        sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM challenge AS newer, challenge AS own
-             WHERE own.transaction_hash = ? AND own.log_index = ? AND newer.route = own.route AND newer.payload = ?
-                 AND (newer.block, newer.log_index) > (own.block, own.log_index))",
-        )
-        .bind(&tx.transaction_hash)
-        .bind(tx.log_index)
-        .bind(payload)
-        .fetch_one(&self.pool)
-        .await
-        .map_err(broken)
-    }
-
-    /// What the challenge of this delivery says.
-    pub async fn payload(&self, tx: &Tx) -> Result<Option<String>> {
-        sqlx::query_scalar("SELECT payload FROM challenge WHERE transaction_hash = ? AND log_index = ?")
-            .bind(&tx.transaction_hash)
-            .bind(tx.log_index)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(broken)
     }
 }
