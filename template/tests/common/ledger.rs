@@ -22,6 +22,8 @@ pub struct RequestRow {
     pub id: String,
     pub state: String,
     pub reason: Option<String>,
+    pub requested: i64,
+    pub deadline: i64,
 }
 
 #[derive(Debug, Clone, FromRow)]
@@ -67,7 +69,11 @@ impl Project {
         // One moment for all tables.
         let mut moment = db.begin().await.unwrap();
         let rows = Rows {
-            requests: all(&mut moment, "SELECT id, state, reason FROM request ORDER BY requested, id").await?,
+            requests: all(
+                &mut moment,
+                "SELECT id, state, reason, requested, deadline FROM request ORDER BY requested, id",
+            )
+            .await?,
             challenges: all(&mut moment, "SELECT transaction_hash, state, reason FROM challenge ORDER BY block")
                 .await?,
             transactions: all(

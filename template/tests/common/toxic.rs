@@ -374,13 +374,13 @@ async fn lagging(shared: &Shared, call: &Call, mut asked: Value, behind: u64) ->
         }
     }
     let answer = pass_on(shared, call, asked.to_string().as_bytes()).await?;
-    if method == "eth_getTransactionReceipt" {
-        let receipt: Value = serde_json::from_slice(&answer.body)?;
-        if number(&receipt["result"]["blockNumber"]) > height {
-            return nothing(Value::Null);
-        }
-    }
-    Ok(answer)
+    let in_block = match method.as_str() {
+        "eth_getTransactionReceipt" | "eth_getTransactionByHash" => "blockNumber",
+        "eth_getBlockByHash" => "number",
+        _ => return Ok(answer),
+    };
+    let found: Value = serde_json::from_slice(&answer.body)?;
+    if number(&found["result"][in_block]) > height { nothing(Value::Null) } else { Ok(answer) }
 }
 
 /// The number of the block that has this hash.

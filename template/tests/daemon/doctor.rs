@@ -46,7 +46,7 @@ async fn doctor_finds_nothing_wrong_with_a_devnet_and_names_what_is_wrong_around
         assert_says(&said, &[&format!("✓ {check}: ")]);
     }
     assert!(!said.contains('✗'), "{said}");
-    assert_says(&said, &["INSECURE", "all 16 checks passed", &format!("{:?}", net.deployment.modeler)]);
+    assert_says(&said, &["INSECURE", "all 18 checks passed", &format!("{:?}", net.deployment.modeler)]);
 
     // Without model files there is less to wait for.
     let project = Project::without_setup();

@@ -5,6 +5,7 @@
 mod common;
 
 mod clock;
+mod contracts;
 mod crash;
 mod disk;
 mod files;

@@ -1,11 +1,15 @@
 //! Whether what was promised can be proven, found out before a validator asks; and that no more is promised where it cannot.
 
+use std::fs;
+
+use nova::failpoint::Step;
 use nova_devnet::challenge::Challenge;
 use nova_devnet::request::Request;
 
 use crate::common::ledger::ProofAttemptRow;
 use crate::common::nova::Nova;
-use crate::common::{A_WHILE, wait_until};
+use crate::common::{A_WHILE, assert_says, wait_until};
+use crate::kill::doomed;
 use crate::pool::asked_with_blocks_stopped;
 use crate::scene::Scene;
 use crate::worker::Wrapper;
@@ -149,8 +153,11 @@ async fn refused_proofs_of_several_consumers_end_new_promises() {
     scene.retried(&failed.pop().unwrap()).await;
     let daemon = daemon.ready().await;
     scene.answered(&[waiting]).await;
+    // The contract answers the newest alone.
     for challenge in &failed {
-        scene.retried(challenge).await;
+        scene.project.nova(&["retry", &format!("{:?}", challenge.transaction)]).succeed().await;
+        let superseded = |reason: &str| reason.contains("a newer challenge took its place");
+        scene.challenge_row(challenge, |row| row.reason.as_deref().is_some_and(superseded)).await;
     }
     scene.check().await;
     daemon.stop().await;
@@ -220,5 +227,54 @@ async fn regression_a_commitment_that_was_reverted_is_made_again_before_the_answ
     let asked = scene.request_proof(requests[0].id).await;
     scene.challenge_row(&asked, |row| row.state == "final").await;
     scene.check().await;
+    daemon.stop().await;
+}
+
+/// A request whose commitment is on the chain, and whose ledger is lost before the answer; its features are others now.
+async fn committed_and_forgotten(scene: &mut Scene) -> Request {
+    let wallets = scene.net.fresh_wallets(2).await.unwrap();
+    let daemon = doomed(scene.run(), Step::TxMined, "after");
+    let request = scene.ask_about(wallets[0]).await;
+    daemon.dies().await;
+    // The ledger that comes knows nothing of what was sent.
+    scene.first_nonce = scene.net.sent().await;
+    for file in fs::read_dir(scene.project.artifacts()).unwrap().flatten() {
+        if file.file_name().to_string_lossy().starts_with("ledger") {
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+    scene.net.devnet.services.set_features_like(wallets[0], wallets[1]);
+    request
+}
+
+/// What was committed to is answered, and can be proven; whatever would be inferred now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_lost_ledger_answers_what_was_committed_to() {
+    let mut scene = Scene::with_verifier().await;
+    let request = committed_and_forgotten(&mut scene).await;
+    let daemon = scene.run().start().ready().await;
+    scene.answered(std::slice::from_ref(&request)).await;
+    let asked = scene.request_proof(request.id).await;
+    scene.challenge_row(&asked, |row| row.state == "final").await;
+    scene.check().await;
+    daemon.stop().await;
+}
+
+/// Where the witness is lost as well nothing can be proven: nothing is answered, unless the owner says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_answers_without_commitment_are_the_owners_choice() {
+    let mut scene = Scene::with_verifier().await;
+    let request = committed_and_forgotten(&mut scene).await;
+    fs::remove_dir_all(scene.project.artifacts().join("witnesses")).unwrap();
+    let daemon = scene.run().start().ready().await;
+    let row = scene.request_row(&request, |row| row.state == "failed").await;
+    let reason = row.reason.unwrap();
+    assert_says(&reason, &["another commitment", "NOVA_ANSWER_WITHOUT_COMMITMENT=True"]);
+    scene.net.assert_answers(&request, 0).await;
+    daemon.stop().await;
+
+    let daemon = scene.run().env("NOVA_ANSWER_WITHOUT_COMMITMENT", "True").start().ready().await;
+    scene.project.nova(&["retry", &format!("{:?}", request.id)]).envs(scene.net.env()).succeed().await;
+    scene.answered(std::slice::from_ref(&request)).await;
     daemon.stop().await;
 }

@@ -205,5 +205,46 @@ async fn replicas_that_lag_cost_no_request() {
     scene.request_proof(requests[0].id).await;
     let tally = scene.check().await;
     assert_eq!(tally.answered, tally.requests);
+    assert!(!daemon.log().contains(FORGOTTEN), "the chain forgot nothing");
+    daemon.stop().await;
+}
+
+/// A node without a pool forgets what it refuses, and every higher nonce waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_no_node_takes_gives_its_nonce_back() {
+    let mut scene = Scene::with_usual_sla().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+    let daemon = scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()).start().ready().await;
+    let requests = scene.ask(1).await;
+    scene.answered(&requests).await;
+    let refusals = [Toxic::Refuse(200, -32000, "the sequencer does not take reverts"); 3];
+    proxy.course(&refusals, |asked| asked.method == "eth_sendRawTransaction");
+    let challenge = scene.challenge(&[requests[0].id]).await;
+    proxy.has_hit(refusals.len()).await;
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    assert!(daemon.log().contains("its nonce is free for another"));
+    let tally = scene.check().await;
+    assert_eq!(tally.transactions, 2);
+    daemon.stop().await;
+}
+
+/// What the log says where a mined transaction is sent again.
+const FORGOTTEN: &str = "the chain forgot the block";
+
+/// A machine that has no receipt says nothing of the block that the receipt is of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_receipt_that_one_machine_lacks_is_no_reorg() {
+    let mut scene = Scene::new().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+    let run = scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()).env("NOVA_FINALITY", "40");
+    let daemon = run.start().ready().await;
+    scene.ask(1).await;
+    scene.project.transactions_in("mined", 1).await;
+    proxy.rule(|asked| if asked.method == "eth_getTransactionReceipt" { Toxic::Lag(1000) } else { Toxic::Pass });
+    proxy.has_hit(3).await;
+    proxy.heal();
+    let tally = scene.check().await;
+    assert_eq!(tally.answered, tally.requests);
+    assert!(!daemon.log().contains(FORGOTTEN), "the chain forgot nothing");
     daemon.stop().await;
 }

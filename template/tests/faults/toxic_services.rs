@@ -27,6 +27,9 @@ const NO_JSON: &[Toxic] = &[
 ];
 const TOO_LONG: &[Toxic] = &[Toxic::Flood(50), Toxic::Endless];
 
+/// A call that hangs is tried four times, of 30 s each.
+const BEFORE_IT_IS_GIVEN_UP: Duration = Duration::from_secs(90);
+
 const FEATURES: fn(&Asked) -> bool = |asked| asked.path.ends_with("/features");
 const BATCH: fn(&Asked) -> bool = |asked| asked.path.ends_with("/features_batch");
 const UPLOAD: fn(&Asked) -> bool = |asked| asked.path.ends_with("/ipfs");
@@ -44,13 +47,19 @@ async fn a_plumber_in_trouble_costs_no_request() {
     proxy.has_hit(all.len()).await;
     scene.answered(&scene.requests).await;
 
-    // Where the batch fails each wallet is asked for: no request waits for it. One that is too long is not asked for twice.
-    for some in [TROUBLE, NO_JSON].concat().chunks(4).chain(TOO_LONG.chunks(1)) {
-        proxy.course(some, BATCH);
-        scene.ask(4).await;
-        proxy.has_hit(some.len()).await;
+    // Where the batch fails each wallet is asked for: no request waits for it.
+    for trouble in [TROUBLE, NO_JSON, TOO_LONG].concat() {
+        proxy.course(&[trouble], BATCH);
+        scene.ask(2).await;
+        proxy.has_hit(1).await;
         scene.answered(&scene.requests).await;
     }
+
+    // One slow wallet holds up no other: where the batch takes long, too, each is asked for.
+    proxy.rule(|asked| if BATCH(asked) { Toxic::Hang(3600) } else { Toxic::Pass });
+    let requests = scene.ask(3).await;
+    scene.net.wait_answers(&requests, BEFORE_IT_IS_GIVEN_UP).await.unwrap();
+    scene.answered(&scene.requests).await;
 
     proxy.course(&[Toxic::Hang(30), Toxic::Drip], FEATURES);
     scene.ask(1).await;
@@ -149,6 +158,37 @@ async fn a_gateway_and_uploads_in_trouble_cost_no_proof() {
     }
     scene.check().await;
     assert!(daemon.peak_memory() < MEMORY);
+    daemon.stop().await;
+}
+
+/// The gateway looks for documents that nobody has until it is given up on; and nobody waits for them once a newer challenge is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_gateway_that_hangs_holds_up_no_other_document() {
+    let mut scene = Scene::new().await;
+    let gateway = ToxicProxy::start(scene.net.devnet.services.url()).await;
+    let daemon = scene.run().env("NOVA_IPFS_GATEWAY", gateway.url()).start().ready().await;
+    let requests = scene.ask(2).await;
+    scene.answered(&requests).await;
+
+    gateway.rule(|asked| if asked.path.starts_with("/ipfs/bafybeidead") { Toxic::Hang(3600) } else { Toxic::Pass });
+    let mut dead = Vec::new();
+    for letter in ["a", "b", "c", "d"] {
+        let cid = format!("bafybeidead{}", letter.repeat(48));
+        dead.push(scene.challenge_with(&cid).await);
+        gateway.has_hit(dead.len()).await;
+    }
+    let challenge = scene.challenge(&[requests[0].id, requests[1].id]).await;
+    scene.net.wait_response(&challenge, BEFORE_IT_IS_GIVEN_UP).await.unwrap();
+    scene.challenge_row(&challenge, |row| row.state == "final").await;
+    for challenge in &dead {
+        scene.challenge_row(challenge, |row| row.state == "asked").await;
+    }
+    gateway.heal();
+    for challenge in &dead {
+        let row = scene.challenge_row(challenge, |row| row.state == "failed").await;
+        assert!(row.reason.as_ref().unwrap().contains("a newer challenge took its place"), "{row:?}");
+    }
+    scene.check().await;
     daemon.stop().await;
 }
 
