@@ -21,6 +21,7 @@ REASONS = [
     ("unlike candle", r"candle says"),
     ("unprovable", r"could not be proven"),
     ("range", r"reaches|out of range|too large"),
+    ("nothing to hash", r"EZKL has hashed no parameters"),
     ("refused by EZKL", r"EZKL"),
 ]
 
@@ -55,8 +56,8 @@ def reason_of(text: str) -> str:
 
 
 def is_explained(text: str, case: Case, reason: str) -> bool:
-    """A refusal names an operator, node, column or output of the graph; one for precision names rows or the answer."""
-    if reason == "no input":
+    """A refusal names an operator, node, column, output or setting; one for precision names rows or the answer."""
+    if reason in ("no input", "nothing to hash"):
         return True
     graph = case.model.graph
     names = case.operators | {node.name for node in graph.node} | {output.name for output in graph.output}

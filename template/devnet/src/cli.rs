@@ -51,6 +51,7 @@ enum Command {
     /// Try the daemon on a network as it is: contracts, requests, answers in time, proofs; what is left comes back.
     Smoke(smoke::SmokeArgs),
     /// Start a chain behind what public providers put before theirs, to try things on.
+    #[command(alias = "node")]
     PublicNode(smoke::PublicNodeArgs),
 }
 

@@ -71,7 +71,7 @@ impl Witness {
         let mut instances = Vec::new();
         for (visibility, what, processed) in [
             (&args.input_visibility, "inputs", &fields.processed_inputs),
-            (&args.param_visibility, "parameters", &fields.processed_params),
+            (&args.param_visibility, PARAMETERS, &fields.processed_params),
         ] {
             if is_hashed(visibility, what)? {
                 instances.extend(hashes(what, processed.as_ref())?);
@@ -122,6 +122,8 @@ impl Witness {
     }
 }
 
+const PARAMETERS: &str = "parameters";
+
 fn is_hashed(visibility: &Visibility, what: &str) -> Result<bool> {
     match visibility.name().as_str() {
         "public" | "private" | "fixed" => Ok(false),
@@ -132,7 +134,11 @@ fn is_hashed(visibility: &Visibility, what: &str) -> Result<bool> {
 
 fn hashes<'a>(what: &str, processed: Option<&'a Processed>) -> Result<&'a [String]> {
     let hash = processed.and_then(|processed| processed.poseidon_hash.as_deref());
-    hash.with_context(|| format!("the witness lacks the hash of the {what}"))
+    hash.with_context(|| {
+        let none = "where the model has none, say fixed or private with --param-visibility";
+        let hint = if what == PARAMETERS { format!(": {none}") } else { String::new() };
+        format!("EZKL has hashed no {what}{hint}")
+    })
 }
 
 #[cfg(test)]
@@ -164,6 +170,13 @@ mod tests {
             "processed_params": hash(30), "max_lookup_inputs": 0, "min_lookup_inputs": 0, "max_range_size": 0,
         });
         Witness::read(witness.to_string().into_bytes()).unwrap().instances(&settings.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn regression_a_model_without_parameters_has_none_to_hash() {
+        let none = super::hashes(PARAMETERS, None).unwrap_err().to_string();
+        assert!(none.contains("--param-visibility"), "{none}");
+        assert!(!super::hashes("inputs", None).unwrap_err().to_string().contains("--param-visibility"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use ethers::providers::Middleware as _;
 use ethers::types::{Address, H256, Transaction, U256};
 use nova_devnet::contracts::{Competition, Consumption, ConsumptionString, PaymentToken};
+use nova_devnet::public_node::{Manners, PublicNode};
 use nova_devnet::request::{Answer, Request};
 use nova_devnet::sender::Call;
 use nova_devnet::{Devnet, InferenceEncoding, Network, Options, Terms};
@@ -14,9 +15,14 @@ use serde_json::{Value, json};
 
 use super::{SOON, model_files, secrets};
 
+/// What the daemon's node is like, where it is to be like a provider's: names for `Manners::like`.
+const LIKE: &str = "NOVA_TESTS_NODE_LIKE";
+
 /// A devnet. It stops when this is dropped.
 pub struct Net {
     pub devnet: Devnet,
+    /// What the daemon is given for its chain, where that is not the chain itself.
+    provider: Option<PublicNode>,
 }
 
 impl Deref for Net {
@@ -48,12 +54,20 @@ impl Net {
         let options = Options { api_key: secrets::PLUMBER_KEY.to_owned(), ..options };
         let devnet = Devnet::start(options).await.unwrap();
         assert_eq!(devnet.daemon_private_key().trim_start_matches("0x"), secrets::PRIVATE_KEY);
-        Self { devnet }
+        let provider = match std::env::var(LIKE) {
+            Ok(names) => Some(PublicNode::start(&devnet.rpc_url(), 0, Manners::like(&names).unwrap()).await.unwrap()),
+            Err(_) => None,
+        };
+        Self { devnet, provider }
     }
 
     /// The daemon's settings. Proofs on chain only where a verifier is registered.
     pub fn env(&self) -> Vec<(&'static str, String)> {
         let mut env = self.devnet.env();
+        if let Some(provider) = &self.provider {
+            env.retain(|(name, _)| *name != "NOVA_RPC_URLS");
+            env.push(("NOVA_RPC_URLS", provider.url()));
+        }
         if self.devnet.verifier.is_none() {
             env.retain(|(name, _)| *name != "NOVA_PROOF_REGISTRY_ADDRESS");
         }

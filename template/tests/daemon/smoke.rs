@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ethers::types::U256;
 use nova_devnet::anvil::{Anvil, AnvilOptions};
 use nova_devnet::keys::{anvil_account, private_key};
-use nova_devnet::public_node::{Limits, PublicNode};
+use nova_devnet::public_node::{Manners, PublicNode};
 use nova_devnet::smoke::{self, Options, Program};
 
 use crate::common::model_files::model_files;
@@ -18,7 +18,7 @@ const SEPOLIA: u64 = 421_614;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_node_like_a_public_one_it_answers_and_proves_and_the_money_comes_back() {
     let chain = Anvil::start(&AnvilOptions { chain_id: SEPOLIA, ..AnvilOptions::default() }).unwrap();
-    let node = PublicNode::start(&chain.url(), 0, Limits::default()).await.unwrap();
+    let node = PublicNode::start(&chain.url(), 0, Manners::default()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let key_file = folder.path().join("key");
     fs::write(&key_file, private_key(&anvil_account(7, SEPOLIA).unwrap())).unwrap();

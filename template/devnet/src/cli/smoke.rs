@@ -14,7 +14,7 @@ use super::{report, up::until_signal};
 use crate::{
     anvil::{Anvil, AnvilOptions},
     deploy, keys,
-    public_node::{Limits, PublicNode},
+    public_node::{Manners, PublicNode},
     smoke::{self, Options, Program},
     state,
 };
@@ -61,6 +61,12 @@ pub(super) struct PublicNodeArgs {
     /// The chain's id: arbitrum-sepolia's, if nothing is said.
     #[arg(long, value_name = "ID", default_value_t = 421_614)]
     chain_id: u64,
+    /// What it is like: names, separated by commas (nitro, alchemy-free, …; a name that is none lists them).
+    #[arg(long, value_name = "NAMES", default_value = "")]
+    like: String,
+    /// A chain that runs already, instead of one of its own.
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
     /// Where to write a private key that has money there.
     #[arg(long, value_name = "FILE", default_value = "public-node.key")]
     key_file: PathBuf,
@@ -110,10 +116,16 @@ impl PublicNodeArgs {
     }
 
     async fn serve(self) -> Result<()> {
+        let manners = Manners::like(&self.like).map_err(anyhow::Error::msg)?;
+        if let Some(upstream) = &self.upstream {
+            let node = PublicNode::start(upstream, self.port, manners).await?;
+            report::print(&format!("public node ready: {}, in front of {upstream}", node.url()))?;
+            return std::future::pending().await;
+        }
         write_key(&self.key_file, self.chain_id)?;
         let options = AnvilOptions { chain_id: self.chain_id, ..AnvilOptions::default() };
         let mut chain = tokio::task::spawn_blocking(move || Anvil::start(&options)).await??;
-        let node = PublicNode::start(&chain.url(), self.port, Limits::default()).await?;
+        let node = PublicNode::start(&chain.url(), self.port, manners).await?;
         report::print(&format!(
             "public node ready: {} (id {}), key {}",
             node.url(),

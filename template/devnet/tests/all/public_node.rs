@@ -4,8 +4,8 @@ use std::{fmt::Debug, time::Duration};
 
 use crate::common::error_of;
 use ethers::{
-    signers::Signer as _,
-    types::{BlockNumber, Filter, U64, U256},
+    signers::{LocalWallet, Signer as _},
+    types::{BlockNumber, Filter, TransactionRequest, U64, U256, transaction::eip2718::TypedTransaction},
 };
 use nova_devnet::{
     Network, Terms,
@@ -13,7 +13,7 @@ use nova_devnet::{
     contracts::Consumption,
     deploy,
     keys::{Parties, anvil_account},
-    public_node::{Limits, PublicNode},
+    public_node::{Manners, PublicNode},
     request::nth_wallet,
     rpc::{self, Node},
     sender::{Call, Sender},
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 const CHAIN: u64 = 421_614;
 
-async fn public(limits: Limits) -> (Anvil, PublicNode) {
+async fn public(limits: Manners) -> (Anvil, PublicNode) {
     let chain = Anvil::start(&AnvilOptions { chain_id: CHAIN, ..AnvilOptions::default() }).unwrap();
     let node = PublicNode::start(&chain.url(), 0, limits).await.unwrap();
     (chain, node)
@@ -35,7 +35,7 @@ async fn ask<T: Debug + serde::Serialize + Send + Sync>(node: &Node, method: &st
 
 #[tokio::test]
 async fn it_is_what_public_nodes_are() {
-    let (_chain, public) = public(Limits::default()).await;
+    let (_chain, public) = public(Manners::default()).await;
     let node = rpc::connect(&public.url()).unwrap();
     assert_eq!(ask(&node, "eth_chainId", ()).await.unwrap(), json!("0x66eee"));
     for method in ["anvil_mine", "evm_increaseTime", "hardhat_setBalance", "eth_sendTransaction"] {
@@ -55,7 +55,7 @@ async fn ask_for_logs(node: &Node, blocks: u64) -> anyhow::Result<Value> {
 
 #[tokio::test]
 async fn it_refuses_who_asks_too_often() {
-    let (_chain, public) = public(Limits { requests_per_second: 5, ..Limits::default() }).await;
+    let (_chain, public) = public(Manners { requests_per_second: 5, ..Manners::default() }).await;
     let http = rpc::http_client().unwrap();
     let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": [] });
     let mut refused = 0;
@@ -73,7 +73,7 @@ async fn it_refuses_who_asks_too_often() {
 
 #[tokio::test]
 async fn every_other_answer_is_late() {
-    let (_chain, public) = public(Limits { requests_per_second: 1_000, ..Limits::default() }).await;
+    let (_chain, public) = public(Manners { requests_per_second: 1_000, ..Manners::default() }).await;
     let node = rpc::connect(&public.url()).unwrap();
     let number = |answer: Value| u64::from_str_radix(&answer.as_str().unwrap()[2..], 16).unwrap();
     while number(ask(&node, "eth_blockNumber", ()).await.unwrap()) < 10 {
@@ -94,9 +94,49 @@ async fn every_other_answer_is_late() {
     assert_eq!(unknown, 1, "{newest}");
 }
 
+/// The bytes of a transfer that an account signs.
+async fn signed(key: &LocalWallet, nonce: u64) -> String {
+    let transfer =
+        TransactionRequest::pay(key.address(), 1).nonce(nonce).gas(21_000).gas_price(U256::exp10(10)).chain_id(CHAIN);
+    let transfer: TypedTransaction = transfer.into();
+    transfer.rlp_signed(&key.sign_transaction(&transfer).await.unwrap()).to_string()
+}
+
+#[tokio::test]
+async fn a_nonce_above_the_next_waits_a_second_and_no_longer() {
+    let (_chain, public) = public(Manners::like("nitro").unwrap()).await;
+    let node = rpc::connect(&public.url()).unwrap();
+    let key = anvil_account(4, CHAIN).unwrap();
+    let send = async |nonce: u64| ask(&node, "eth_sendRawTransaction", [signed(&key, nonce).await]).await;
+    let (above, next) = tokio::join!(send(1), send(0));
+    assert!(above.is_ok() && next.is_ok(), "{above:?}, {next:?}");
+    let error = error_of(send(9).await);
+    assert!(error.contains("nonce too high: address 0x") && error.contains("tx: 9 state: 2"), "{error}");
+}
+
+#[tokio::test]
+async fn it_is_like_what_is_named() {
+    let (_chain, public) = public(Manners::like("nitro,alchemy-free,no-finalized,intrinsic").unwrap()).await;
+    let node = rpc::connect(&public.url()).unwrap();
+    let error = error_of(ask_for_logs(&node, 11).await);
+    assert!(error.contains("up to a 10 block range"), "{error}");
+    let beyond = json!([{ "fromBlock": "0xffff0", "toBlock": "0xffff8" }]);
+    let error = error_of(ask(&node, "eth_getLogs", beyond).await);
+    assert!(error.contains("extends beyond current head"), "{error}");
+    let error = error_of(ask(&node, "eth_getBlockByNumber", json!(["finalized", false])).await);
+    assert!(error.contains("Unknown block"), "{error}");
+    let block = ask(&node, "eth_getBlockByNumber", json!(["0x1", true])).await.unwrap();
+    assert_eq!(block["transactions"][0]["type"], "0x6a", "{block}");
+    let key = anvil_account(4, CHAIN).unwrap();
+    for refused in [true, true, true, false] {
+        let sent = ask(&node, "eth_sendRawTransaction", [signed(&key, 0).await]).await;
+        assert_eq!(sent.is_err(), refused, "{sent:?}");
+    }
+}
+
 #[tokio::test]
 async fn contracts_are_deployed_and_requests_answered_on_it() {
-    let (_chain, public) = public(Limits::default()).await;
+    let (_chain, public) = public(Manners::default()).await;
     let node = rpc::connect_public(&public.url()).unwrap();
     let parties = Parties::of_anvil(&node, CHAIN).unwrap();
     let key = anvil_account(3, CHAIN).unwrap();

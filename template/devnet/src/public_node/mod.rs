@@ -2,6 +2,9 @@
 //! nothing but the usual methods, in calls that keep to JSON-RPC's rules, so many requests a second, so many blocks a question for logs, and behind one URL two
 //! machines, one of which is some blocks late.
 
+mod manners;
+mod sequencer;
+
 use std::{
     collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
@@ -24,6 +27,8 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
 use crate::{json_rpc, rpc};
+pub use manners::{Finalized, KINDS, Manners, Pool};
+use sequencer::Sequencer;
 
 /// What nodes of one's own answer, and public ones do not: what changes them, and what signs with keys that they have.
 const PRIVATE: [&str; 9] =
@@ -39,22 +44,6 @@ const STATE_OF: [(&str, usize); 6] = [
     ("eth_getTransactionCount", 1),
 ];
 
-/// What the provider allows, and how well its machines keep up.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub requests_per_second: usize,
-    /// Blocks in one question for logs.
-    pub log_range: u64,
-    /// Blocks that the second machine is behind the first.
-    pub lag: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { requests_per_second: 25, log_range: 1_000, lag: 3 }
-    }
-}
-
 /// A running provider. It stops when this is dropped; its chain is somebody else's.
 #[derive(Debug)]
 pub struct PublicNode {
@@ -67,7 +56,12 @@ struct Provider {
     /// The chain's endpoint.
     upstream: String,
     http: reqwest::Client,
-    limits: Limits,
+    manners: Manners,
+    sequencer: Sequencer,
+    /// What was `finalized` when that was first asked for.
+    first_finalized: Mutex<Option<Value>>,
+    /// Ranges that were refused.
+    too_wide: AtomicUsize,
     /// When the requests of the last second came.
     recent: Mutex<VecDeque<Instant>>,
     served: AtomicUsize,
@@ -82,14 +76,17 @@ fn refusal(code: i64, message: &str) -> Refusal {
 
 impl PublicNode {
     /// Serves the chain at `upstream` on a free port of the loopback.
-    pub async fn start(upstream: &str, port: u16, limits: Limits) -> Result<Self> {
+    pub async fn start(upstream: &str, port: u16, manners: Manners) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
         let listener = listener.with_context(|| format!("the public node cannot listen on port {port}"))?;
         let address = listener.local_addr()?;
         let provider = Arc::new(Provider {
             upstream: upstream.to_owned(),
             http: rpc::http_client()?,
-            limits,
+            manners,
+            sequencer: Sequencer::default(),
+            first_finalized: Mutex::default(),
+            too_wide: AtomicUsize::new(0),
             recent: Mutex::default(),
             served: AtomicUsize::new(0),
         });
@@ -142,6 +139,7 @@ impl Provider {
         if !self.may_ask() {
             return None;
         }
+        tokio::time::sleep(self.manners.round_trip).await;
         let id = call["id"].clone();
         if let Err(rule) = json_rpc::check_call(&call) {
             let error = refusal(json_rpc::INVALID_REQUEST, &format!("Invalid Request: {rule}"));
@@ -162,7 +160,7 @@ impl Provider {
         while recent.front().is_some_and(|then| now.duration_since(*then) >= Duration::from_secs(1)) {
             recent.pop_front();
         }
-        let may = recent.len() < self.limits.requests_per_second;
+        let may = recent.len() < self.manners.requests_per_second;
         if may {
             recent.push_back(now);
         }
@@ -176,14 +174,39 @@ impl Provider {
         if matches!(method, "eth_getBlockByNumber" | "eth_getLogs") && params[0].is_null() {
             return Err(refusal(-32602, "missing value for required argument 0"));
         }
+        if method == "eth_sendRawTransaction" {
+            return self.send(params).await;
+        }
         let head = self.head().await?;
+        let known = if late { head.saturating_sub(self.manners.lag) } else { head };
         if method == "eth_getLogs" {
-            self.check_range(&params, head)?;
+            self.check_range(&params, known)?;
         }
-        if late {
-            return self.serve_late(method, params, head.saturating_sub(self.limits.lag)).await;
+        let params = self.tagged(method, params).await?;
+        let result = match late {
+            true => self.serve_late(method, params.clone(), known).await?,
+            false => self.pass_on(method, params.clone()).await?,
+        };
+        let is_whole_block = matches!(method, "eth_getBlockByNumber" | "eth_getBlockByHash") && params[1] == true;
+        Ok(if is_whole_block && self.manners.odd_transactions { with_odd_transaction(result) } else { result })
+    }
+
+    /// The parameters with a block in the place of a tag that means another one here.
+    async fn tagged(&self, method: &str, mut params: Value) -> Result<Value, Refusal> {
+        if method != "eth_getBlockByNumber" {
+            return Ok(params);
         }
-        self.pass_on(method, params).await
+        match (params[0].as_str(), self.manners.finalized) {
+            (Some("earliest"), _) => params[0] = hex(self.manners.earliest),
+            (Some("finalized"), Finalized::Unknown) => return Err(refusal(-39001, "Unknown block")),
+            (Some("finalized"), Finalized::Still) => {
+                let found = self.pass_on(method, params.clone()).await?["number"].take();
+                let mut first = self.first_finalized.lock().unwrap_or_else(PoisonError::into_inner);
+                params[0] = first.get_or_insert(found).clone();
+            }
+            _ => {}
+        }
+        Ok(params)
     }
 
     /// As a machine answers that knows no block after `head`.
@@ -233,10 +256,17 @@ impl Provider {
         }
     }
 
+    /// `head` is that of the machine that answers.
     fn check_range(&self, params: &Value, head: u64) -> Result<(), Refusal> {
         let (from, to) = (block_of(&params[0]["fromBlock"], head), block_of(&params[0]["toBlock"], head));
-        if to.saturating_sub(from) >= self.limits.log_range {
-            return Err(refusal(-32600, &format!("query exceeds the range of {} blocks", self.limits.log_range)));
+        if to.saturating_sub(from) >= self.manners.log_range {
+            let at = self.too_wide.fetch_add(1, Ordering::Relaxed) % self.manners.range_words.len().max(1);
+            let (code, words) =
+                self.manners.range_words.get(at).copied().unwrap_or((-32600, "block range is too wide"));
+            return Err(refusal(code, &words.replace("{n}", &self.manners.log_range.to_string())));
+        }
+        if self.manners.refuses_beyond_head && params[0]["blockHash"].is_null() && to > head {
+            return Err(refusal(-32602, "block range extends beyond current head block"));
         }
         Ok(())
     }
@@ -276,4 +306,21 @@ fn hex(number: u64) -> Value {
 /// What is in a block, if the block is not after `head`.
 fn unless_after(head: u64, result: Value, block: &str) -> Value {
     if number_of(&result[block]).is_some_and(|number| number > head) { Value::Null } else { result }
+}
+
+/// A block as Arbitrum has it: its first transaction is the chain's own (type 0x6a), without signature and price.
+fn with_odd_transaction(mut block: Value) -> Value {
+    let (hash, number) = (block["hash"].clone(), block["number"].clone());
+    if let Some(transactions) = block["transactions"].as_array_mut() {
+        let arbos = "0x00000000000000000000000000000000000a4b05";
+        transactions.insert(
+            0,
+            json!({
+                "blockHash": hash, "blockNumber": number, "transactionIndex": "0x0", "type": "0x6a", "chainId": "0xa4b1",
+                "hash": format!("0x{}", "6a".repeat(32)), "from": arbos, "to": arbos, "input": "0x6bf6a42d", "nonce": "0x0",
+                "gas": "0x0", "gasPrice": "0x0", "value": "0x0", "v": "0x0", "r": "0x0", "s": "0x0",
+            }),
+        );
+    }
+    block
 }
