@@ -103,6 +103,13 @@ macro_rules! waits {
              AND (owner IS NULL OR (owner <> ?1 AND (lease_until <= ?2 OR lease_until > ?2 + ?3)))"
     };
 }
+/// The beginning of a claim: which challenges, and how many, is to follow.
+macro_rules! claimed {
+    () => {
+        "UPDATE challenge SET owner = ?1, lease_until = ?2 + ?3, tries = tries + 1, changed_at = ?2
+             WHERE (transaction_hash, log_index) IN (SELECT transaction_hash, log_index FROM challenge WHERE "
+    };
+}
 /// Whether it is known which requests a challenge asks about: its document was read, or it needs none.
 macro_rules! is_named {
     () => {
@@ -158,19 +165,13 @@ impl Ledger {
     /// Takes a challenge that waits to be proved, or whose proof waits to be uploaded. Of validators' the newest comes first, because the
     /// contract has one place for them and answers only what is there; then what the registry asks for, the oldest first.
     pub async fn claim_challenge(&self) -> Result<Option<Challenge>> {
-        sqlx::query_as(concat!(
-            "UPDATE challenge SET owner = ?1, lease_until = ?2 + ?3, tries = tries + 1, changed_at = ?2
-             WHERE (transaction_hash, log_index) IN (SELECT transaction_hash, log_index FROM challenge WHERE ",
+        self.claim(concat!(
+            claimed!(),
             claimable!(),
             " ORDER BY route = 'chain', iif(route = 'ipfs', -block, block), iif(route = 'ipfs', -log_index, log_index) LIMIT 1)
              RETURNING *"
         ))
-        .bind(self.owner())
-        .bind(now())
-        .bind(LEASE)
-        .fetch_optional(&self.pool)
         .await
-        .map_err(broken)
     }
 
     /// True if a challenge waits that `claim_challenge` could take.
@@ -186,20 +187,20 @@ impl Ledger {
 
     /// Takes the challenge of a validator whose document is to be read; the newest first, as of those that are proven.
     pub async fn claim_document(&self) -> Result<Option<Challenge>> {
-        sqlx::query_as(concat!(
-            "UPDATE challenge SET owner = ?1, lease_until = ?2 + ?3, tries = tries + 1, changed_at = ?2
-             WHERE (transaction_hash, log_index) IN (SELECT transaction_hash, log_index FROM challenge WHERE state = 'asked' AND ",
+        self.claim(concat!(
+            claimed!(),
+            "state = 'asked' AND ",
             waits!(),
             " AND NOT ",
             is_named!(),
             " ORDER BY block DESC, log_index DESC LIMIT 1) RETURNING *"
         ))
-        .bind(self.owner())
-        .bind(now())
-        .bind(LEASE)
-        .fetch_optional(&self.pool)
         .await
-        .map_err(broken)
+    }
+
+    async fn claim(&self, one: &'static str) -> Result<Option<Challenge>> {
+        let claimed = sqlx::query_as(one).bind(self.owner()).bind(now()).bind(LEASE);
+        claimed.fetch_optional(&self.pool).await.map_err(broken)
     }
 
     /// Keeps which requests the document of a claimed challenge names, and gives the challenge back: it waits for its proofs now.

@@ -27,8 +27,9 @@ const NO_JSON: &[Toxic] = &[
 ];
 const TOO_LONG: &[Toxic] = &[Toxic::Flood(50), Toxic::Endless];
 
-/// A call that hangs is tried four times, of 30 s each.
-const BEFORE_IT_IS_GIVEN_UP: Duration = Duration::from_secs(90);
+/// A call that hangs is tried four times. What waits for none of them is done before.
+const HANGS_SECS: u64 = 15;
+const BEFORE_IT_IS_GIVEN_UP: Duration = Duration::from_secs(3 * HANGS_SECS);
 
 const FEATURES: fn(&Asked) -> bool = |asked| asked.path.ends_with("/features");
 const BATCH: fn(&Asked) -> bool = |asked| asked.path.ends_with("/features_batch");
@@ -56,7 +57,7 @@ async fn a_plumber_in_trouble_costs_no_request() {
     }
 
     // One slow wallet holds up no other: where the batch takes long, too, each is asked for.
-    proxy.rule(|asked| if BATCH(asked) { Toxic::Hang(3600) } else { Toxic::Pass });
+    proxy.rule(|asked| if BATCH(asked) { Toxic::Hang(HANGS_SECS) } else { Toxic::Pass });
     let requests = scene.ask(3).await;
     scene.net.wait_answers(&requests, BEFORE_IT_IS_GIVEN_UP).await.unwrap();
     scene.answered(&scene.requests).await;
@@ -170,7 +171,8 @@ async fn regression_a_gateway_that_hangs_holds_up_no_other_document() {
     let requests = scene.ask(2).await;
     scene.answered(&requests).await;
 
-    gateway.rule(|asked| if asked.path.starts_with("/ipfs/bafybeidead") { Toxic::Hang(3600) } else { Toxic::Pass });
+    gateway
+        .rule(|asked| if asked.path.starts_with("/ipfs/bafybeidead") { Toxic::Hang(HANGS_SECS) } else { Toxic::Pass });
     let mut dead = Vec::new();
     for letter in ["a", "b", "c", "d"] {
         let cid = format!("bafybeidead{}", letter.repeat(48));

@@ -229,7 +229,8 @@ impl Sender {
         if !unoffered && self.outbid_if_due(&tx, attempts, look, terms).await? {
             return Ok(());
         }
-        if unoffered || (look.rebroadcast && !unwanted) {
+        let refused = tx.state == "signed" && self.refused.is_due(&newest.hash);
+        if unoffered || ((look.rebroadcast || refused) && !unwanted) {
             return self.broadcast(&tx, &newest.hash, &newest.raw, nonce).await;
         }
         Ok(())

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 /// So often, over so long, a transaction is refused before its nonce is free for another.
 const MIN_REFUSALS: u32 = 3;
+/// How soon what was refused is offered again: nobody has it.
+const OFFER_INTERVAL: Duration = Duration::from_secs(5);
 const MIN_TIME: Duration = Duration::from_secs(10);
 /// Transactions that are remembered.
 const MAX_REMEMBERED: usize = 1024;
@@ -15,9 +17,15 @@ const MAX_ANEW: i64 = 20;
 const MAX_WAIT_SECS: i64 = 3600;
 const MAX_WAIT_BEFORE_DEADLINE_SECS: i64 = 10;
 
-/// How often the attempts with these hashes were refused, and when first.
+/// How often the attempts with these hashes were refused, when first, and when last.
 #[derive(Default)]
-pub(super) struct Refused(HashMap<String, (u32, Instant)>);
+pub(super) struct Refused(HashMap<String, Refusals>);
+
+struct Refusals {
+    times: u32,
+    first: Instant,
+    last: Instant,
+}
 
 impl Refused {
     /// Counts a refusal; true once there were enough.
@@ -25,9 +33,15 @@ impl Refused {
         if self.0.len() >= MAX_REMEMBERED {
             self.0.clear();
         }
-        let (times, since) = self.0.entry(hash.to_owned()).or_insert((0, Instant::now()));
-        *times += 1;
-        *times >= MIN_REFUSALS && since.elapsed() >= MIN_TIME
+        let now = Instant::now();
+        let refusals = self.0.entry(hash.to_owned()).or_insert(Refusals { times: 0, first: now, last: now });
+        (refusals.times, refusals.last) = (refusals.times + 1, now);
+        refusals.times >= MIN_REFUSALS && refusals.first.elapsed() >= MIN_TIME
+    }
+
+    /// True if an attempt was refused, and may be offered again.
+    pub fn is_due(&self, hash: &str) -> bool {
+        self.0.get(hash).is_some_and(|refusals| refusals.last.elapsed() >= OFFER_INTERVAL)
     }
 
     pub fn forget(&mut self, hash: &str) {
@@ -61,7 +75,7 @@ mod tests {
     fn one_that_is_refused_again_and_again_is_given_up() {
         let mut refused = Refused::default();
         assert!((0..MIN_REFUSALS + 2).all(|_| !refused.count("0x1")), "no while has passed");
-        refused.0.get_mut("0x1").unwrap().1 -= MIN_TIME;
+        refused.0.get_mut("0x1").unwrap().first -= MIN_TIME;
         assert!(!refused.count("0x2"));
         assert!(refused.count("0x1"));
         refused.forget("0x1");
