@@ -1,13 +1,19 @@
 //! The one place that the contract has for challenges of validators.
 
+use anyhow::anyhow;
+
 use super::{Chain, call_fault, is_refusal};
-use crate::fault::Result;
+use crate::fault::{Fault, Result};
 use crate::ledger::{ChallengeKey, Ledger};
 
 impl Chain {
     /// Why a validator's challenge that says `payload` is answered by nobody any more: a newer one is in its place.
     pub async fn superseded(&self, ledger: &Ledger, challenge: &ChallengeKey, payload: &str) -> Result<Option<String>> {
         let Some((held, _)) = self.slot().await? else { return Ok(None) };
+        if !held.is_empty() && held != payload && !ledger.has_challenge(&held).await? {
+            // The contract would take our answer for one to that.
+            return Err(Fault::Retry(anyhow!("the contract holds a challenge that was not read yet")));
+        }
         // A machine that is behind shows one that is older.
         let superseded = held != payload && ledger.is_superseded(challenge, &held).await?;
         Ok(superseded.then(|| "a newer challenge took its place in the contract, which answers only that".to_owned()))

@@ -45,8 +45,8 @@ pub enum Cause {
     Operator { name: String, node: Option<String> },
     /// A node that EZKL cannot take as the model has it.
     Node { operator: String, node: String },
-    /// What tract, which reads the model for EZKL, does to a graph before EZKL sees it has failed.
-    Pass,
+    /// tract, which reads the model for EZKL, or what EZKL makes of its graph, does not get past the shapes around an operator.
+    Shapes,
     /// Another one, in words: what it means and what to do.
     Known(&'static str),
 }
@@ -138,7 +138,11 @@ impl Refusal {
             .or_else(|| find(too_many_columns))
             .or_else(|| find(beyond_reach))
             .or_else(|| find(operator))
-            .or_else(|| find(|line| line.contains("running pass").then_some(Cause::Pass)))
+            .or_else(|| {
+                find(|line| {
+                    ["running pass", "assertion"].iter().any(|said| line.contains(said)).then_some(Cause::Shapes)
+                })
+            })
             .or_else(|| KNOWN.iter().find_map(known))
     }
 }
@@ -199,8 +203,8 @@ impl fmt::Display for Cause {
                 "EZKL cannot take the node {node:?} ({operator}): another node has its name, or an input has a type or shape that EZKL does \
                  not take here (docs/operators.md)"
             ),
-            Self::Pass => f.write_str(
-                "EZKL's reader of models (tract) does not get past the shapes around one of the operators: write a Reshape, Transpose, \
+            Self::Shapes => f.write_str(
+                "EZKL, or tract, its reader of models, does not get past the shapes around one of the operators: write a Reshape, Transpose, \
                  Squeeze or Unsqueeze otherwise or leave it out, or export the model with another opset, 9 to 18 (docs/operators.md)",
             ),
             Self::Known(means) => f.write_str(means),
@@ -353,6 +357,7 @@ mod tests {
             ("[tract] Translating node #7 \"add\" Add ToTypedTranslator", "node \"add\" (Add)"),
             ("[tract] Translating proto model to model", "docs/operators.md"),
             ("[graph] [tract] running pass ChangeAxes", "the shapes around one of the operators"),
+            ("assertion failed: self.dims[i] > indices[i]", "the shapes around one of the operators"),
             (
                 "[circuit] [tensor] decomposition error: integer 9223372036854775808 is too large to be represented by base 1024 \
               and n 3",

@@ -125,6 +125,12 @@ impl Failure {
             Self::Died { killed: true, .. } | Self::Hindered(_) | Self::TimedOut(..) | Self::Stalled(..) => {
                 Fault::Retry(self.into())
             }
+            // A fork that fails, or a disk that is full, may pass.
+            Self::NotStarted(_, ref error)
+                if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
+            {
+                Fault::Retry(self.into())
+            }
             _ => Fault::Stop(self.into()),
         }
     }

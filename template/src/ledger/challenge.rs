@@ -252,6 +252,12 @@ impl Ledger {
         .map_err(broken)
     }
 
+    /// True if a validator's challenge was read that says `payload`.
+    pub async fn has_challenge(&self, payload: &str) -> Result<bool> {
+        let read = "SELECT EXISTS (SELECT 1 FROM challenge WHERE route = 'ipfs' AND payload = ?)";
+        sqlx::query_scalar(read).bind(payload).fetch_one(&self.pool).await.map_err(broken)
+    }
+
     /// What a challenge says.
     pub async fn payload(&self, key: &ChallengeKey) -> Result<Option<String>> {
         sqlx::query_scalar("SELECT payload FROM challenge WHERE transaction_hash = ? AND log_index = ?")

@@ -11,6 +11,8 @@ use crate::chain::wake::News;
 use crate::fault::{Fault, Result};
 use crate::supervise::Failing;
 
+/// How long the last look at contracts that are left may take.
+const LAST_LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How soon what is new is looked at a second time.
 const SECOND_OPINION_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -86,7 +88,11 @@ impl Daemon {
                 () = self.stop.cancelled() => return Ok(()),
             }
             let ours = self.chain.agreement();
-            let read = match self.chain.read_agreement().await {
+            let read = tokio::select! {
+                read = self.chain.read_agreement() => read,
+                () = self.stop.cancelled() => return Ok(()),
+            };
+            let read = match read {
                 Ok(read) => read,
                 Err(fault) => {
                     failing.judge(&self.health, "contracts", Err(fault))?;
@@ -113,9 +119,17 @@ impl Daemon {
 
     /// Ends this daemon, so that another begins with the contracts that the Competition names.
     async fn begin_anew(self: &Arc<Self>) {
-        // What was asked last under the contract before.
-        if let Err(fault) = self.clone().see_requests().await {
-            tracing::warn!(reason = format!("{fault:#}"), "the last blocks of the contract before are not read");
+        // What was asked last of the contracts before.
+        let last = async {
+            self.clone().see_requests().await?;
+            self.clone().see_challenges().await
+        };
+        match tokio::time::timeout(LAST_LOOK_TIMEOUT, last).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => {
+                tracing::warn!(reason = format!("{fault:#}"), "the last blocks of the contracts before are not read")
+            }
+            Err(_) => tracing::warn!("the last blocks of the contracts before are not read in time"),
         }
         tracing::warn!("beginning anew with the contracts that the Competition names");
         self.moved.cancel();

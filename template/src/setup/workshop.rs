@@ -19,7 +19,7 @@ use crate::ezkl::Ezkl;
 use crate::ezkl::files::ModelVersion;
 use crate::ezkl::reason::{Cause, Refusal};
 use crate::ezkl::settings::Settings;
-use crate::model::circuit::{has_lost_axis, hold_axes, write_out_layers};
+use crate::model::circuit::{CircuitOnnx, has_lost_axis, hold_axes, hold_places, write_out_layers};
 use crate::pipeline::circuit::Circuit;
 use crate::pipeline::predict::Predictor;
 use crate::pipeline::tolerance::Measured;
@@ -93,20 +93,24 @@ impl Workshop {
         Choice::read(&files.settings)
     }
 
-    /// The settings, and the circuit's ONNX written once more where EZKL's reader stops at a recurrent layer that it takes elsewhere.
+    /// The settings, and the circuit's ONNX written once more where EZKL stops at operators that it takes elsewhere.
     async fn first_settings(&self, files: &ModelFiles, run_args: &Map<String, Value>) -> Result<()> {
         let settings = async || self.gen_settings(files, run_args.clone(), &self.unhashed()).await;
-        let Err(refused) = settings().await else { return Ok(()) };
-        let is_pass = Refusal::in_error(&refused).and_then(Refusal::cause) == Some(Cause::Pass);
-        if !is_pass || !self.circuit.is_file() {
-            return Err(refused);
+        let mut outcome = settings().await;
+        let written: [fn(&[u8]) -> Result<CircuitOnnx>; 2] = [write_out_layers, hold_places];
+        for written_again in written {
+            let Err(refused) = &outcome else { break };
+            let is_of_shapes = Refusal::in_error(refused).and_then(Refusal::cause) == Some(Cause::Shapes);
+            if !is_of_shapes || !self.circuit.is_file() {
+                break;
+            }
+            let circuit = written_again(&fs::read(&self.circuit)?)?;
+            if !circuit.rewritten.is_empty() {
+                super::keep_circuit(&self.circuit, &circuit)?;
+                outcome = settings().await;
+            }
         }
-        let written_out = write_out_layers(&fs::read(&self.circuit)?)?;
-        if written_out.rewritten.is_empty() {
-            return Err(refused);
-        }
-        super::keep_circuit(&self.circuit, &written_out)?;
-        settings().await
+        outcome
     }
 
     /// Writes the circuit's ONNX once more where EZKL loses axes of its products, which its settings tell.

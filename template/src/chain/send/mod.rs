@@ -69,6 +69,8 @@ pub struct Sender {
     contest: Option<Contest>,
     /// Attempts that no node has taken.
     refused: Refused,
+    /// A nonce was given back in this pass.
+    freed_nonce: bool,
     /// Hashes of attempts that no node could be offered.
     unoffered: HashSet<String>,
     /// Why nothing could be offered in this pass.
@@ -147,6 +149,7 @@ impl Sender {
             has_gap: false,
             contest: None,
             refused: Refused::default(),
+            freed_nonce: false,
             unoffered: HashSet::new(),
             unsent: None,
             hiccups: Hiccups::default(),
@@ -166,6 +169,7 @@ impl Sender {
     /// One pass: looks after what is in flight, queues what is ready, signs and sends what may be.
     pub async fn pass(&mut self, allowed: Allowed) -> Result<Pending> {
         self.unsent = None;
+        self.freed_nonce = false;
         self.hiccups = Hiccups::default();
         match self.watch_money(allowed).await {
             // No answer waits for that.
@@ -183,6 +187,9 @@ impl Sender {
         }
         let mut terms = None;
         let in_flight = self.reconcile(&mut terms).await?;
+        if self.freed_nonce {
+            terms = None;
+        }
         let room = self.chain.settings.max_in_flight.saturating_sub(in_flight);
         let sent = self.send_all(room, allowed, terms).await?;
         self.claim_daily()?;
@@ -214,7 +221,7 @@ impl Sender {
             self.hiccups.survive(outcome)?;
             sent = true;
             // While no node can be reached one a pass is signed, so that it goes out with the first that can.
-            if self.unsent.is_some() {
+            if self.unsent.is_some() || self.freed_nonce {
                 return Ok(sent);
             }
         }
@@ -289,12 +296,13 @@ impl Sender {
             return Ok(false);
         }
         let nonce = terms.nonces.next();
-        tracing::warn!(nonce, "nothing takes a nonce that others wait for, filling it");
         self.ledger.queue_fill(&text(self.chain.account().wallet_address()), nonce).await?;
-        for tx in self.ledger.fills().await? {
-            self.send(&tx, &mut terms).await?;
+        let fills = self.ledger.fills().await?;
+        for tx in &fills {
+            tracing::warn!(nonce, "nothing takes a nonce that others wait for, filling it");
+            self.send(tx, &mut terms).await?;
         }
-        Ok(true)
+        Ok(!fills.is_empty())
     }
 
     async fn in_top_n(&mut self) -> Result<bool> {

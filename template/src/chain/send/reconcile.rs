@@ -295,17 +295,23 @@ impl Sender {
     /// A node has it.
     async fn mark_taken(&mut self, tx: &Tx, hash: &str) -> Result<()> {
         self.refused.forget(hash);
+        self.refused.forget(&tx.key);
         self.ledger.broadcast(&tx.key).await
     }
 
-    /// No node takes what was signed: it is signed anew, the later the oftener that was in vain. What has no deadline ends at last.
-    async fn sign_anew(&self, tx: &Tx, reason: &str, first_wait: i64) -> Result<()> {
-        tracing::error!(tx = tx.key, reason, tries = tx.tries, "not sent");
-        let Some(wait) = refused::retry_wait(first_wait, tx.tries, tx.deadline.is_some()) else {
+    /// No node takes what was signed: it is signed anew, the later the oftener that was in vain. What has no deadline ends at last, but for
+    /// what fills a gap, which all above it waits for.
+    async fn sign_anew(&mut self, tx: &Tx, reason: &str, first_wait: i64) -> Result<()> {
+        let is_urgent = tx.deadline.is_some() || tx.purpose() == Purpose::Fill;
+        let tries = self.refused.count_anew(&tx.key);
+        tracing::error!(tx = tx.key, reason, tries, "not sent");
+        // What was signed in this pass for the nonces above it has to wait.
+        self.freed_nonce = true;
+        let Some(wait) = refused::retry_wait(first_wait, tries, is_urgent) else {
             return self.ledger.fatal(tx, "failed", reason).await;
         };
         self.ledger.sign_anew(&tx.key, reason).await?;
-        self.ledger.tried_in_vain(&tx.key, reason, wait).await
+        self.ledger.postpone_tx(&tx.key, reason, wait).await
     }
 }
 

@@ -17,7 +17,7 @@ const MAX_ANEW: i64 = 20;
 const MAX_WAIT_SECS: i64 = 3600;
 const MAX_WAIT_BEFORE_DEADLINE_SECS: i64 = 10;
 
-/// How often the attempts with these hashes were refused, when first, and when last.
+/// How often the attempts with these hashes were refused, and transactions with these keys signed anew: when first, and when last.
 #[derive(Default)]
 pub(super) struct Refused(HashMap<String, Refusals>);
 
@@ -42,6 +42,12 @@ impl Refused {
     /// True if an attempt was refused, and may be offered again.
     pub fn is_due(&self, hash: &str) -> bool {
         self.0.get(hash).is_some_and(|refusals| refusals.last.elapsed() >= OFFER_INTERVAL)
+    }
+
+    /// Counts that a transaction is signed anew; how often it was before.
+    pub fn count_anew(&mut self, key: &str) -> i64 {
+        self.count(key);
+        self.0.get(key).map_or(0, |refusals| i64::from(refusals.times) - 1)
     }
 
     pub fn forget(&mut self, hash: &str) {

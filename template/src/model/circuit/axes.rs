@@ -43,6 +43,37 @@ pub fn hold_axes(circuit: &[u8]) -> Result<CircuitOnnx> {
     Ok(CircuitOnnx { bytes: proto.encode_to_vec(), rewritten })
 }
 
+/// A circuit's ONNX in which what operators with places give goes through a gather: behind some of them tract drops axes, or takes an
+/// addition for a convolution's own, and EZKL stops at a sum or a product that no longer fits.
+///
+/// # Errors
+/// What is no circuit's ONNX.
+pub fn hold_places(circuit: &[u8]) -> Result<CircuitOnnx> {
+    let (mut proto, facts, opset) = read_again(circuit)?;
+    let graph = proto.graph.get_or_insert_default();
+    let mut rewritten = Vec::new();
+    rewrite(graph, &mut rewritten, |node| with_held_output(node, &facts, opset))?;
+    Ok(CircuitOnnx { bytes: proto.encode_to_vec(), rewritten })
+}
+
+/// An operator with places whose output goes through a gather, along its last axis of more than one element.
+fn with_held_output(node: &NodeProto, facts: &Facts, opset: i64) -> Result<Replaced> {
+    let [output] = node.output.as_slice() else { return Ok(None) };
+    if !WITH_PLACES.contains(&node.op_type.as_str()) || facts.constant(output).is_some() {
+        return Ok(None);
+    }
+    let dims = facts.shape(output)?;
+    let Some(axis) = dims.iter().rposition(|size| *size > 1) else { return Ok(None) };
+    let (mut to, mut kept) = (Replacement::of_kind(node, opset, HELD), node.clone());
+    let whole = format!("{output}/{HELD}");
+    kept.output = vec![whole.clone()];
+    to.nodes.push(kept);
+    let places: Vec<usize> = (0..dims[axis]).collect();
+    let held = to.gather(&whole, &places, axis)?;
+    to.call_all(&[held], &node.output);
+    Ok(Some((to, "its output held: EZKL would not get past it")))
+}
+
 /// The nodes are in an order in which they can run.
 fn has_places_behind_a_product(graph: &GraphProto, facts: &Facts) -> bool {
     let mut behind: HashSet<&str> = HashSet::new();

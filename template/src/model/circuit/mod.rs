@@ -39,7 +39,7 @@ use prost::Message as _;
 use super::budget::Budget;
 use super::load::{drop_weights, opset, spec};
 use super::node::{Node, name_of};
-pub use axes::{has_lost_axis, hold_axes};
+pub use axes::{has_lost_axis, hold_axes, hold_places};
 pub use claimed::claimed_operators;
 use facts::Facts;
 pub use recurrent::write_out_layers;

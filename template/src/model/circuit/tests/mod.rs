@@ -13,7 +13,9 @@ use polars::prelude::{Column, DataFrame};
 use prost::Message as _;
 
 use crate::model::Model;
-use crate::model::circuit::{CircuitOnnx, claimed_operators, has_lost_axis, hold_axes, write, write_out_layers};
+use crate::model::circuit::{
+    CircuitOnnx, claimed_operators, has_lost_axis, hold_axes, hold_places, write, write_out_layers,
+};
 
 /// How far the numbers of both may be apart, as a share: the formulas round in single precision, each in its own order.
 const ROUNDING: f64 = 2e-4;

@@ -181,6 +181,21 @@ fn claimed_operators_are_listed_once_and_sorted() {
 }
 
 #[test]
+fn places_that_are_held_are_the_same() {
+    let nodes = ["r = Reshape(x, s)", "c = Conv(r, k; kernel_shape=[2, 2])", "f = Flatten(c)", "y = MatMul(f, v)"];
+    let model = graph(&[1, 9], &nodes)
+        .whole("s", &[1, 1, 3, 3])
+        .floats("k", &[1, 1, 2, 2], &[0.5, -1.0, 0.25, 2.0])
+        .floats("v", &[4, 3], &[0.25; 12])
+        .bytes();
+    let held = hold_places(&model).unwrap();
+    assert!(held.rewritten.len() == 1 && held.rewritten[0].starts_with("Conv (node"), "{:?}", held.rewritten);
+    let (model, held) = (Model::from_bytes(&model).unwrap(), Model::from_bytes(&held.bytes).unwrap());
+    compared(&model, &held, &[1.0, -2.0, 3.5, 0.0, 0.25, -1.0, 2.0, 0.5, -0.75], &[]);
+    assert!(hold_places(&graph(&[1, 4], &["y = Relu(x)"]).bytes()).unwrap().rewritten.is_empty());
+}
+
+#[test]
 fn products_whose_axes_are_held_are_the_same() {
     assert!(has_lost_axis("ak,kn->mn") && !has_lost_axis("mak,kn->mn") && !has_lost_axis("k,kn->n"));
     let of = |middle: &str| {
