@@ -75,7 +75,7 @@ fn named(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.split_once('=')?;
     let name = name.trim();
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    is_name.then(|| (name, value))
+    is_name.then_some((name, value))
 }
 
 /// The value of a line, which may have a remark behind it.

@@ -34,6 +34,9 @@ const ROWS_TIMED: usize = 4;
 /// on two cores 1.2 s against 3.2 s.
 const SMALL_MODEL: u64 = 1 << 20;
 
+/// A circuit's ONNX, written once more.
+type Rewrite = fn(&[u8]) -> Result<CircuitOnnx>;
+
 /// Everything that circuits are made with.
 pub struct Workshop {
     pub ezkl: Ezkl,
@@ -97,8 +100,7 @@ impl Workshop {
     async fn first_settings(&self, files: &ModelFiles, run_args: &Map<String, Value>) -> Result<()> {
         let settings = async || self.gen_settings(files, run_args.clone(), &self.unhashed()).await;
         let mut outcome = settings().await;
-        let written: [fn(&[u8]) -> Result<CircuitOnnx>; 2] = [write_out_layers, hold_places];
-        for written_again in written {
+        for written_again in [write_out_layers as Rewrite, hold_places] {
             let Err(refused) = &outcome else { break };
             let is_of_shapes = Refusal::in_error(refused).and_then(Refusal::cause) == Some(Cause::Shapes);
             if !is_of_shapes || !self.circuit.is_file() {

@@ -68,10 +68,13 @@ impl Default for Manners {
     }
 }
 
-/// Names, what they stand for, and what that changes. Sources: Nitro's execution/gethexec/sequencer.go (nonce failures are kept a second,
+/// A name, what it stands for, and what that changes.
+pub type Kind = (&'static str, &'static str, fn(&mut Manners));
+
+/// All of them. Sources: Nitro's execution/gethexec/sequencer.go (nonce failures are kept a second,
 /// 1,024 of them; `max-revert-gas-reject`), geth's eth/filters (a range beyond the head, since 1.16), the plans of Alchemy and QuickNode
 /// for Arbitrum.
-pub const KINDS: [(&str, &str, fn(&mut Manners)); 11] = [
+pub const KINDS: [Kind; 11] = [
     (
         "nitro",
         "a node of Arbitrum: no pool, a parked nonce waits a second, sends take until they are sequenced",

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
 use crate::{json_rpc, rpc};
-pub use manners::{Finalized, KINDS, Manners, Pool};
+pub use manners::{Finalized, KINDS, Kind, Manners, Pool};
 use sequencer::Sequencer;
 
 /// What nodes of one's own answer, and public ones do not: what changes them, and what signs with keys that they have.
@@ -310,6 +310,9 @@ fn unless_after(head: u64, result: Value, block: &str) -> Value {
 
 /// A block as Arbitrum has it: its first transaction is the chain's own (type 0x6a), without signature and price.
 fn with_odd_transaction(mut block: Value) -> Value {
+    if block.is_null() {
+        return block;
+    }
     let (hash, number) = (block["hash"].clone(), block["number"].clone());
     if let Some(transactions) = block["transactions"].as_array_mut() {
         let arbos = "0x00000000000000000000000000000000000a4b05";

@@ -125,7 +125,7 @@ async fn it_is_like_what_is_named() {
     assert!(error.contains("extends beyond current head"), "{error}");
     let error = error_of(ask(&node, "eth_getBlockByNumber", json!(["finalized", false])).await);
     assert!(error.contains("Unknown block"), "{error}");
-    let block = ask(&node, "eth_getBlockByNumber", json!(["0x1", true])).await.unwrap();
+    let block = ask(&node, "eth_getBlockByNumber", json!(["0x0", true])).await.unwrap();
     assert_eq!(block["transactions"][0]["type"], "0x6a", "{block}");
     let key = anvil_account(4, CHAIN).unwrap();
     for refused in [true, true, true, false] {
