@@ -50,6 +50,10 @@ impl Sender {
     pub(super) async fn reconcile(&mut self, terms: &mut Option<Terms>) -> Result<usize> {
         self.has_gap = false;
         let rows = self.ledger.in_flight().await?;
+        if !rows.iter().any(is_open) {
+            // What it was about is in a block, or was given up.
+            self.contest = None;
+        }
         if !self.is_time_to_look(&rows) {
             return Ok(0);
         }
