@@ -69,16 +69,18 @@ async fn an_answer_survives_a_kill_at_each_of_its_steps() {
 async fn a_proof_survives_a_kill_at_each_of_its_steps() {
     let mut scene = Scene::new().await;
     let daemon = scene.run().start().ready().await;
-    let mut unproven = scene.ask(5).await;
+    let mut unproven = scene.ask(6).await;
     scene.answered(&unproven).await;
     daemon.kill().await;
-    let proven = unproven.remove(0);
+    let (proven, also_proven) = (unproven.remove(0), unproven.remove(0));
     for step in A_WHILE {
         for when in WHEN {
             let computed = matches!(step, Step::ProofSaved | Step::ProofMade);
             let request = if computed { unproven.pop().unwrap() } else { proven.clone() };
             let daemon = doomed(scene.run(), *step, when);
-            let challenge = scene.challenge(&[request.id]).await;
+            // One that names several is a document, which is read first.
+            let ids = if *step == Step::ChallengeNamed { vec![request.id, also_proven.id] } else { vec![request.id] };
+            let challenge = scene.challenge(&ids).await;
             daemon.dies().await;
 
             let daemon = scene.run().start();
