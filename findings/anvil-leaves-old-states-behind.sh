@@ -2,7 +2,7 @@
 # anvil 1.7.1 keeps the newest states in memory and writes older ones to ~/.foundry/anvil/tmp, a folder a run: "Max number of states to
 # persist on disk" sounds as if that had to be asked for, and it need not be. The folder is left there when anvil is told to end (SIGTERM,
 # SIGINT): a suite that starts an anvil a test fills the disk, some hundred megabytes a run of blocks four times a second. --cache-path moves
-# it, so that whoever starts anvil can remove it.
+# it, so that the program that starts anvil can remove it.
 # Seen: a thousand blocks and SIGTERM leave a folder with hundreds of files; with --cache-path they lie there. Fails if that changes.
 set -euo pipefail
 work=$(mktemp -d)

@@ -108,9 +108,8 @@ pub fn raise_files() {
 /// The folder lies on another machine: two daemons there would not see each other's locks, and SQLite's log is not safe.
 #[cfg(target_os = "linux")]
 pub fn refuse_network(folder: &Path) -> Result<()> {
-    let folder = std::path::absolute(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
-    let Some(there) = folder.ancestors().find(|above| above.is_dir()) else { return Ok(()) };
-    let kind = rustix::fs::statfs(there).with_context(|| format!("cannot look at {}", there.display()))?.f_type as u32;
+    let there = nearest_folder(folder)?;
+    let kind = rustix::fs::statfs(&there).with_context(|| format!("cannot look at {}", there.display()))?.f_type as u32;
     if let Some(name) = name_of(kind) {
         anyhow::bail!(
             "{} lies on a file system of another machine ({name}), on which a ledger is not safe: set NOVA_ARTIFACTS_PATH to a local \
@@ -150,14 +149,20 @@ fn number_in(file: &str) -> Option<u64> {
     fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok()?.trim().parse().ok()
 }
 
+/// The folder, or the one above it in which it is to be made.
+fn nearest_folder(folder: &Path) -> Result<PathBuf> {
+    let cannot = || format!("cannot look at {}", folder.display());
+    let whole = std::path::absolute(folder).with_context(cannot)?;
+    whole.ancestors().find(|above| above.is_dir()).map(Path::to_owned).with_context(cannot)
+}
+
 /// Bytes and files that the disk has room for, for a person.
 ///
 /// # Errors
 /// If that is too little.
 fn room(folder: &Path) -> Result<String> {
-    let folder = std::path::absolute(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
-    let Some(there) = folder.ancestors().find(|above| above.is_dir()) else { return Ok("a disk".to_owned()) };
-    let disk = rustix::fs::statvfs(there).with_context(|| format!("cannot look at {}", there.display()))?;
+    let there = nearest_folder(folder)?;
+    let disk = rustix::fs::statvfs(&there).with_context(|| format!("cannot look at {}", there.display()))?;
     let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
     let shown = folder.display();
     ensure!(

@@ -41,7 +41,7 @@ const DEFAULT_SLA: Duration = Duration::from_secs(600);
 /// No contract means a longer one, so that times can be added without overflow.
 const MAX_SLA: u64 = 365 * 24 * 60 * 60;
 
-/// Arbitrum One and its Testnet. Nobody starts these chains anew: the chain id identifies them, and a node without their first block
+/// Arbitrum One and its Testnet. These chains are never started anew: the chain id identifies them, and a node without their first block
 /// will do.
 const KNOWN: [u64; 2] = [42_161, 421_614];
 
@@ -260,10 +260,15 @@ impl Chain {
 
     /// What the chain holds as our commitment to request `id`: the hash of the instances. `None` if there is none, or no registry.
     pub async fn commitment(&self, id: &str) -> Result<Option<[u8; 32]>> {
+        Ok(self.held_commitment(request_id(id)?.into()).await?.map(|(_, instances_hash)| instances_hash))
+    }
+
+    /// The same, with the verifier that it names.
+    async fn held_commitment(&self, id: [u8; 32]) -> Result<Option<(Address, [u8; 32])>> {
         let Some(registry) = &self.registry else { return Ok(None) };
-        let held = registry.contract.commitments(request_id(id)?.into(), self.modeler()).call().await;
-        let (_, instances_hash, committed_at) = held.map_err(|error| call_fault(error, "commitments"))?;
-        Ok((!committed_at.is_zero()).then_some(instances_hash))
+        let held = registry.contract.commitments(id, self.modeler()).call().await;
+        let (verifier, instances_hash, committed_at) = held.map_err(|error| call_fault(error, "commitments"))?;
+        Ok((!committed_at.is_zero()).then_some((verifier, instances_hash)))
     }
 
     /// Has the registered verifier check a proof, without a transaction: it must be the one of our verification key,

@@ -7,16 +7,12 @@ use crate::fault::{Fault, Result};
 use crate::ledger::{ChallengeKey, Ledger};
 
 impl Chain {
-    /// Why a validator's challenge that says `payload` is answered by nobody any more: a newer one is in its place.
+    /// Why a validator's challenge that says `payload` needs no answer any more: the contract holds a newer one in its place.
     pub async fn superseded(&self, ledger: &Ledger, challenge: &ChallengeKey, payload: &str) -> Result<Option<String>> {
-        let Some((held, _)) = self.slot().await? else { return Ok(None) };
-        if !held.is_empty() && held != payload && !ledger.has_challenge(&held).await? {
-            // The contract would take our answer for one to that.
-            return Err(Fault::Retry(anyhow!("the contract holds a challenge that was not read yet")));
+        match self.slot().await? {
+            Some((held, _)) => superseded_by(&held, ledger, challenge, payload).await,
+            None => Ok(None),
         }
-        // A machine that is behind shows one that is older.
-        let superseded = held != payload && ledger.is_superseded(challenge, &held).await?;
-        Ok(superseded.then(|| "a newer challenge took its place in the contract, which answers only that".to_owned()))
     }
 
     /// The same, or why it was answered before: the contract holds an answer of ours.
@@ -30,12 +26,13 @@ impl Chain {
             Some((held, response)) if held == payload && !response.is_empty() => {
                 Ok(Some(format!("the contract holds an answer to it already: {response}")))
             }
-            _ => self.superseded(ledger, challenge, payload).await,
+            Some((held, _)) => superseded_by(&held, ledger, challenge, payload).await,
+            None => Ok(None),
         }
     }
 
-    /// The challenge in the contract's place for ours, and the answer to it. `None` for a contract without that getter: by its revert it
-    /// says what it thinks of an answer.
+    /// The challenge that the contract holds for this modeler, and the answer to it. `None` for a contract without that getter, which reverts
+    /// an answer that it does not want.
     async fn slot(&self) -> Result<Option<(String, String)>> {
         match self.modeler_contract.zkml_challenges(self.modeler()).call().await {
             Ok((challenge, response, ..)) => Ok(Some((challenge, response))),
@@ -43,4 +40,18 @@ impl Chain {
             Err(error) => Err(call_fault(error, "ZKMLChallenges")),
         }
     }
+}
+
+/// What the challenge that the contract holds means for one that says `payload`.
+async fn superseded_by(held: &str, ledger: &Ledger, challenge: &ChallengeKey, payload: &str) -> Result<Option<String>> {
+    if held.is_empty() || held == payload {
+        return Ok(None);
+    }
+    if !ledger.has_challenge(held).await? {
+        // The contract would take our answer for one to that.
+        return Err(Fault::Retry(anyhow!("the contract holds a challenge that was not read yet")));
+    }
+    // A machine that is behind shows one that is older.
+    let superseded = ledger.is_superseded(challenge, held).await?;
+    Ok(superseded.then(|| "a newer challenge took its place in the contract, which answers only that".to_owned()))
 }

@@ -7,7 +7,7 @@ use ethers::types::BlockNumber;
 
 use super::Sender;
 use crate::chain::contracts::CommitCall;
-use crate::chain::{Head, call_fault, unreachable};
+use crate::chain::{Head, unreachable};
 use crate::config::Finality;
 use crate::fault::{Fault, Result};
 use crate::ledger::Tx;
@@ -28,16 +28,14 @@ impl Sender {
 
     /// True if the registry holds the very commitment that this transaction carries.
     pub(super) async fn holds_our_commitment(&self, tx: &Tx) -> Result<bool> {
-        let (Some(registry), Ok(ours)) = (&self.chain.registry, CommitCall::decode(&tx.calldata)) else {
+        let (true, Ok(ours)) = (self.chain.registry.is_some(), CommitCall::decode(&tx.calldata)) else {
             return Ok(false);
         };
-        let held = registry.contract.commitments(ours.request_id, self.chain.modeler()).call().await;
-        let (verifier, instances_hash, committed_at) = held.map_err(|error| call_fault(error, "commitments"))?;
-        if committed_at.is_zero() {
+        match self.chain.held_commitment(ours.request_id).await? {
+            Some(held) => Ok(held == (ours.verifier, ours.instances_hash)),
             // Another machine has just said that there is one.
-            return Err(Fault::Retry(anyhow!("the RPC endpoint has not heard of the commitment yet")));
+            None => Err(Fault::Retry(anyhow!("the RPC endpoint has not heard of the commitment yet"))),
         }
-        Ok((verifier, instances_hash) == (ours.verifier, ours.instances_hash))
     }
 
     /// The highest block that no reorg takes back. `None`, and said so, where the node does not tell.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// So often, over so long, a transaction is refused before its nonce is free for another.
 const MIN_REFUSALS: u32 = 3;
-/// How soon what was refused is offered again: nobody has it.
+/// How soon a transaction that was refused is offered again: no node has it.
 const OFFER_INTERVAL: Duration = Duration::from_secs(5);
 const MIN_TIME: Duration = Duration::from_secs(10);
 /// Transactions that are remembered.
