@@ -97,7 +97,7 @@ async fn workers_that_die_hang_or_talk_rubbish_cost_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let python = Wrapper::middleman(folder.path());
     let run = scene.run().env("NOVA_PYTHON", python.path());
-    let run = run.env("NOVA_WITNESS_TIMEOUT", "5").env("NOVA_PROVE_TIMEOUT", "30");
+    let run = run.env("NOVA_WITNESS_TIMEOUT", "5").env("NOVA_PROVE_TIMEOUT", "120");
     let daemon = run.start().ready().await;
     for what in WAYS {
         python.plan("gen_witness", what, 2);
@@ -147,7 +147,7 @@ async fn a_prover_that_sleeps_is_ended_and_the_proof_is_made() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_are_stopped_or_killed_are_replaced() {
     let mut scene = Scene::of_the_example().await;
-    let run = scene.run().env("NOVA_WITNESS_TIMEOUT", "5").env("NOVA_PROVE_TIMEOUT", "30");
+    let run = scene.run().env("NOVA_WITNESS_TIMEOUT", "5").env("NOVA_PROVE_TIMEOUT", "120");
     let daemon = run.start().ready().await;
     let first = scene.ask(1).await;
     scene.answered(&first).await;
