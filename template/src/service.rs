@@ -227,6 +227,7 @@ impl Daemon {
             loops.spawn(self.clone().watch_challenges());
             loops.spawn(self.clone().catch_up());
             loops.spawn(self.clone().watch_contracts());
+            loops.spawn(self.clone().watch_endpoints());
             loops.spawn(self.clone().listen());
         }
         let daemon = self.clone();

@@ -9,8 +9,9 @@ use ethers::types::transaction::eip2718::TypedTransaction;
 use ethers::types::{Address, Bytes, H256, U256};
 use ethers::utils::keccak256;
 
+use super::call::{ask, call_fault, is_refusal, knows_newest_blocks};
 use super::contracts::{MultiSig, SendMultiSigCall};
-use super::{Client, call_fault, contract_fault, is_refusal, text, wallet};
+use super::{Client, text, wallet};
 use crate::config;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::spectral::pulse::Pulse;
@@ -59,11 +60,7 @@ impl Account {
         let at: Address =
             named.parse().map_err(|_| Fault::Stop(anyhow!("{from} names {named} as MultiSig, which is no address")))?;
         let multisig = MultiSig::new(at, client.clone());
-        let listed = multisig
-            .is_signer(wallet.address())
-            .call()
-            .await
-            .map_err(|error| contract_fault(error, "isSigner", from, at))?;
+        let listed = ask(client, multisig.is_signer(wallet.address()), ("isSigner", from, at)).await?;
         if !listed {
             return Err(Fault::Stop(anyhow!(
                 "the MultiSig {named} (from {from}) does not list wallet {} as a signer: use the key that made it, or set \
@@ -82,6 +79,21 @@ impl Account {
     /// The address that signs and pays for gas.
     pub fn wallet_address(&self) -> Address {
         self.wallet.address()
+    }
+
+    /// # Errors
+    /// `Retry` if the MultiSig takes this wallet's signature no more: whoever removed it may put it back.
+    pub async fn check_listed(&self) -> Result<()> {
+        let Some(multisig) = &self.multisig else { return Ok(()) };
+        let wallet = self.wallet.address();
+        match multisig.is_signer(wallet).call().await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let (multisig, wallet) = (text(multisig.address()), text(wallet));
+                Err(Fault::Retry(anyhow!("the MultiSig {multisig} does not list wallet {wallet} as a signer any more")))
+            }
+            Err(error) => Err(call_fault(error, "isSigner")),
+        }
     }
 
     /// The next sequence id of the MultiSig as the chain has it; `None` without a MultiSig.
@@ -136,7 +148,7 @@ async fn signed_by(client: &Client, modeler: &str, wallet: Address) -> Result<Op
     let multisig = MultiSig::new(at, client.clone());
     match multisig.is_signer(wallet).call().await {
         Ok(listed) => Ok(listed.then_some(multisig)),
-        Err(error) if is_refusal(&error) => Ok(None),
+        Err(error) if is_refusal(&error) => knows_newest_blocks(client).await.map(|()| None),
         Err(error) => Err(call_fault(error, "isSigner")),
     }
 }

@@ -46,6 +46,7 @@ impl Chain {
     /// # Errors
     /// `Retry` in all cases: one machine that is out of step, or contracts that are half moved, end no daemon.
     pub async fn read_agreement(&self) -> Result<Agreement> {
+        self.account.check_listed().await?;
         let (consumption, modeler_contract) = named_by(&self.competition).await.map_err(passing)?;
         for named in [consumption, modeler_contract] {
             let code = self.client.get_code(named, None).await.map_err(unreachable)?;

@@ -3,8 +3,10 @@
 
 pub mod account;
 mod agreement;
+mod call;
 mod complaint;
 pub mod contracts;
+mod heights;
 mod range;
 mod refusal;
 mod reorg;
@@ -31,6 +33,7 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Identity, Targets};
 use crate::spectral::pulse::Pulse;
 use account::Account;
+use call::{ask, call_fault, is_refusal};
 use contracts::{Competition, Consumption, Modeler, ProofRegistry, Verifier};
 use range::LogRange;
 use rpc::Transport;
@@ -185,20 +188,12 @@ impl Chain {
     }
 
     pub async fn head(&self) -> Result<Head> {
-        let block = self.client.get_block(BlockNumber::Latest).await.map_err(unreachable)?;
-        let block = block.context("the RPC endpoint has no newest block").retry()?;
-        let number = block.number.unwrap_or_default().as_u64();
-        let time = small("its newest block's time", block.timestamp)?;
-        if number > MAX_HEIGHT || time > MAX_TIME {
-            let newest = format!("its newest block is number {number}, of the time {time}");
-            return Err(Fault::Retry(anyhow!("the RPC endpoint says that {newest}")));
-        }
-        Ok(Head {
-            number,
-            hash: block.hash.unwrap_or_default(),
-            time,
-            base_fee: block.base_fee_per_gas.unwrap_or_default(),
-        })
+        newest_block(&self.client).await
+    }
+
+    /// Finds out which endpoints are behind the others.
+    pub async fn compare_endpoints(&self) {
+        self.client.as_ref().as_ref().compare_heights().await;
     }
 
     /// Wei that the signing wallet holds.
@@ -306,11 +301,8 @@ impl Registry {
     async fn find(address_text: &str, settings: &config::Chain, account: &Account, client: &Client) -> Result<Self> {
         let at = address("NOVA_PROOF_REGISTRY_ADDRESS", address_text)?;
         let contract = ProofRegistry::new(at, client.clone());
-        let registered = contract
-            .get_verifiers(account.modeler())
-            .call()
-            .await
-            .map_err(|error| contract_fault(error, "getVerifiers", "NOVA_PROOF_REGISTRY_ADDRESS", at))?;
+        let named = ("getVerifiers", "NOVA_PROOF_REGISTRY_ADDRESS", at);
+        let registered = ask(client, contract.get_verifiers(account.modeler()), named).await?;
         let verifier = match &settings.verifier_address {
             Some(wanted) => {
                 let wanted = address("NOVA_VERIFIER_ADDRESS", wanted)?;
@@ -337,6 +329,23 @@ pub fn client(settings: &config::Chain) -> Result<Client> {
     Ok(Arc::new(Provider::new(transport)))
 }
 
+async fn newest_block(client: &Client) -> Result<Head> {
+    let block = client.get_block(BlockNumber::Latest).await.map_err(unreachable)?;
+    let block = block.context("the RPC endpoint has no newest block").retry()?;
+    let number = block.number.unwrap_or_default().as_u64();
+    let time = small("its newest block's time", block.timestamp)?;
+    if number > MAX_HEIGHT || time > MAX_TIME {
+        let newest = format!("its newest block is number {number}, of the time {time}");
+        return Err(Fault::Retry(anyhow!("the RPC endpoint says that {newest}")));
+    }
+    Ok(Head {
+        number,
+        hash: block.hash.unwrap_or_default(),
+        time,
+        base_fee: block.base_fee_per_gas.unwrap_or_default(),
+    })
+}
+
 /// The hash of block 0. The tag `earliest` would not do: where history is pruned it is the oldest block that is left.
 async fn first_block(client: &Client) -> Result<H256> {
     let block = client.get_block(0).await.map_err(unreachable)?;
@@ -357,13 +366,11 @@ pub async fn check_id(client: &Client, expected: u64) -> Result<()> {
 
 /// The Consumption contract and the Modeler contract that a Competition names.
 async fn named_by(competition: &Competition<Provider<Transport>>) -> Result<(Address, Address)> {
-    let fault = |error, what| contract_fault(error, what, "NOVA_CHALLENGE_ADDRESS", competition.address());
-    let consumption = competition.consumption_contract().call().await;
-    let modeler = competition.modeler_contract().call().await;
-    Ok((
-        consumption.map_err(|error| fault(error, "consumptionContract"))?,
-        modeler.map_err(|error| fault(error, "modelerContract"))?,
-    ))
+    let (client, at) = (competition.client(), competition.address());
+    let named = |method| (method, "NOVA_CHALLENGE_ADDRESS", at);
+    let consumption = ask(&client, competition.consumption_contract(), named("consumptionContract")).await?;
+    let modeler = ask(&client, competition.modeler_contract(), named("modelerContract")).await?;
+    Ok((consumption, modeler))
 }
 
 /// The time from request to answer; `None` where the Competition does not say.
@@ -380,27 +387,6 @@ async fn sla_of(competition: &Competition<Provider<Transport>>) -> Result<Option
 /// A number as an endpoint tells it, which no chain makes so large.
 fn small(what: &str, number: U256) -> Result<u64> {
     u64::try_from(number).map_err(|_| Fault::Retry(anyhow!("the RPC endpoint says that {what} is {number}")))
-}
-
-type CallError = ethers::contract::ContractError<Provider<Transport>>;
-
-/// True if the chain answered and said no, so that asking again changes nothing.
-fn is_refusal(error: &CallError) -> bool {
-    error.is_revert()
-        || matches!(error, CallError::DecodingError(_) | CallError::DetokenizationError(_) | CallError::AbiError(_))
-}
-
-fn contract_fault(error: CallError, method: &str, variable: &str, at: Address) -> Fault {
-    if is_refusal(&error) {
-        Fault::Stop(anyhow!("the contract at {} ({variable}) does not answer {method}: is it the right one?", text(at)))
-    } else {
-        Fault::Retry(anyhow!("{error}").context(format!("cannot call {method}")))
-    }
-}
-
-/// A call that worked when we connected and does not now: a node that is not in sync, most likely.
-fn call_fault(error: CallError, method: &str) -> Fault {
-    Fault::Retry(anyhow!("{error}").context(format!("cannot call {method}")))
 }
 
 fn unreachable(error: ethers::providers::ProviderError) -> Fault {

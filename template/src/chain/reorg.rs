@@ -11,7 +11,7 @@ use ethers::providers::Middleware as _;
 
 use super::{Chain, Head, MAX_HEIGHT, text, unreachable};
 use crate::fault::{Classify as _, Result};
-use crate::ledger::{Block, Ledger};
+use crate::ledger::{Block, Ledger, Rows};
 
 /// So far below the first head that a ledger sees it keeps another block, for a reorg that comes at once; and so far below
 /// all that it keeps a fork is assumed that is deeper than that.
@@ -50,15 +50,16 @@ impl Chain {
         Ok(reorganised)
     }
 
-    /// Orphans the rows that come from blocks of a range which the chain has not. `named` are hashes that its logs name.
+    /// Orphans the rows of one kind that come from blocks of a range which the chain has not. `named` are hashes that its logs name.
     pub(super) async fn orphan_rows(
         &self,
         ledger: &Ledger,
         head: Head,
+        rows: Rows,
         (first, last): (u64, u64),
         named: impl Fn(&str) -> bool,
     ) -> Result<()> {
-        let mut blocks = ledger.blocks_of_rows(first, last).await?;
+        let mut blocks = ledger.blocks_of(rows, first, last).await?;
         blocks.retain(|block| !named(&block.hash));
         let forgotten = self.forgotten(head, blocks).await?;
         if forgotten.is_empty() {
@@ -70,7 +71,9 @@ impl Chain {
 
     async fn rewind(&self, ledger: &Ledger, head: Head, gone: &Block) -> Result<bool> {
         let fork = self.fork(head, ledger.blocks(head.number).await?).await?;
-        let forgotten = self.forgotten(head, ledger.blocks_of_rows(fork + 1, head.number).await?).await?;
+        let mut blocks = ledger.blocks_of(Rows::Requests, fork + 1, head.number).await?;
+        blocks.extend(ledger.blocks_of(Rows::Challenges, fork + 1, head.number).await?);
+        let forgotten = self.forgotten(head, blocks).await?;
         let done = ledger.rewind(gone, fork, &forgotten, head.time).await?;
         if done {
             tracing::warn!(fork, head = head.number, "the chain was reorganised, reading on from the fork");

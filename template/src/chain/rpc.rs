@@ -1,12 +1,12 @@
 //! JSON-RPC over HTTP for ethers, on a current reqwest: several endpoints in order, each failure told apart.
 //!
-//! A refusal by the node (a JSON-RPC error) is an answer and is handed on. A time-out, a 429, a 5xx, a broken body, or one
+//! An endpoint that is behind the others (`heights`) is asked after them. A refusal by the node (a JSON-RPC error) is an answer and is handed on. A time-out, a 429, a 5xx, a broken body, or one
 //! with neither result nor error is not: the next endpoint is asked, and after the last one the round starts again, with backoff and jitter, or when they said
 //! that they would answer again (`Retry-After`).
 //! No error shows a URL, because URLs carry API keys.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,16 +38,18 @@ pub(crate) const MAX_BODY: usize = 16 << 20;
 #[derive(Debug)]
 pub struct Transport {
     client: Client,
-    endpoints: Vec<Endpoint>,
+    pub(super) endpoints: Vec<Endpoint>,
     /// The endpoint that answered last, and since when it is not the first one.
     in_use: Mutex<(usize, Instant)>,
     next_id: AtomicU64,
 }
 
-struct Endpoint {
+pub(super) struct Endpoint {
     url: Url,
     /// The host, which is all of the URL that may be shown.
-    name: String,
+    pub name: String,
+    /// It lacks blocks that another one has.
+    pub is_behind: AtomicBool,
     /// What must not be shown of what it says.
     scrubber: Scrubber,
 }
@@ -108,7 +110,7 @@ struct Call<'a> {
 
 /// A call as JSON-RPC 2.0 has it. Its parameters are always a list: ethers gives `null` for a method that takes none, which the
 /// specification does not allow (section 4.2) and strict nodes refuse.
-fn call_body<T: Serialize>(id: u64, method: &str, params: T) -> serde_json::Result<Vec<u8>> {
+pub(super) fn call_body<T: Serialize>(id: u64, method: &str, params: T) -> serde_json::Result<Vec<u8>> {
     let params = match serde_json::to_value(params)? {
         Value::Null => Value::Array(Vec::new()),
         list @ Value::Array(_) => list,
@@ -132,7 +134,7 @@ fn present<'de, D: Deserializer<'de>>(member: D) -> Result<Option<&'de RawValue>
 }
 
 /// What one endpoint made of one request, when it did not answer it.
-enum Failure {
+pub(super) enum Failure {
     /// Another endpoint, or the same one later, may answer; how much later, if it said.
     Passing(String, Option<Duration>),
     /// The node has spoken.
@@ -154,7 +156,7 @@ impl Transport {
                 let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
                 let name = format!("{}{port}", url.host_str().unwrap_or_default());
                 let scrubber = Scrubber::of_url(&url);
-                Ok(Endpoint { url, name, scrubber })
+                Ok(Endpoint { url, name, is_behind: AtomicBool::new(false), scrubber })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self {
@@ -167,8 +169,7 @@ impl Transport {
 
     async fn ask_all(&self, method: &str, body: &[u8]) -> Result<(usize, Vec<u8>), Failure> {
         let (mut reasons, mut waits) = (Vec::new(), Vec::new());
-        let first = self.first_to_ask();
-        for i in (0..self.endpoints.len()).map(|i| (first + i) % self.endpoints.len()) {
+        for i in self.order() {
             let endpoint = &self.endpoints[i];
             match self.ask(endpoint, method, body).await {
                 Ok(answer) => {
@@ -190,6 +191,14 @@ impl Transport {
         Err(Failure::Passing(reasons.join("; "), wait))
     }
 
+    /// In which order the endpoints are asked.
+    fn order(&self) -> Vec<usize> {
+        let (count, first) = (self.endpoints.len(), self.first_to_ask());
+        let mut order: Vec<usize> = (0..count).map(|i| (first + i) % count).collect();
+        order.sort_by_key(|i| self.endpoints[*i].is_behind.load(Ordering::Relaxed));
+        order
+    }
+
     /// The endpoint that answered last, so that one that hangs costs its time-out once; after a while the first one again.
     fn first_to_ask(&self) -> usize {
         let (endpoint, since) = *self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
@@ -207,7 +216,11 @@ impl Transport {
         }
     }
 
-    async fn ask(&self, endpoint: &Endpoint, method: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) async fn ask(&self, endpoint: &Endpoint, method: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
         let response = self
             .client
             .post(endpoint.url.clone())
@@ -280,8 +293,7 @@ impl JsonRpcClient for Transport {
         T: fmt::Debug + Serialize + Send + Sync,
         R: DeserializeOwned + Send,
     {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let body = call_body(id, method, params).map_err(|error| Error::Decode {
+        let body = call_body(self.next_id(), method, params).map_err(|error| Error::Decode {
             endpoint: "the request".to_owned(),
             method: method.to_owned(),
             error,

@@ -1,28 +1,37 @@
 //! The one place that the contract has for challenges of validators.
 
 use anyhow::anyhow;
+use ethers::types::Address;
 
-use super::{Chain, call_fault, is_refusal};
+use super::call::{call_fault, is_refusal};
+use super::contracts::Modeler;
+use super::{Chain, address};
 use crate::fault::{Fault, Result};
-use crate::ledger::{ChallengeKey, Ledger};
+use crate::ledger::{Challenge, ChallengeKey, Ledger};
 
 impl Chain {
-    /// Why a validator's challenge that says `payload` needs no answer any more: the contract holds a newer one in its place.
-    pub async fn superseded(&self, ledger: &Ledger, challenge: &ChallengeKey, payload: &str) -> Result<Option<String>> {
-        match self.slot().await? {
-            Some((held, _)) => superseded_by(&held, ledger, challenge, payload).await,
+    /// Why a validator's challenge needs no answer any more: the contract that asked holds a newer one in its place.
+    pub async fn superseded(&self, ledger: &Ledger, challenge: &Challenge) -> Result<Option<String>> {
+        let asked_in = match &challenge.contract {
+            Some(contract) => address("the contract that asked", contract)?,
+            None => self.modeler_contract.address(),
+        };
+        match self.slot(asked_in).await? {
+            Some((held, _)) => superseded_by(&held, ledger, &challenge.key(), &challenge.payload).await,
             None => Ok(None),
         }
     }
 
-    /// The same, or why it was answered before: the contract holds an answer of ours.
+    /// The same of a challenge in the contract at `asked_in` that says `payload`, or why it was answered before: the contract holds an
+    /// answer of ours.
     pub(super) async fn nothing_to_respond(
         &self,
         ledger: &Ledger,
+        asked_in: &str,
         challenge: &ChallengeKey,
         payload: &str,
     ) -> Result<Option<String>> {
-        match self.slot().await? {
+        match self.slot(address("the contract that asked", asked_in)?).await? {
             Some((held, response)) if held == payload && !response.is_empty() => {
                 Ok(Some(format!("the contract holds an answer to it already: {response}")))
             }
@@ -31,10 +40,10 @@ impl Chain {
         }
     }
 
-    /// The challenge that the contract holds for this modeler, and the answer to it. `None` for a contract without that getter, which reverts
+    /// The challenge that the contract at `asked_in` holds for this modeler, and the answer to it. `None` for a contract without that getter, which reverts
     /// an answer that it does not want.
-    async fn slot(&self) -> Result<Option<(String, String)>> {
-        match self.modeler_contract.zkml_challenges(self.modeler()).call().await {
+    async fn slot(&self, asked_in: Address) -> Result<Option<(String, String)>> {
+        match Modeler::new(asked_in, self.client.clone()).zkml_challenges(self.modeler()).call().await {
             Ok((challenge, response, ..)) => Ok(Some((challenge, response))),
             Err(error) if is_refusal(&error) => Ok(None),
             Err(error) => Err(call_fault(error, "ZKMLChallenges")),

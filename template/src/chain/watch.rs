@@ -17,7 +17,7 @@ use super::contracts::{
 use super::walk::{Pass, Range};
 use super::{Chain, Head, request_id, text};
 use crate::fault::{Classify as _, Fault, Result};
-use crate::ledger::{ChallengeKey, Ledger, Reading, RequestKey, RequestTerms, Route, SeenChallenge, SeenRequest};
+use crate::ledger::{ChallengeKey, Ledger, Reading, RequestKey, RequestTerms, Route, Rows, SeenChallenge, SeenRequest};
 
 /// Requests whose input is read at once, in one range of blocks.
 const READS_AT_ONCE: usize = 8;
@@ -83,7 +83,7 @@ impl Chain {
         let mut pass = Pass::begin(self, ledger, stream, filter, head, false).await?;
         let mut seen = 0;
         while let Some(range) = pass.next().await? {
-            self.orphan_what_is_not_in(&pass, &range).await?;
+            self.orphan_what_is_not_in(&pass, &range, Rows::Challenges).await?;
             let challenges: Vec<_> = range.logs.into_iter().filter_map(|log| self.read_challenge(log, route)).collect();
             seen += ledger.see_challenges(&range.read, &challenges).await?;
         }
@@ -92,7 +92,7 @@ impl Chain {
 
     /// Writes the requests of a range. What the ledger knows from the same block is not asked for again.
     async fn see_requests(&self, pass: &Pass<'_>, range: Range<'_>) -> Result<u64> {
-        self.orphan_what_is_not_in(pass, &range).await?;
+        self.orphan_what_is_not_in(pass, &range, Rows::Requests).await?;
         let (contract, logs) = (text(self.consumption.address()), decoded(range.logs));
         let ids: Vec<String> = logs.iter().map(|log| text(log.id)).collect();
         let known = pass.ledger.known_requests(&contract, &ids).await?;
@@ -103,10 +103,10 @@ impl Chain {
     }
 
     /// A row whose block is not among those that the range's logs come from may be of another branch of the chain.
-    async fn orphan_what_is_not_in(&self, pass: &Pass<'_>, range: &Range<'_>) -> Result<()> {
+    async fn orphan_what_is_not_in(&self, pass: &Pass<'_>, range: &Range<'_>, rows: Rows) -> Result<()> {
         let named: HashSet<String> = range.logs.iter().filter_map(|log| log.block_hash.map(text)).collect();
         let blocks = (range.read.first, range.read.last);
-        self.orphan_rows(pass.ledger, pass.head, blocks, |hash| named.contains(hash)).await
+        self.orphan_rows(pass.ledger, pass.head, rows, blocks, |hash| named.contains(hash)).await
     }
 
     /// A request as its log and the contract tell it. One that the contract does not tell soon is in the ledger all the same, and is
@@ -247,7 +247,7 @@ fn read_challenge(log: Log, route: Route) -> Option<(SeenChallenge, Address)> {
         ChallengeKey { transaction_hash: text(log.transaction_hash?), log_index: log.log_index?.try_into().ok()? };
     let block = log.block_number.as_ref().map_or(0, U64::as_u64);
     let block_hash = text(log.block_hash.unwrap_or_default());
-    let registry = log.address;
+    let contract = log.address;
     let (asker, payload, modeler) = match route {
         Route::Ipfs => {
             let event = ZkmlchallengeGivenFilter::decode_log(&log.into()).ok()?;
@@ -255,8 +255,9 @@ fn read_challenge(log: Log, route: Route) -> Option<(SeenChallenge, Address)> {
         }
         Route::Chain => {
             let event = ProofRequestedFilter::decode_log(&log.into()).ok()?;
-            (registry, text(H256(event.request_id)), event.modeler)
+            (contract, text(H256(event.request_id)), event.modeler)
         }
     };
-    Some((SeenChallenge { key, route, asker: text(asker), payload, block, block_hash }, modeler))
+    let (contract, asker) = (text(contract), text(asker));
+    Some((SeenChallenge { key, contract, route, asker, payload, block, block_hash }, modeler))
 }

@@ -248,6 +248,22 @@ fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
         let (one, other) = (reader.origin("NOVA_GAS_PRICE_GWEI"), reader.origin("NOVA_MAX_FEE_GWEI"));
         reader.contradiction(format!("{one} ({price}) is above {other} ({max}): nothing could be sent"));
     }
+    let priority_fee_gwei = reader.positive_option("NOVA_PRIORITY_FEE_GWEI");
+    if let Some(priority) = priority_fee_gwei {
+        let one = reader.origin("NOVA_PRIORITY_FEE_GWEI");
+        if gas_price_gwei.is_some() {
+            let other = reader.origin("NOVA_GAS_PRICE_GWEI");
+            reader.contradiction(format!(
+                "{other} fixes the whole price, so that {one} changes nothing: leave one of them out"
+            ));
+        }
+        if let Some(max) = max_fee_gwei
+            && priority > max
+        {
+            let other = reader.origin("NOVA_MAX_FEE_GWEI");
+            reader.contradiction(format!("{one} ({priority}) is above {other} ({max}): it could never be offered"));
+        }
+    }
     let chain = Chain {
         rpc_urls: rpc_urls.clone().unwrap_or_default(),
         rpc_ws_url: rpc_ws_url(reader),
@@ -261,6 +277,7 @@ fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
         gas_price_gwei,
         gas: reader.whole_option("NOVA_GAS", 1),
         max_fee_gwei,
+        priority_fee_gwei,
         confirmations: reader.whole("NOVA_CONFIRMATIONS", 0),
         reread_blocks: reader.whole("NOVA_REREAD_BLOCKS", 0),
         finality: finality(reader),

@@ -290,6 +290,10 @@ fn contradictions_are_mistakes() {
     assert!(mistakes.contains("NOVA_CHALLENGE_ADDRESS is not set (arbitrum-sepolia has no public one)"), "{mistakes}");
     let fees = Setup::complete().and("NOVA_GAS_PRICE_GWEI", "2").and("NOVA_MAX_FEE_GWEI", "1");
     assert!(fees.mistakes(Need::Chain).contains("is above NOVA_MAX_FEE_GWEI"));
+    let fees = Setup::complete().and("NOVA_PRIORITY_FEE_GWEI", "2").and("NOVA_MAX_FEE_GWEI", "1");
+    assert!(fees.mistakes(Need::Chain).contains("is above NOVA_MAX_FEE_GWEI"));
+    let fees = Setup::complete().and("NOVA_PRIORITY_FEE_GWEI", "2").and("NOVA_GAS_PRICE_GWEI", "1");
+    assert!(fees.mistakes(Need::Chain).contains("fixes the whole price"));
     let network = Setup::complete().and("NOVA_NETWORK", "mainnet");
     let mistakes = network.mistakes(Need::Chain);
     assert!(mistakes.contains(r#"found "mainnet", expected arbitrum-one"#), "{mistakes}");

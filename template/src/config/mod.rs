@@ -228,6 +228,8 @@ pub struct Chain {
     pub gas: Option<u64>,
     /// No transaction pays more than this for a unit of gas.
     pub max_fee_gwei: Option<f64>,
+    /// Offered to who orders transactions, for a unit of gas. `None`: what the node suggests.
+    pub priority_fee_gwei: Option<f64>,
     /// Blocks on top of a block before its logs are read.
     pub confirmations: u64,
     /// Blocks before the cursor whose logs are read once more in each pass.

@@ -261,6 +261,8 @@ pub const VARIABLES: &[Variable] = &[
         "Fixed gas limit, used as given."),
     variable("NOVA_MAX_FEE_GWEI", Unset(None), "gwei, above 0",
         "No transaction pays more than this for a unit of gas."),
+    variable("NOVA_PRIORITY_FEE_GWEI", Computed("what the node suggests"), "gwei, above 0",
+        "Offered to who orders transactions, for a unit of gas. Nitro's nodes suggest nothing: where the order is sold, that is the last place."),
     variable("NOVA_REPLACE_AFTER", Is("30"), SECONDS,
         "Seconds after which a transaction that is not mined is replaced by one that pays more."),
     variable("NOVA_WARN_ANSWERS", Is("50"), WHOLE,

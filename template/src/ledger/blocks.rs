@@ -51,6 +51,13 @@ pub struct Read<'a> {
     pub reorgs: i64,
 }
 
+/// What a log becomes a row of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    Requests,
+    Challenges,
+}
+
 impl Ledger {
     /// The next block to read for `stream`, if any was read before.
     pub async fn cursor(&self, stream: &str) -> Result<Option<u64>> {
@@ -153,19 +160,24 @@ impl Ledger {
         db.commit().await.map_err(broken)
     }
 
-    /// The blocks from `first` to `last` that rows come from which a reorg would concern.
-    pub async fn blocks_of_rows(&self, first: u64, last: u64) -> Result<Vec<Block>> {
-        sqlx::query_as(
-            "SELECT block AS number, block_hash AS hash FROM request
-                 WHERE block BETWEEN ?1 AND ?2 AND state NOT IN ('final', 'orphaned')
-             UNION SELECT block, block_hash FROM challenge
-                 WHERE block BETWEEN ?1 AND ?2 AND state NOT IN ('final', 'orphaned')",
-        )
-        .bind(first as i64)
-        .bind(last.min(i64::MAX as u64) as i64)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(broken)
+    /// The blocks from `first` to `last` that rows of this kind come from which a reorg would concern.
+    pub async fn blocks_of(&self, rows: Rows, first: u64, last: u64) -> Result<Vec<Block>> {
+        let query = match rows {
+            Rows::Requests => {
+                "SELECT DISTINCT block AS number, block_hash AS hash FROM request
+                 WHERE block BETWEEN ?1 AND ?2 AND state NOT IN ('final', 'orphaned')"
+            }
+            Rows::Challenges => {
+                "SELECT DISTINCT block AS number, block_hash AS hash FROM challenge
+                 WHERE block BETWEEN ?1 AND ?2 AND state NOT IN ('final', 'orphaned')"
+            }
+        };
+        sqlx::query_as(query)
+            .bind(first as i64)
+            .bind(last.min(i64::MAX as u64) as i64)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(broken)
     }
 
     /// The chain forgot `gone`, and everything above `fork` has to be read again: rows of the blocks in `forgotten` are

@@ -14,6 +14,7 @@ fn seen_in(n: u8, number: u64, hash: &str) -> SeenRequest {
 
 fn challenge_in(number: u64, hash: &str) -> SeenChallenge {
     SeenChallenge {
+        contract: "0xmodeler".to_owned(),
         key: ChallengeKey { transaction_hash: "0xaa".to_owned(), log_index: 3 },
         route: Route::Ipfs,
         asker: "0xvalidator".to_owned(),
@@ -47,8 +48,10 @@ async fn after_a_reorg(ledger: &Ledger, last: u64) -> Read<'static> {
 #[tokio::test]
 async fn a_reorg_orphans_what_came_from_its_blocks_and_moves_every_cursor_back() {
     let (_folder, ledger) = two_blocks().await;
-    let rows = ledger.blocks_of_rows(6, u64::MAX).await.unwrap();
+    let mut rows = ledger.blocks_of(Rows::Requests, 6, u64::MAX).await.unwrap();
+    rows.sort_by_key(|block| block.number);
     assert_eq!(rows, [block(7, "0x7"), block(9, "0x9")]);
+    assert_eq!(ledger.blocks_of(Rows::Challenges, 6, u64::MAX).await.unwrap(), [block(9, "0x9")]);
     assert!(ledger.rewind(&block(9, "0x9"), 5, &[block(9, "0x9")], 0).await.unwrap());
     assert_eq!((state(&ledger, 1).await, state(&ledger, 2).await), ("seen".to_owned(), "orphaned".to_owned()));
     let row = ledger.request(&key(2).id).await.unwrap().unwrap();
@@ -140,7 +143,7 @@ async fn a_challenge_that_moved_to_another_block_goes_on_where_it_was() {
 async fn what_is_final_stays() {
     let (_folder, ledger) = answering(false).await;
     sqlx::query("UPDATE request SET state = 'final'").execute(&ledger.pool).await.unwrap();
-    assert!(ledger.blocks_of_rows(0, 9).await.unwrap().is_empty());
+    assert!(ledger.blocks_of(Rows::Requests, 0, 9).await.unwrap().is_empty());
     ledger.orphan_blocks(&[block(7, "0xb10c")]).await.unwrap();
     ledger.see_requests(&read(8), &[seen_in(1, 8, "0x8b")], 0).await.unwrap();
     let row = ledger.request(&key(1).id).await.unwrap().unwrap();

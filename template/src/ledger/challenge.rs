@@ -38,6 +38,8 @@ impl Route {
 #[derive(Debug, Clone)]
 pub struct SeenChallenge {
     pub key: ChallengeKey,
+    /// Which contract asked, and wants the answer, `0x…`.
+    pub contract: String,
     pub route: Route,
     /// The validator (`Route::Ipfs`) or the registry (`Route::Chain`), `0x…`.
     pub asker: String,
@@ -58,6 +60,8 @@ pub struct Challenge {
     pub state: String,
     pub reason: Option<String>,
     pub cid: Option<String>,
+    /// Which contract asked. Versions before 0.2 did not write it down.
+    pub contract: Option<String>,
     pub tries: i64,
     seen_at: i64,
 }
@@ -80,8 +84,8 @@ const BACKOFF_FACTOR: i64 = 8;
 /// A challenge that is new, or that comes from another block than before. One that was `orphaned` goes on where it was. In
 /// another block the same place among the logs may be another challenge of the same transaction: then nothing is done yet.
 const SEE: &str = "INSERT INTO challenge
-         (transaction_hash, log_index, route, asker, payload, block, block_hash, seen_at, changed_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?8, ?8)
+         (transaction_hash, log_index, route, asker, payload, block, block_hash, seen_at, changed_at, contract)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?8, ?8, ?9)
      ON CONFLICT (transaction_hash, log_index) DO UPDATE SET
          block = excluded.block, block_hash = excluded.block_hash,
          state = CASE WHEN (asker, payload) <> (excluded.asker, excluded.payload) THEN 'asked'
@@ -94,7 +98,7 @@ const SEE: &str = "INSERT INTO challenge
          tries = iif(state <> 'orphaned', tries, 0),
          next_try = iif(state <> 'orphaned', next_try, 0),
          seen_at = iif(state <> 'orphaned', seen_at, excluded.seen_at),
-         changed_at = excluded.changed_at
+         contract = excluded.contract, changed_at = excluded.changed_at
      WHERE state = 'orphaned' OR block_hash <> excluded.block_hash";
 /// What waits for this process (`?1`) at this time (`?2`), where a lease lasts so long (`?3`).
 macro_rules! waits {
@@ -152,6 +156,7 @@ impl Ledger {
                     .bind(challenge.block as i64)
                     .bind(&challenge.block_hash)
                     .bind(now())
+                    .bind(&challenge.contract)
                     .run(&mut *db)
                     .await?;
             }
@@ -242,6 +247,7 @@ impl Ledger {
         sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM challenge AS newer, challenge AS own
              WHERE own.transaction_hash = ? AND own.log_index = ? AND newer.route = own.route AND newer.payload = ?
+                 AND coalesce(newer.contract = own.contract, true)
                  AND (newer.block, newer.log_index) > (own.block, own.log_index))",
         )
         .bind(&key.transaction_hash)

@@ -30,7 +30,7 @@ use anyhow::{Context as _, anyhow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, SqlitePool};
 
-pub use blocks::{Block, Gap, Read};
+pub use blocks::{Block, Gap, Read, Rows};
 pub use challenge::{Challenge, ChallengeKey, Route, SeenChallenge};
 pub use proof_attempt::{BegunCanary, ProofOutcome, Refusals};
 pub use request::{Inferred, Reading, Request, RequestKey, RequestTerms, SeenRequest};

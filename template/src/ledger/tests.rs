@@ -266,6 +266,7 @@ async fn a_challenge_goes_from_asked_to_final() {
     let (_folder, ledger) = ledger().await;
     let key = ChallengeKey { transaction_hash: "0xaa".to_owned(), log_index: 3 };
     let challenge = SeenChallenge {
+        contract: "0xmodeler".to_owned(),
         key: key.clone(),
         route: Route::Ipfs,
         asker: "0xvalidator".to_owned(),
@@ -297,7 +298,7 @@ async fn a_challenge_goes_from_asked_to_final() {
     ledger.uploaded(&key, "cid", &[1]).await.unwrap();
     assert_eq!(ledger.queue_deliveries(&targets()).await.unwrap(), 1);
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
-    assert_eq!((tx.purpose(), tx.target.as_str()), (Purpose::Respond, "0x3d"));
+    assert_eq!((tx.purpose(), tx.target.as_str()), (Purpose::Respond, "0xmodeler"));
     ledger.signed(&tx.key, &attempt("0x01", 1)).await.unwrap();
     ledger.mined(&tx.key, &mined("0x01")).await.unwrap();
     ledger.finalized(&tx).await.unwrap();
@@ -310,6 +311,7 @@ async fn of_validators_the_newest_challenge_comes_first() {
     let (_folder, ledger) = ledger().await;
     let asked = [(Route::Chain, 3), (Route::Chain, 4), (Route::Ipfs, 5), (Route::Ipfs, 8)].map(|(route, block)| {
         SeenChallenge {
+            contract: "0xmodeler".to_owned(),
             key: ChallengeKey { transaction_hash: format!("0x{block}"), log_index: 0 },
             route,
             asker: "0xwho".to_owned(),

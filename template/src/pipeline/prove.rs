@@ -245,7 +245,7 @@ impl Responder {
         if challenge.route() == Route::Chain {
             return Ok(());
         }
-        match self.chain.superseded(&self.ledger, &challenge.key(), &challenge.payload).await? {
+        match self.chain.superseded(&self.ledger, challenge).await? {
             Some(reason) => Err(Fault::Row(Unwanted(reason).into())),
             None => Ok(()),
         }

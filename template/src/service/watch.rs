@@ -13,6 +13,8 @@ use crate::supervise::Failing;
 
 /// How long the last look at contracts that are left may take.
 const LAST_LOOK_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often the heights of RPC endpoints are compared.
+const ENDPOINTS_INTERVAL: Duration = Duration::from_secs(30);
 /// How soon what is new is looked at a second time.
 const SECOND_OPINION_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -74,6 +76,20 @@ impl Daemon {
             self.wake.send.notify_one();
         }
         Ok(())
+    }
+
+    /// Finds out which RPC endpoints are behind the others.
+    pub(super) async fn watch_endpoints(self: Arc<Self>) -> Result<()> {
+        loop {
+            tokio::select! {
+                () = self.chain.compare_endpoints() => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(ENDPOINTS_INTERVAL) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
     }
 
     /// Reads again what the contracts say. What is new is believed when it is said twice: one machine may have a state of its own.

@@ -90,6 +90,28 @@ async fn beside_a_second_daemon_on_its_key_it_stops_sending_and_says_so() {
     daemon.stop().await;
 }
 
+/// A ledger that was restored from a copy knows nothing of what was sent since: that was no second daemon.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_was_sent_before_the_start_is_of_no_second_daemon() {
+    let (project, net) = (Project::new(), Net::start().await);
+    let proxy = Proxy::start(net.devnet.rpc_url()).await;
+    proxy.rule(|method, _| if method == "eth_sendRawTransaction" { Act::Say(503, "") } else { Act::Pass });
+    let run = project.nova(&["run"]).envs(net.env()).env("NOVA_RPC_URLS", proxy.url());
+    let daemon = run.clone().start().ready().await;
+    let requests = net.ask(1).await;
+    project.transactions_in("signed", 1).await;
+    daemon.stop().await;
+    answer_as_a_rival(&net, requests[0].id.0).await;
+    proxy.rule(|_, _| Act::Pass);
+
+    let daemon = run.start().ready().await;
+    project.request_in(requests[0].id, "answered").await;
+    let later = net.ask(1).await;
+    net.answered_once(&later).await;
+    assert_eq!(daemon.readyz().await.unwrap().0, 200);
+    daemon.stop().await;
+}
+
 /// Sends what another daemon would send with our key.
 async fn answer_as_a_rival(net: &Net, id: [u8; 32]) {
     let inference = consumption::SubmitInferenceCall { request_id: id, inference: U256::exp10(17) }.encode();

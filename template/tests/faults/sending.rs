@@ -95,6 +95,17 @@ async fn where_the_cap_forbids_more_the_row_waits_and_says_so() {
     assert_eq!(net.sent().await, 1);
 }
 
+/// Where the order of transactions is sold, nothing is the least that can be offered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_priority_fee_of_the_settings_is_offered() {
+    let (project, net) = (Project::new(), Net::start().await);
+    let _daemon = run(&project, &net).env("NOVA_PRIORITY_FEE_GWEI", "0.25").start().ready().await;
+    let requests = net.ask(1).await;
+    net.answered_once(&requests).await;
+    let attempts = attempts(&project, &net, &requests[0]).await;
+    assert_eq!(attempts[0].priority_fee_wei, "250000000");
+}
+
 /// No block for a minute: nothing that is offered changes that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_no_blocks_are_made_nothing_is_replaced() {

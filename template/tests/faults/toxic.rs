@@ -185,6 +185,55 @@ async fn regression_what_one_node_does_not_know_the_next_one_is_asked() {
     daemon.stop().await;
 }
 
+/// The first endpoint answers, and its newest block is minutes old: what is asked since then only the second one knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_an_endpoint_that_is_far_behind_hides_no_request() {
+    let mut scene = Scene::with_usual_sla().await;
+    let first = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+    let urls = format!("{},{}", first.rpc_url(), scene.net.devnet.rpc_url());
+    let daemon = scene.run().env("NOVA_RPC_URLS", urls).start().ready().await;
+    scene.net.anvil("anvil_mine", serde_json::json!([400, 1])).await;
+    first.rule(|_| Toxic::Lag(350));
+    scene.ask(2).await;
+    scene.answered(&scene.requests).await;
+    daemon.says("behind another").await;
+    first.heal();
+    daemon.says("has caught up").await;
+    scene.check().await;
+    daemon.stop().await;
+}
+
+/// A node that is not in sync knows no contract: that is no wrong address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_node_that_does_not_know_the_contracts_yet_is_waited_for() {
+    const TYPE: &str = "content-type: application/json";
+    const NOTHING: Toxic = Toxic::Say(200, TYPE, r#"{"jsonrpc": "2.0", "id": 1, "result": "0x"}"#);
+    // As Nitro says it, with other fields than geth.
+    const PROGRESS: Toxic =
+        Toxic::Say(200, TYPE, r#"{"jsonrpc": "2.0", "id": 1, "result": {"batchSeen": 7, "msgCount": 9}}"#);
+    let mut scene = Scene::new().await;
+    let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+    proxy.rule(|asked| match asked.method {
+        "eth_call" => NOTHING,
+        "eth_syncing" => PROGRESS,
+        _ => Toxic::Pass,
+    });
+    let daemon = scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()).start();
+    daemon.is_unready("rpc", "not in sync").await;
+    // Now two machines, one of which does not know yet that it lags.
+    let mut calls = 0;
+    proxy.rule(move |asked| {
+        calls += u32::from(asked.method == "eth_call");
+        if asked.method == "eth_call" && calls % 2 == 1 { NOTHING } else { Toxic::Pass }
+    });
+    let daemon = daemon.ready().await;
+    proxy.heal();
+    scene.ask(1).await;
+    scene.answered(&scene.requests).await;
+    scene.check().await;
+    daemon.stop().await;
+}
+
 /// Behind one URL there are several nodes, and some of them are far behind: whoever asks twice goes back in time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_lag_cost_no_request() {

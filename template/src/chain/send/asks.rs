@@ -23,7 +23,7 @@ impl Sender {
     pub(super) async fn nothing_to_respond(&self, tx: &Tx) -> Result<Option<String>> {
         let Some(challenge) = tx.challenge() else { return Ok(None) };
         let payload = self.ledger.payload(&challenge).await?.unwrap_or_default();
-        self.chain.nothing_to_respond(&self.ledger, &challenge, &payload).await
+        self.chain.nothing_to_respond(&self.ledger, &tx.target, &challenge, &payload).await
     }
 
     /// True if the registry holds the very commitment that this transaction carries.

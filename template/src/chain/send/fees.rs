@@ -29,6 +29,8 @@ pub(super) struct Limits {
     pub cap: Option<U256>,
     /// `NOVA_GAS_PRICE_GWEI`, used as given.
     pub fixed: Option<U256>,
+    /// `NOVA_PRIORITY_FEE_GWEI`, in the place of what the node suggests.
+    pub priority: Option<U256>,
 }
 
 impl Fees {
@@ -73,7 +75,10 @@ impl Fees {
             ));
         }
         let max = raised(self.max, estimate.max).min(cap);
-        let priority = if estimate.legacy { max } else { raised(self.priority, estimate.priority).min(max) };
+        // Where nothing was offered to who orders transactions, an eighth more of that is nothing, too: all that is paid more is.
+        let raise = if self.priority.is_zero() { max.saturating_sub(self.max) } else { U256::zero() };
+        let priority = raised(self.priority, estimate.priority).max(raise).min(max);
+        let priority = if estimate.legacy { max } else { priority };
         Ok(Self { max, priority, legacy: estimate.legacy })
     }
 }
@@ -83,6 +88,7 @@ impl Limits {
         Ok(Self {
             cap: settings.max_fee_gwei.map(gwei_to_wei).transpose()?,
             fixed: settings.gas_price_gwei.map(gwei_to_wei).transpose()?,
+            priority: settings.priority_fee_gwei.map(gwei_to_wei).transpose()?,
         })
     }
 }
@@ -122,7 +128,7 @@ mod tests {
     }
 
     fn free() -> Limits {
-        Limits { cap: None, fixed: None }
+        Limits { cap: None, fixed: None, priority: None }
     }
 
     #[test]
@@ -135,6 +141,8 @@ mod tests {
             (fees(801, 81), fees(0, 0), fees(902, 92)),
             // Never by nothing.
             (fees(1, 0), fees(1, 0), fees(2, 1)),
+            // Where nothing was offered to who orders transactions, all that is paid more goes there.
+            (fees(800, 0), fees(800, 0), fees(900, 100)),
             // The priority fee is a part of the fee.
             (fees(8, 8), fees(0, 100), fees(9, 9)),
         ] {
@@ -144,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_cap_is_never_passed() {
-        let capped = Limits { cap: Some(1000.into()), fixed: None };
+        let capped = Limits { cap: Some(1000.into()), ..free() };
         assert_eq!(fees(800, 80).outbid(fees(5000, 80), capped).unwrap(), fees(1000, 90));
         let refused = fees(900, 80).outbid(fees(5000, 80), capped).unwrap_err();
         assert!(refused.contains("NOVA_MAX_FEE_GWEI is 0.000001") && refused.contains("0.000001013"), "{refused}");
@@ -153,7 +161,7 @@ mod tests {
     #[test]
     fn a_fixed_price_is_used_as_given() {
         let price = |wei: u64| Fees::legacy(wei.into());
-        let fixed = Limits { cap: None, fixed: Some(100.into()) };
+        let fixed = Limits { fixed: Some(100.into()), ..free() };
         assert!(price(100).outbid(price(100), fixed).unwrap_err().contains("NOVA_GAS_PRICE_GWEI"));
         // The owner has raised it since.
         assert_eq!(price(80).outbid(price(100), fixed).unwrap(), price(100));

@@ -56,6 +56,8 @@ pub struct Sender {
     top_n: Option<(Instant, bool)>,
     /// When the node was last handed what it has not mined; `None` at the start, so that a crash costs no time.
     rebroadcast: Option<Instant>,
+    /// The newest block when this sender began.
+    began: Option<u64>,
     /// The newest block of the last look at what is mined.
     seen: Option<Head>,
     looked: Option<Instant>,
@@ -141,6 +143,7 @@ impl Sender {
             troubles: Troubles::new(health.clone()),
             top_n: None,
             rebroadcast: None,
+            began: None,
             seen: None,
             looked: None,
             asked_again: None,
@@ -168,6 +171,9 @@ impl Sender {
 
     /// One pass: looks after what is in flight, queues what is ready, signs and sends what may be.
     pub async fn pass(&mut self, allowed: Allowed) -> Result<Pending> {
+        if self.began.is_none() {
+            self.began = Some(self.chain.head().await?.number);
+        }
         self.unsent = None;
         self.freed_nonce = false;
         self.hiccups = Hiccups::default();

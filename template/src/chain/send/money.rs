@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Sender;
-use crate::chain::{call_fault, is_refusal};
+use crate::chain::call::{call_fault, is_refusal};
 use crate::fault::Result;
 use crate::ledger::Allowed;
 

@@ -37,6 +37,7 @@ impl Sender {
             None => format!("its nonce {nonce} was spent by another transaction, which the RPC endpoint does not show"),
         };
         if let Some(by) = spender
+            && self.is_of_now(&by)
             && self.is_of_a_second_daemon(&by)
             && !self.ledger.is_ours(&text(by.hash)).await?
         {
@@ -95,6 +96,11 @@ impl Sender {
             Err(error) if is_answer(&error) => Ok(None),
             Err(error) => Err(unreachable(error)),
         }
+    }
+
+    /// False for what is as old as this sender's start: a daemon before us sent it, whose ledger ours is an older copy of.
+    fn is_of_now(&self, by: &Transaction) -> bool {
+        by.block_number.is_none_or(|block| self.began.is_none_or(|began| block.as_u64() > began))
     }
 
     /// True for what only a daemon sends for our modeler: answers, commitments, responses and proofs. A person may well

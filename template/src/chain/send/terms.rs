@@ -84,7 +84,7 @@ impl Sender {
         small("the number of our transactions", count.map_err(unreachable)?)
     }
 
-    /// As the settings say, else twice the base fee and the node's priority fee (EIP-1559), never above
+    /// As the settings say, else twice the base fee and the priority fee (EIP-1559) of `NOVA_PRIORITY_FEE_GWEI` or the node, never above
     /// `NOVA_MAX_FEE_GWEI`.
     async fn fees(&self, head: Head, limits: Limits) -> Result<Fees> {
         if let Some(price) = limits.fixed {
@@ -94,16 +94,23 @@ impl Sender {
         if head.base_fee.is_zero() {
             return Ok(Fees::legacy(self.chain.client.get_gas_price().await.map_err(unreachable)?.min(cap)));
         }
-        let asked: std::result::Result<U256, ProviderError> =
-            self.chain.client.request("eth_maxPriorityFeePerGas", ()).await;
-        let priority = match asked {
-            Ok(fee) => fee,
-            // Not every node has the method; Arbitrum's sequencer ignores the fee.
-            Err(error) if error.as_error_response().is_some() => U256::zero(),
-            Err(error) => return Err(unreachable(error)),
+        let priority = match limits.priority {
+            Some(priority) => priority,
+            None => self.suggested_priority().await?,
         };
         let max = cap.min(head.base_fee.saturating_mul(2.into()).saturating_add(priority));
         Ok(Fees { max, priority: priority.min(max), legacy: false })
+    }
+
+    async fn suggested_priority(&self) -> Result<U256> {
+        let asked: std::result::Result<U256, ProviderError> =
+            self.chain.client.request("eth_maxPriorityFeePerGas", ()).await;
+        match asked {
+            Ok(fee) => Ok(fee),
+            // Not every node has the method; Nitro's suggests nothing.
+            Err(error) if error.as_error_response().is_some() => Ok(U256::zero()),
+            Err(error) => Err(unreachable(error)),
+        }
     }
 
     /// The transaction that carries `data` to `to` on this nonce, at these fees.

@@ -67,6 +67,7 @@ fn terms(slot: Slot) -> RequestTerms {
 
 fn seen_challenge(slot: Slot, branch: Branch) -> SeenChallenge {
     SeenChallenge {
+        contract: "0xmodeler".to_owned(),
         key: challenge_key(slot),
         route: if is_ipfs(slot) { Route::Ipfs } else { Route::Chain },
         asker: "0xvalidator".to_owned(),

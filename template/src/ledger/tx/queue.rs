@@ -40,7 +40,7 @@ const ANSWERS: &str = or_again!(
 const DELIVERIES: &str = or_again!(
     "INSERT INTO tx (key, purpose, transaction_hash, log_index, target, calldata, queued_at, changed_at)
      SELECT 'deliver:' || transaction_hash || ':' || log_index, iif(route = 'ipfs', 'respond', 'prove'),
-            transaction_hash, log_index, iif(route = 'ipfs', ?1, asker), delivery, ?2, ?2
+            transaction_hash, log_index, iif(route = 'ipfs', coalesce(contract, ?1), asker), delivery, ?2, ?2
      FROM challenge WHERE state = 'uploaded' OR (state = 'proved' AND route = 'chain')"
 );
 const CLAIM: &str = or_again!(
