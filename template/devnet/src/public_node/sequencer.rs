@@ -12,7 +12,7 @@ use super::manners::Pool;
 use super::{Provider, Refusal, number_of, refusal};
 
 /// How often it is looked whether a parked nonce's turn has come, and whether what was sent is in a block.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// A send is answered once its transaction is in a block, or so long has passed: our chain may stand still.
 const SEQUENCED_WITHIN: Duration = Duration::from_secs(2);
 

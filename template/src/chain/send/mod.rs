@@ -9,6 +9,7 @@ mod claim;
 mod fees;
 mod hiccups;
 mod money;
+mod offer;
 mod reconcile;
 mod refused;
 mod replace;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use ethers::types::H256;
 use tokio::task::JoinSet;
 
 use super::{Chain, Head, text};
@@ -33,6 +35,7 @@ use crate::health::Health;
 use crate::ledger::{Allowed, Ledger, Tx};
 use crate::private;
 use hiccups::Hiccups;
+use offer::Offers;
 use reconcile::needs_rank;
 use refused::Refused;
 use terms::Terms;
@@ -62,6 +65,8 @@ pub struct Sender {
     seen: Option<Head>,
     looked: Option<Instant>,
     asked_again: Option<Instant>,
+    /// When blocks were made in which this pass has found receipts.
+    block_times: HashMap<H256, u64>,
     /// When a transaction was last tried to be replaced, by its key.
     tried: HashMap<String, Instant>,
     /// Since when the nonce of a transaction is spent and the endpoint does not show by what, by its key.
@@ -147,6 +152,7 @@ impl Sender {
             seen: None,
             looked: None,
             asked_again: None,
+            block_times: HashMap::new(),
             tried: HashMap::new(),
             hidden: HashMap::new(),
             has_gap: false,
@@ -210,29 +216,43 @@ impl Sender {
     /// True if there was anything to sign.
     async fn send_all(&mut self, room: usize, allowed: Allowed, mut terms: Option<Terms>) -> Result<bool> {
         let rows = self.sendable(room, allowed).await?;
-        self.hiccups.begin();
         let mut sent = false;
-        for tx in &rows {
-            if !self.may_sign() {
-                return Ok(sent);
-            }
+        if !rows.is_empty() && self.may_sign() {
             let terms = match &mut terms {
                 Some(terms) => terms,
                 None => terms.insert(self.terms().await?),
             };
-            let outcome = self.send(tx, terms).await;
+            let mut offers = Offers::default();
+            let signed = self.sign_all(&rows, terms, &mut offers).await;
+            self.end_offers(&mut offers).await?;
+            sent = signed?;
+        }
+        if self.has_gap && self.may_sign() && self.unsent.is_none() && !self.freed_nonce {
+            sent |= self.fill_gap(terms).await?;
+        }
+        Ok(sent)
+    }
+
+    /// Signs these, until nothing more may be signed in this pass. True if there were any.
+    async fn sign_all(&mut self, rows: &[Tx], terms: &mut Terms, offers: &mut Offers) -> Result<bool> {
+        self.hiccups.begin();
+        let mut sent = false;
+        let verdicts = self.judge_all(rows, terms).await;
+        for (tx, verdict) in rows.iter().zip(verdicts) {
+            self.make_room(offers).await?;
+            // While no node can be reached little is signed, so that it goes out with the first that can.
+            if !self.may_sign() || self.unsent.is_some() || self.freed_nonce {
+                return Ok(sent);
+            }
+            let outcome = match verdict {
+                Ok(verdict) => self.carry_out(tx, verdict, terms, offers).await,
+                Err(fault) => Err(fault),
+            };
             if let Err(fault @ Fault::Retry(_)) = &outcome {
                 self.ledger.postpone_tx(&tx.key, &fault.to_string(), SOON).await?;
             }
             self.hiccups.survive(outcome)?;
             sent = true;
-            // While no node can be reached one a pass is signed, so that it goes out with the first that can.
-            if self.unsent.is_some() || self.freed_nonce {
-                return Ok(sent);
-            }
-        }
-        if self.has_gap && self.may_sign() {
-            sent |= self.fill_gap(terms).await?;
         }
         Ok(sent)
     }
@@ -304,11 +324,13 @@ impl Sender {
         let nonce = terms.nonces.next();
         self.ledger.queue_fill(&text(self.chain.account().wallet_address()), nonce).await?;
         let fills = self.ledger.fills().await?;
-        for tx in &fills {
+        if !fills.is_empty() {
             tracing::warn!(nonce, "nothing takes a nonce that others wait for, filling it");
-            self.send(tx, &mut terms).await?;
         }
-        Ok(!fills.is_empty())
+        let mut offers = Offers::default();
+        let signed = self.sign_all(&fills, &mut terms, &mut offers).await;
+        self.end_offers(&mut offers).await?;
+        signed
     }
 
     async fn in_top_n(&mut self) -> Result<bool> {

@@ -1,17 +1,17 @@
 //! Where the transactions in flight are, as the chain tells it.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
-use ethers::providers::{Middleware as _, ProviderError, RpcError as _};
-use ethers::types::{BlockNumber, Bytes, H256, TransactionReceipt};
+use anyhow::Context as _;
+use ethers::providers::Middleware as _;
+use ethers::types::{BlockNumber, H256, TransactionReceipt};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
+use super::Sender;
 use super::terms::Terms;
-use super::{Contest, Sender, refused};
-use crate::chain::refusal::Refusal;
-use crate::chain::{Head, text, unreachable};
-use crate::fault::{Classify as _, Fault, Result};
+use crate::chain::{Head, small, text, unreachable};
+use crate::fault::{Classify as _, Result};
 use crate::ledger::{Attempt, AttemptKind, Purpose, Tx, now};
 
 /// How often a node is handed a transaction that it has not mined.
@@ -22,12 +22,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 const LOOK_FOR_LOST: Duration = Duration::from_secs(10);
 /// Transactions whose receipts are asked for at once.
 const ASKS_AT_ONCE: usize = 8;
-/// A little more than one endpoint is given to answer.
-const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(22);
-/// Seconds after which what no node can ever take is signed anew for the first time: a setting may have to change.
-const UNMINEABLE_SECS: i64 = 30;
-/// Seconds after which what no node has taken is signed anew.
-const REFUSED_SECS: i64 = 5;
 /// How often it is said that a receipt is not there.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
@@ -60,6 +54,7 @@ impl Sender {
         let head = self.chain.head().await?;
         let (due, final_block) = self.due(rows, head).await?;
         let found = self.find_receipts(due).await?;
+        self.read_block_times(&found).await?;
         let open: Vec<_> = found.iter().filter(|(tx, _, receipt)| receipt.is_none() && is_open(tx)).collect();
         let waiting = open.len();
         let look = if open.is_empty() { None } else { Some(self.look(head, &open).await?) };
@@ -162,6 +157,26 @@ impl Sender {
         stream::iter(asks).buffered(ASKS_AT_ONCE).try_collect().await
     }
 
+    /// Reads the times of the blocks in which something was mined that the ledger does not know yet.
+    async fn read_block_times(&mut self, found: &[Found]) -> Result<()> {
+        let unknown = found.iter().filter(|(tx, _, _)| tx.state != "mined");
+        let blocks: HashSet<H256> =
+            unknown.filter_map(|(_, _, receipt)| receipt.as_ref().and_then(|receipt| receipt.block_hash)).collect();
+        let asks: Vec<_> = blocks.into_iter().map(async |block| Ok((block, self.block_time(block).await?))).collect();
+        let times: Vec<_> = stream::iter(asks).buffer_unordered(ASKS_AT_ONCE).try_collect().await?;
+        self.block_times = times.into_iter().filter_map(|(block, time)| Some((block, time?))).collect();
+        Ok(())
+    }
+
+    /// When a block was made; `None` where the machine that answers has not heard of it.
+    pub(super) async fn block_time(&self, block: H256) -> Result<Option<u64>> {
+        if let Some(time) = self.block_times.get(&block) {
+            return Ok(Some(*time));
+        }
+        let header = self.chain.client.get_block(block).await.map_err(unreachable)?;
+        header.map(|header| small("a block's time", header.timestamp)).transpose()
+    }
+
     /// The receipt of whichever attempt was mined, be it one that was given up, but for those that are known to have done
     /// nothing.
     pub(super) async fn find_receipt(&self, attempts: &[Attempt]) -> Result<Option<TransactionReceipt>> {
@@ -238,84 +253,6 @@ impl Sender {
             return self.broadcast(&tx, &newest.hash, &newest.raw, nonce).await;
         }
         Ok(())
-    }
-
-    /// One round of all endpoints, no more: what hangs must not hold up the other rows, and each is offered again.
-    ///
-    /// # Errors
-    /// What the node said; `None` if none said anything.
-    async fn offer(&self, raw: &[u8]) -> std::result::Result<(), Option<ProviderError>> {
-        let round = ENDPOINT_TIMEOUT * self.chain.settings.rpc_urls.len().max(1) as u32;
-        let sent = self.chain.client.send_raw_transaction(Bytes::from(raw.to_vec()));
-        match tokio::time::timeout(round, sent).await {
-            Ok(sent) => sent.map(drop).map_err(Some),
-            Err(_) => Err(None),
-        }
-    }
-
-    /// Hands the node an attempt. That it knows it already is success. Once no node can be reached nothing more is offered
-    /// in this pass, which ends with that fault.
-    pub(super) async fn broadcast(&mut self, tx: &Tx, hash: &str, raw: &[u8], nonce: u64) -> Result<()> {
-        if self.unsent.is_some() {
-            self.unoffered.insert(hash.to_owned());
-            return Ok(());
-        }
-        self.unoffered.remove(hash);
-        let error = match self.offer(raw).await {
-            Ok(()) => return self.mark_taken(tx, hash).await,
-            Err(error) => error,
-        };
-        let Some(answer) = error.as_ref().and_then(|error| error.as_error_response()) else {
-            let reason = error.map_or_else(|| anyhow!("every RPC endpoint is silent"), |error| anyhow!("{error}"));
-            self.unoffered.insert(hash.to_owned());
-            self.unsent = Some(Fault::Retry(reason.context("cannot send a transaction")));
-            return Ok(());
-        };
-        let refusal = Refusal::of(&answer.message);
-        let never_taken = matches!(tx.state.as_str(), "queued" | "signed");
-        let reason = format!("the node refuses it: {}", answer.message);
-        match refusal {
-            Refusal::Known => return self.mark_taken(tx, hash).await,
-            // Spent by this very transaction or by another: the next pass asks for receipts and decides.
-            Refusal::NonceSpent => return Ok(()),
-            Refusal::Outbid if never_taken => {
-                let patience = self.chain.settings.replace_after;
-                self.contest.get_or_insert_with(|| Contest { nonce, since: Instant::now(), patience });
-            }
-            // The price of L1 is a part of it, which may fall as fast as it rose.
-            Refusal::TooLittleGas if never_taken => return self.sign_anew(tx, &reason, 2).await,
-            Refusal::Unmineable if never_taken => return self.sign_anew(tx, &reason, UNMINEABLE_SECS).await,
-            Refusal::Other | Refusal::Unfunded | Refusal::Cheap if never_taken && self.refused.count(hash) => {
-                self.refused.forget(hash);
-                tracing::warn!(tx = tx.key, hash, nonce, reason, "no node takes it: its nonce is free for another");
-                return self.sign_anew(tx, &reason, REFUSED_SECS).await;
-            }
-            _ => {}
-        }
-        tracing::warn!(tx = tx.key, hash, reason, "it is offered again");
-        self.ledger.explain_tx(&tx.key, &reason).await
-    }
-
-    /// A node has it.
-    async fn mark_taken(&mut self, tx: &Tx, hash: &str) -> Result<()> {
-        self.refused.forget(hash);
-        self.refused.forget(&tx.key);
-        self.ledger.broadcast(&tx.key).await
-    }
-
-    /// No node takes what was signed: it is signed anew, the later the oftener that was in vain. What has no deadline ends at last, but for
-    /// what fills a gap, which all above it waits for.
-    async fn sign_anew(&mut self, tx: &Tx, reason: &str, first_wait: i64) -> Result<()> {
-        let is_urgent = tx.deadline.is_some() || tx.purpose() == Purpose::Fill;
-        let tries = self.refused.count_anew(&tx.key);
-        tracing::error!(tx = tx.key, reason, tries, "not sent");
-        // What was signed in this pass for the nonces above it has to wait.
-        self.freed_nonce = true;
-        let Some(wait) = refused::retry_wait(first_wait, tries, is_urgent) else {
-            return self.ledger.fatal(tx, "failed", reason).await;
-        };
-        self.ledger.sign_anew(&tx.key, reason).await?;
-        self.ledger.postpone_tx(&tx.key, reason, wait).await
     }
 }
 

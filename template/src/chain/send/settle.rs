@@ -11,7 +11,7 @@ use crate::chain::contracts::{
     CommittedFilter, ProofVerifiedFilter, ZkmlchallengeResponseFilter, consumption, consumption_of_strings,
 };
 use crate::chain::revert::{Meaning, Revert};
-use crate::chain::{Head, address, small, text, unreachable};
+use crate::chain::{Head, address, text};
 use crate::fault::{Fault, Result};
 use crate::ledger::{Attempt, AttemptKind, Mined, Purpose, Tx, now};
 
@@ -70,8 +70,7 @@ impl Sender {
         block: u64,
         block_hash: String,
     ) -> Result<bool> {
-        let header = self.chain.client.get_block(receipt.block_hash.unwrap_or_default()).await.map_err(unreachable)?;
-        let Some(header) = header else {
+        let Some(time) = self.block_time(receipt.block_hash.unwrap_or_default()).await? else {
             if now() - tx.changed_at > LONG_WITHOUT_BLOCK {
                 let reason =
                     anyhow!("the RPC endpoint has a receipt of block {block}, and has had no such block for a while");
@@ -83,7 +82,7 @@ impl Sender {
             hash: text(receipt.transaction_hash),
             block,
             block_hash,
-            time: small("a block's time", header.timestamp)?,
+            time,
             gas_used: receipt.gas_used.unwrap_or_default().low_u64(),
         };
         self.ledger.mined(&tx.key, &mined).await?;

@@ -1,23 +1,27 @@
-//! One queued transaction: is it still wanted, what does it cost, then signed, written down, and sent.
+//! Queued transactions: is each still wanted, what does it cost, then signed, written down, and on its way.
 
 use std::time::{Duration, Instant};
 
 use ethers::providers::{Middleware as _, RpcError as _};
 use ethers::types::transaction::eip2718::TypedTransaction;
-use ethers::types::{Address, Bytes, TransactionRequest, U256};
+use ethers::types::{Address, Bytes, TransactionReceipt, TransactionRequest, U256};
 use ethers::utils::{format_ether, parse_units};
+use futures::{StreamExt as _, stream};
 
 use super::Sender;
 use super::fees::{Fees, gwei};
+use super::offer::Offers;
 use super::terms::Terms;
 use crate::chain::revert::{Meaning, Revert};
 use crate::chain::{Head, address, text, unreachable};
 use crate::fault::{Classify as _, Result};
-use crate::ledger::{AttemptKind, NewAttempt, Purpose, Tx};
+use crate::ledger::{Attempt, AttemptKind, NewAttempt, Purpose, Tx};
 use crate::times::milliseconds;
 
 /// An estimate of gas is for the state it was made on: what is sent carries a quarter more.
 const GAS_MARGIN: (u64, u64) = (5, 4);
+/// Transactions about which the chain is asked at once.
+const JUDGED_AT_ONCE: usize = 16;
 /// How often it is said that the wallet cannot pay.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// A commitment that would revert so often is given up where its answer may go out without it, so that the answer is in time.
@@ -43,23 +47,60 @@ pub(super) struct Place {
     pub gas: u64,
 }
 
+/// What is to be done with a queued transaction.
+pub(super) enum Verdict {
+    /// Its call, and the gas that this needs.
+    Send(Call, u64),
+    Reverts(Revert),
+    /// An attempt of before was mined after all.
+    Mined(Vec<Attempt>, Box<TransactionReceipt>),
+    /// Its row has ended, or waits, and says why.
+    Settled,
+}
+
 impl Sender {
-    /// Asks whether the work is still wanted, then signs, writes down, and sends.
-    pub(super) async fn send(&mut self, tx: &Tx, terms: &mut Terms) -> Result<()> {
-        if !self.still_wanted(tx, terms).await? {
-            return Ok(());
+    /// What is to be done with these, in their order. The chain is asked about several at once; each has a sequence id of its own.
+    pub(super) async fn judge_all(&self, rows: &[Tx], terms: &mut Terms) -> Vec<Result<Verdict>> {
+        let first = terms.sequence_id;
+        let asks = rows.iter().zip(0..).map(|(tx, n)| self.judge(tx, terms, first.map(|id| id + n)));
+        let asks: Vec<_> = asks.collect();
+        let verdicts = stream::iter(asks).buffered(JUDGED_AT_ONCE).collect().await;
+        terms.sequence_id = first.map(|id| id + rows.len() as u64);
+        verdicts
+    }
+
+    async fn judge(&self, tx: &Tx, terms: &Terms, sequence_id: Option<u64>) -> Result<Verdict> {
+        if let Some(verdict) = self.is_over(tx, terms).await? {
+            return Ok(verdict);
         }
         if terms.fees.max < terms.head.base_fee {
             let (asked, allowed) = (gwei(terms.head.base_fee), gwei(terms.fees.max));
             let reason = format!(
                 "a unit of gas costs {asked} gwei now, NOVA_MAX_FEE_GWEI or NOVA_GAS_PRICE_GWEI allows {allowed}"
             );
-            return self.ledger.postpone_tx(&tx.key, &reason, 5).await;
+            self.ledger.postpone_tx(&tx.key, &reason, 5).await?;
+            return Ok(Verdict::Settled);
         }
-        let call = self.call(tx, terms.sequence_id, terms.head)?;
-        let gas = match self.gas(&call).await? {
-            Ok(gas) => gas,
-            Err(revert) => return self.would_revert(tx, &revert).await,
+        let call = self.call(tx, sequence_id, terms.head)?;
+        Ok(match self.gas(&call).await? {
+            Ok(gas) => Verdict::Send(call, gas),
+            Err(revert) => Verdict::Reverts(revert),
+        })
+    }
+
+    /// Does what the verdict says: what is to be sent is signed, written down, and on its way.
+    pub(super) async fn carry_out(
+        &mut self,
+        tx: &Tx,
+        verdict: Verdict,
+        terms: &mut Terms,
+        offers: &mut Offers,
+    ) -> Result<()> {
+        let (call, gas) = match verdict {
+            Verdict::Send(call, gas) => (call, gas),
+            Verdict::Reverts(revert) => return self.would_revert(tx, &revert).await,
+            Verdict::Mined(attempts, receipt) => return self.settle(tx, &attempts, &receipt, terms.head, None).await,
+            Verdict::Settled => return Ok(()),
         };
         if !self.is_paid_for(tx, terms, gas).await? {
             return Ok(());
@@ -68,48 +109,46 @@ impl Sender {
         let attempt = self.sign(&call, &Place { kind: AttemptKind::Work, nonce, fees: terms.fees, gas }, terms.head)?;
         self.ledger.signed(&tx.key, &attempt).await?;
         terms.nonces.take(nonce);
-        terms.sequence_id = terms.sequence_id.map(|id| if call.sequence_id.is_some() { id + 1 } else { id });
         terms.balance = terms.balance.saturating_sub(terms.fees.cost(gas));
         tracing::info!(tx = tx.key, hash = attempt.hash, nonce, "sending");
-        self.broadcast(tx, &attempt.hash, &attempt.raw, nonce).await
+        self.begin_offer(offers, tx, &attempt);
+        Ok(())
     }
 
-    /// False, and the row moved on, if nobody wants it any more, or if it was mined after all.
-    async fn still_wanted(&mut self, tx: &Tx, terms: &Terms) -> Result<bool> {
+    /// What became of a transaction that nobody wants any more, or that was mined after all.
+    async fn is_over(&self, tx: &Tx, terms: &Terms) -> Result<Option<Verdict>> {
         if !self.is_in_time(tx, terms.head).await? {
-            return Ok(false);
+            return Ok(Some(Verdict::Settled));
         }
         if let Some(reason) = tx.lapsed(terms.head.time) {
             self.ledger.fatal(tx, "failed", &reason).await?;
-            return Ok(false);
+            return Ok(Some(Verdict::Settled));
         }
         let attempts = self.ledger.attempts(&tx.key).await?;
         if let Some(receipt) = self.find_receipt(&attempts).await? {
-            self.settle(tx, &attempts, &receipt, terms.head, None).await?;
-            return Ok(false);
+            return Ok(Some(Verdict::Mined(attempts, Box::new(receipt))));
         }
         match tx.purpose() {
             Purpose::Commit | Purpose::Answer if self.is_answered(tx).await? => {
                 self.ledger.fatal(tx, "answered", "the chain holds our answer already").await?;
-                Ok(false)
             }
             Purpose::Answer => match self.lacks_commitment(tx).await? {
                 Some(reason) => {
                     tracing::error!(tx = tx.key, reason, "not sent");
-                    self.ledger.fatal(tx, "failed", &reason).await.map(|()| false)
+                    self.ledger.fatal(tx, "failed", &reason).await?;
                 }
-                None => Ok(true),
+                None => return Ok(None),
             },
             Purpose::Respond => match self.nothing_to_respond(tx).await? {
-                Some(reason) => self.ledger.done(tx, &reason).await.map(|()| false),
-                None => Ok(true),
+                Some(reason) => self.ledger.done(tx, &reason).await?,
+                None => return Ok(None),
             },
             Purpose::Fill if !terms.nonces.has_gap() => {
                 self.ledger.fatal(tx, "failed", "the gap in the nonces has closed").await?;
-                Ok(false)
             }
-            _ => Ok(true),
+            _ => return Ok(None),
         }
+        Ok(Some(Verdict::Settled))
     }
 
     /// Why an answer cannot be proven on chain, unless the owner lets it go out all the same: its commitment has failed.

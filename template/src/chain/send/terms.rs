@@ -60,12 +60,18 @@ impl Nonces {
 
 impl Sender {
     pub(super) async fn terms(&self) -> Result<Terms> {
-        let head = self.chain.head().await?;
-        let sender = text(self.chain.account().wallet_address());
-        let latest = self.transaction_count(BlockNumber::Latest).await?;
-        let pending = self.transaction_count(BlockNumber::Pending).await?;
+        let account = self.chain.account();
+        let sender = text(account.wallet_address());
+        // All at once: a call takes a tenth of a second, and what is signed waits for them.
+        let (head, latest, pending, next_sequence_id, balance) = tokio::try_join!(
+            self.chain.head(),
+            self.transaction_count(BlockNumber::Latest),
+            self.transaction_count(BlockNumber::Pending),
+            account.next_sequence_id(),
+            self.chain.balance(),
+        )?;
         let nonces = Nonces::new(latest, pending, self.ledger.held_nonces(&sender, latest).await?);
-        let sequence_id = match self.chain.account().next_sequence_id().await? {
+        let sequence_id = match next_sequence_id {
             Some(next) => {
                 let unsigned = self.ledger.next_sequence_id(&sender).await?.unwrap_or(0);
                 Some(if unsigned > next + MAX_HOLES { next } else { next.max(unsigned) })
@@ -74,7 +80,7 @@ impl Sender {
         };
         let limits = Limits::of(&self.chain.settings)?;
         let fees = self.fees(head, limits).await?;
-        Ok(Terms { head, fees, limits, balance: self.chain.balance().await?, nonces, sequence_id })
+        Ok(Terms { head, fees, limits, balance, nonces, sequence_id })
     }
 
     /// How many transactions the wallet has sent as of that block.

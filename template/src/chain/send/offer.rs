@@ -1,0 +1,155 @@
+//! Handing signed transactions to a node. A sequencer answers once it has put them in order, a quarter of a second later: several are on
+//! their way at once, in the order of their nonces.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use ethers::providers::{Middleware as _, ProviderError, RpcError as _};
+use ethers::types::Bytes;
+use tokio::task::JoinHandle;
+
+use super::{Contest, Sender, refused};
+use crate::chain::refusal::Refusal;
+use crate::fault::{Fault, Result};
+use crate::ledger::{NewAttempt, Purpose, Tx};
+
+/// Transactions that are on their way at once. Nitro keeps one whose nonce is above the next for a second.
+const OFFERS_AT_ONCE: usize = 8;
+/// A little more than one endpoint is given to answer.
+const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(22);
+/// Seconds after which what no node can ever take is signed anew for the first time: a setting may have to change.
+const UNMINEABLE_SECS: i64 = 30;
+/// Seconds after which what no node has taken is signed anew.
+const REFUSED_SECS: i64 = 5;
+
+/// What the node said; `Err(None)` if none said anything.
+type Answer = std::result::Result<(), Option<ProviderError>>;
+
+/// Transactions on their way to a node, the lowest nonce first.
+#[derive(Default)]
+pub(super) struct Offers(VecDeque<Offer>);
+
+struct Offer {
+    tx: Tx,
+    hash: String,
+    nonce: u64,
+    answer: JoinHandle<Answer>,
+}
+
+impl Sender {
+    /// Waits until another one may be on its way.
+    pub(super) async fn make_room(&mut self, offers: &mut Offers) -> Result<()> {
+        while offers.0.len() >= OFFERS_AT_ONCE {
+            self.end_offer(offers).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands the node what was just signed, and does not wait for what it says.
+    pub(super) fn begin_offer(&mut self, offers: &mut Offers, tx: &Tx, attempt: &NewAttempt) {
+        if self.unsent.is_some() {
+            self.unoffered.insert(attempt.hash.clone());
+            return;
+        }
+        let answer = tokio::spawn(self.offer(&attempt.raw));
+        offers.0.push_back(Offer { tx: tx.clone(), hash: attempt.hash.clone(), nonce: attempt.nonce, answer });
+    }
+
+    /// Waits for what the node says of all that is on its way.
+    pub(super) async fn end_offers(&mut self, offers: &mut Offers) -> Result<()> {
+        while !offers.0.is_empty() {
+            self.end_offer(offers).await?;
+        }
+        Ok(())
+    }
+
+    async fn end_offer(&mut self, offers: &mut Offers) -> Result<()> {
+        let Some(Offer { tx, hash, nonce, answer }) = offers.0.pop_front() else { return Ok(()) };
+        let answer = answer.await.unwrap_or(Err(None));
+        self.offered(&tx, &hash, nonce, answer).await
+    }
+
+    /// Hands the node an attempt, and waits for what it says.
+    pub(super) async fn broadcast(&mut self, tx: &Tx, hash: &str, raw: &[u8], nonce: u64) -> Result<()> {
+        if self.unsent.is_some() {
+            self.unoffered.insert(hash.to_owned());
+            return Ok(());
+        }
+        self.unoffered.remove(hash);
+        let answer = self.offer(raw).await;
+        self.offered(tx, hash, nonce, answer).await
+    }
+
+    /// One round of all endpoints, no more: what hangs must not hold up the other rows, and each is offered again.
+    fn offer(&self, raw: &[u8]) -> impl Future<Output = Answer> + Send + use<> {
+        let (client, raw) = (self.chain.client.clone(), Bytes::from(raw.to_vec()));
+        let round = ENDPOINT_TIMEOUT * self.chain.settings.rpc_urls.len().max(1) as u32;
+        async move {
+            match tokio::time::timeout(round, client.send_raw_transaction(raw)).await {
+                Ok(sent) => sent.map(drop).map_err(Some),
+                Err(_) => Err(None),
+            }
+        }
+    }
+
+    /// What a node makes of an attempt. That it knows it already is success. Once no node can be reached nothing more is offered
+    /// in this pass, which ends with that fault.
+    async fn offered(&mut self, tx: &Tx, hash: &str, nonce: u64, answer: Answer) -> Result<()> {
+        let error = match answer {
+            Ok(()) => return self.mark_taken(tx, hash).await,
+            Err(error) => error,
+        };
+        let Some(answer) = error.as_ref().and_then(|error| error.as_error_response()) else {
+            let reason = error.map_or_else(|| anyhow!("every RPC endpoint is silent"), |error| anyhow!("{error}"));
+            self.unoffered.insert(hash.to_owned());
+            self.unsent = Some(Fault::Retry(reason.context("cannot send a transaction")));
+            return Ok(());
+        };
+        let refusal = Refusal::of(&answer.message);
+        let never_taken = matches!(tx.state.as_str(), "queued" | "signed");
+        let reason = format!("the node refuses it: {}", answer.message);
+        match refusal {
+            Refusal::Known => return self.mark_taken(tx, hash).await,
+            // Spent by this very transaction or by another: the next pass asks for receipts and decides.
+            Refusal::NonceSpent => return Ok(()),
+            Refusal::Outbid if never_taken => {
+                let patience = self.chain.settings.replace_after;
+                self.contest.get_or_insert_with(|| Contest { nonce, since: Instant::now(), patience });
+            }
+            // The price of L1 is a part of it, which may fall as fast as it rose.
+            Refusal::TooLittleGas if never_taken => return self.sign_anew(tx, &reason, 2).await,
+            Refusal::Unmineable if never_taken => return self.sign_anew(tx, &reason, UNMINEABLE_SECS).await,
+            Refusal::Other | Refusal::Unfunded | Refusal::Cheap if never_taken && self.refused.count(hash) => {
+                self.refused.forget(hash);
+                tracing::warn!(tx = tx.key, hash, nonce, reason, "no node takes it: its nonce is free for another");
+                return self.sign_anew(tx, &reason, REFUSED_SECS).await;
+            }
+            _ => {}
+        }
+        tracing::warn!(tx = tx.key, hash, reason, "it is offered again");
+        self.ledger.explain_tx(&tx.key, &reason).await
+    }
+
+    /// A node has it.
+    async fn mark_taken(&mut self, tx: &Tx, hash: &str) -> Result<()> {
+        self.refused.forget(hash);
+        self.refused.forget(&tx.key);
+        self.ledger.broadcast(&tx.key).await
+    }
+
+    /// No node takes what was signed: it is signed anew, the later the oftener that was in vain. What has no deadline ends at last, but for
+    /// what fills a gap, which all above it waits for.
+    async fn sign_anew(&mut self, tx: &Tx, reason: &str, first_wait: i64) -> Result<()> {
+        let is_urgent = tx.deadline.is_some() || tx.purpose() == Purpose::Fill;
+        let tries = self.refused.count_anew(&tx.key);
+        tracing::error!(tx = tx.key, reason, tries, "not sent");
+        // What was signed in this pass for the nonces above it has to wait.
+        self.freed_nonce = true;
+        let Some(wait) = refused::retry_wait(first_wait, tries, is_urgent) else {
+            return self.ledger.fatal(tx, "failed", reason).await;
+        };
+        self.ledger.sign_anew(&tx.key, reason).await?;
+        self.ledger.postpone_tx(&tx.key, reason, wait).await
+    }
+}
