@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::anyhow;
 use ethers::abi::Detokenize;
 use ethers::contract::{ContractCall, ContractError};
-use ethers::providers::{Provider, RpcError as _};
+use ethers::providers::Provider;
 use ethers::types::Address;
 use serde_json::Value;
 
 use super::rpc::Transport;
-use super::{Client, newest_block, text, unreachable};
+use super::{Client, newest_block, text};
 use crate::fault::{Fault, Result};
 use crate::ledger::now;
 
@@ -38,20 +38,33 @@ pub(super) async fn ask<T: Detokenize>(
     call: ContractCall<Provider<Transport>, T>,
     (method, variable, at): (&str, &str, Address),
 ) -> Result<T> {
+    let no_answer = || format!("the contract at {} ({variable}) does not answer {method}", text(at));
+    match ask_if_known(client, call, method).await.map_err(|fault| fault.context(no_answer()))? {
+        Some(answer) => Ok(answer),
+        None => Err(Fault::Stop(anyhow!("{}: is it the right one?", no_answer()))),
+    }
+}
+
+/// The same of a method that not every contract has; `None` for one without.
+///
+/// # Errors
+/// `Retry` if the node cannot be asked, or does not know the chain's newest blocks.
+pub(super) async fn ask_if_known<T: Detokenize>(
+    client: &Client,
+    call: ContractCall<Provider<Transport>, T>,
+    method: &str,
+) -> Result<Option<T>> {
     let mut tries = 0;
     loop {
         match call.call().await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => return Ok(Some(answer)),
             Err(error) if !is_refusal(&error) => return Err(call_fault(error, method)),
             Err(_) => {}
         }
-        let no_answer = format!("the contract at {} ({variable}) does not answer {method}", text(at));
-        if let Err(fault) = knows_newest_blocks(client).await {
-            return Err(fault.context(no_answer));
-        }
+        knows_newest_blocks(client).await?;
         tries += 1;
         if tries == TRIES {
-            return Err(Fault::Stop(anyhow!("{no_answer}: is it the right one?")));
+            return Ok(None);
         }
         tokio::time::sleep(TRY_AGAIN).await;
     }
@@ -65,12 +78,9 @@ pub(super) fn call_fault(error: CallError, method: &str) -> Fault {
 /// # Errors
 /// `Retry` if the node says, or its newest block shows, that it is not in sync.
 pub(super) async fn knows_newest_blocks(client: &Client) -> Result<()> {
-    // Not ethers' own type: Nitro answers with other fields than geth.
-    match client.request::<_, Value>("eth_syncing", ()).await {
-        Ok(Value::Bool(false)) => {}
-        Ok(progress) => return Err(Fault::Retry(anyhow!("the RPC endpoint is not in sync yet ({progress})"))),
-        Err(error) if error.as_error_response().is_some() => {}
-        Err(error) => return Err(unreachable(error)),
+    // Not ethers' own type: Nitro answers with other fields than geth. Who does not serve the method tells by its newest block.
+    if let Ok(Value::Object(_)) = client.request::<_, Value>("eth_syncing", ()).await {
+        return Err(Fault::Retry(anyhow!("the RPC endpoint is not in sync yet")));
     }
     let newest = newest_block(client).await?;
     let age = (now() as u64).saturating_sub(newest.time);

@@ -7,6 +7,7 @@ use ethers::types::U256;
 use futures::future::join_all;
 use serde::Deserialize;
 
+use super::MAX_TIME;
 use super::rpc::{Endpoint, Transport, call_body};
 
 /// An endpoint whose newest block is so much older than another's is asked last: a tenth of the SLA's 600 s.
@@ -25,10 +26,12 @@ impl Transport {
             return;
         }
         let found = join_all(self.endpoints.iter().map(|endpoint| self.newest_of(endpoint))).await;
-        let Some(newest) = found.iter().flatten().map(|block| block.timestamp).max() else { return };
+        let times = found.iter().flatten().map(|block| block.timestamp);
+        // One that shows a time which no chain has makes no other late.
+        let Some(newest) = times.filter(|time| *time <= MAX_TIME.into()).max() else { return };
         for (endpoint, block) in self.endpoints.iter().zip(found) {
             let Some(block) = block else { continue };
-            let lag = newest - block.timestamp;
+            let lag = newest.saturating_sub(block.timestamp);
             let is_behind = lag > MAX_LAG.as_secs().into();
             if endpoint.is_behind.swap(is_behind, Ordering::Relaxed) == is_behind {
                 continue;

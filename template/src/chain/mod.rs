@@ -33,7 +33,7 @@ use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Identity, Targets};
 use crate::spectral::pulse::Pulse;
 use account::Account;
-use call::{ask, call_fault, is_refusal};
+use call::{ask, ask_if_known, call_fault, is_refusal};
 use contracts::{Competition, Consumption, Modeler, ProofRegistry, Verifier};
 use range::LogRange;
 use rpc::Transport;
@@ -375,13 +375,14 @@ async fn named_by(competition: &Competition<Provider<Transport>>) -> Result<(Add
 
 /// The time from request to answer; `None` where the Competition does not say.
 async fn sla_of(competition: &Competition<Provider<Transport>>) -> Result<Option<Duration>> {
-    match competition.get_sa_params().call().await {
+    let client = competition.client();
+    Ok(match ask_if_known(&client, competition.get_sa_params(), "getSAParams").await? {
         // The struct's third field is `requestExpirationTime`.
-        Ok((_, _, expiration, ..)) if expiration.is_zero() => Ok(None),
-        Ok((_, _, expiration, ..)) => Ok(Some(Duration::from_secs(expiration.min(MAX_SLA.into()).as_u64()))),
-        Err(error) if is_refusal(&error) => Ok(None),
-        Err(error) => Err(Fault::Retry(anyhow!("{error}").context("cannot read getSAParams"))),
-    }
+        Some((_, _, expiration, ..)) if !expiration.is_zero() => {
+            Some(Duration::from_secs(expiration.min(MAX_SLA.into()).as_u64()))
+        }
+        _ => None,
+    })
 }
 
 /// A number as an endpoint tells it, which no chain makes so large.

@@ -5,7 +5,7 @@ use ethers::types::Address;
 
 use super::call::{call_fault, is_refusal};
 use super::contracts::Modeler;
-use super::{Chain, address};
+use super::{Chain, address, text};
 use crate::fault::{Fault, Result};
 use crate::ledger::{Challenge, ChallengeKey, Ledger};
 
@@ -17,7 +17,7 @@ impl Chain {
             None => self.modeler_contract.address(),
         };
         match self.slot(asked_in).await? {
-            Some((held, _)) => superseded_by(&held, ledger, &challenge.key(), &challenge.payload).await,
+            Some((held, _)) => self.superseded_by(&held, asked_in, ledger, &challenge.key(), &challenge.payload).await,
             None => Ok(None),
         }
     }
@@ -31,13 +31,39 @@ impl Chain {
         challenge: &ChallengeKey,
         payload: &str,
     ) -> Result<Option<String>> {
-        match self.slot(address("the contract that asked", asked_in)?).await? {
+        let asked_in = address("the contract that asked", asked_in)?;
+        match self.slot(asked_in).await? {
             Some((held, response)) if held == payload && !response.is_empty() => {
                 Ok(Some(format!("the contract holds an answer to it already: {response}")))
             }
-            Some((held, _)) => superseded_by(&held, ledger, challenge, payload).await,
+            Some((held, _)) => self.superseded_by(&held, asked_in, ledger, challenge, payload).await,
             None => Ok(None),
         }
+    }
+
+    /// What the challenge that the contract holds means for one that says `payload`.
+    async fn superseded_by(
+        &self,
+        held: &str,
+        asked_in: Address,
+        ledger: &Ledger,
+        challenge: &ChallengeKey,
+        payload: &str,
+    ) -> Result<Option<String>> {
+        const SUPERSEDED: &str = "a newer challenge took its place in the contract, which answers only that";
+        if held.is_empty() || held == payload {
+            return Ok(None);
+        }
+        if !ledger.has_challenge(&text(asked_in), held).await? {
+            // Nobody reads a contract any more that the Competition names no more.
+            if asked_in != self.modeler_contract.address() {
+                return Ok(Some(SUPERSEDED.to_owned()));
+            }
+            // The contract would take our answer for one to that.
+            return Err(Fault::Retry(anyhow!("the contract holds a challenge that was not read yet")));
+        }
+        // A machine that is behind shows one that is older.
+        Ok(ledger.is_superseded(challenge, held).await?.then(|| SUPERSEDED.to_owned()))
     }
 
     /// The challenge that the contract at `asked_in` holds for this modeler, and the answer to it. `None` for a contract without that getter, which reverts
@@ -49,18 +75,4 @@ impl Chain {
             Err(error) => Err(call_fault(error, "ZKMLChallenges")),
         }
     }
-}
-
-/// What the challenge that the contract holds means for one that says `payload`.
-async fn superseded_by(held: &str, ledger: &Ledger, challenge: &ChallengeKey, payload: &str) -> Result<Option<String>> {
-    if held.is_empty() || held == payload {
-        return Ok(None);
-    }
-    if !ledger.has_challenge(held).await? {
-        // The contract would take our answer for one to that.
-        return Err(Fault::Retry(anyhow!("the contract holds a challenge that was not read yet")));
-    }
-    // A machine that is behind shows one that is older.
-    let superseded = ledger.is_superseded(challenge, held).await?;
-    Ok(superseded.then(|| "a newer challenge took its place in the contract, which answers only that".to_owned()))
 }

@@ -258,10 +258,10 @@ impl Ledger {
         .map_err(broken)
     }
 
-    /// True if a validator's challenge was read that says `payload`.
-    pub async fn has_challenge(&self, payload: &str) -> Result<bool> {
-        let read = "SELECT EXISTS (SELECT 1 FROM challenge WHERE route = 'ipfs' AND payload = ?)";
-        sqlx::query_scalar(read).bind(payload).fetch_one(&self.pool).await.map_err(broken)
+    /// True if a validator's challenge in this contract was read that says `payload`.
+    pub async fn has_challenge(&self, contract: &str, payload: &str) -> Result<bool> {
+        let read = "SELECT EXISTS (SELECT 1 FROM challenge WHERE route = 'ipfs' AND payload = ? AND coalesce(contract = ?, true))";
+        sqlx::query_scalar(read).bind(payload).bind(contract).fetch_one(&self.pool).await.map_err(broken)
     }
 
     /// What a challenge says.

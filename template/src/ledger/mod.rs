@@ -11,6 +11,8 @@ mod challenge;
 mod claim;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod old_ledger_tests;
 mod owner;
 mod proof_attempt;
 #[cfg(test)]

@@ -50,8 +50,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn fifty_megabytes_are_not_read_to_their_end_plain_or_packed() {
-    let huge = vec![b' '; 50 << 20];
+async fn eight_megabytes_are_not_read_to_their_end_plain_or_packed() {
+    let huge = vec![b' '; 8 << 20];
     let packed = Reply::ok(gzip(&huge)).header("content-encoding", "gzip");
     for reply in [Reply::ok(huge), packed] {
         let faults = all_refuse(reply).await;

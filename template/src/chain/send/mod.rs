@@ -82,6 +82,9 @@ pub struct Sender {
     unoffered: HashSet<String>,
     /// Why nothing could be offered in this pass.
     unsent: Option<Fault>,
+    /// A node has refused one in this pass because those below it are not there yet, and when one last did.
+    is_too_high: bool,
+    refused_too_high: Option<Instant>,
     /// What single rows met in this pass.
     hiccups: Hiccups,
     /// A second daemon uses our key: nothing is signed any more.
@@ -161,6 +164,8 @@ impl Sender {
             freed_nonce: false,
             unoffered: HashSet::new(),
             unsent: None,
+            is_too_high: false,
+            refused_too_high: None,
             hiccups: Hiccups::default(),
             rival: None,
             money_next: None,
@@ -182,6 +187,7 @@ impl Sender {
         }
         self.unsent = None;
         self.freed_nonce = false;
+        self.is_too_high = false;
         self.hiccups = Hiccups::default();
         match self.watch_money(allowed).await {
             // No answer waits for that.
@@ -241,7 +247,7 @@ impl Sender {
         for (tx, verdict) in rows.iter().zip(verdicts) {
             self.make_room(offers).await?;
             // While no node can be reached little is signed, so that it goes out with the first that can.
-            if !self.may_sign() || self.unsent.is_some() || self.freed_nonce {
+            if !self.may_sign() || self.offers_no_more() || self.freed_nonce {
                 return Ok(sent);
             }
             let outcome = match verdict {
@@ -327,6 +333,8 @@ impl Sender {
         if !fills.is_empty() {
             tracing::warn!(nonce, "nothing takes a nonce that others wait for, filling it");
         }
+        // It is below all that was refused for being above it.
+        self.is_too_high = false;
         let mut offers = Offers::default();
         let signed = self.sign_all(&fills, &mut terms, &mut offers).await;
         self.end_offers(&mut offers).await?;

@@ -16,6 +16,8 @@ use crate::ledger::{NewAttempt, Purpose, Tx};
 
 /// Transactions that are on their way at once. Nitro keeps one whose nonce is above the next for a second.
 const OFFERS_AT_ONCE: usize = 8;
+/// Seconds for which one after the other goes out to a node that has refused one as above the next.
+const IN_ORDER: Duration = Duration::from_secs(60);
 /// A little more than one endpoint is given to answer.
 const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(22);
 /// Seconds after which what no node can ever take is signed anew for the first time: a setting may have to change.
@@ -40,15 +42,20 @@ struct Offer {
 impl Sender {
     /// Waits until another one may be on its way.
     pub(super) async fn make_room(&mut self, offers: &mut Offers) -> Result<()> {
-        while offers.0.len() >= OFFERS_AT_ONCE {
+        while offers.0.len() >= self.offers_at_once() {
             self.end_offer(offers).await?;
         }
         Ok(())
     }
 
+    fn offers_at_once(&self) -> usize {
+        let keeps_none = self.refused_too_high.is_some_and(|refused| refused.elapsed() < IN_ORDER);
+        if keeps_none { 1 } else { OFFERS_AT_ONCE }
+    }
+
     /// Hands the node what was just signed, and does not wait for what it says.
     pub(super) fn begin_offer(&mut self, offers: &mut Offers, tx: &Tx, attempt: &NewAttempt) {
-        if self.unsent.is_some() {
+        if self.offers_no_more() {
             self.unoffered.insert(attempt.hash.clone());
             return;
         }
@@ -72,13 +79,18 @@ impl Sender {
 
     /// Hands the node an attempt, and waits for what it says.
     pub(super) async fn broadcast(&mut self, tx: &Tx, hash: &str, raw: &[u8], nonce: u64) -> Result<()> {
-        if self.unsent.is_some() {
+        if self.offers_no_more() {
             self.unoffered.insert(hash.to_owned());
             return Ok(());
         }
         self.unoffered.remove(hash);
         let answer = self.offer(raw).await;
         self.offered(tx, hash, nonce, answer).await
+    }
+
+    /// True once no node can be reached in this pass, or one waits for a lower nonce.
+    pub(super) fn offers_no_more(&self) -> bool {
+        self.unsent.is_some() || self.is_too_high
     }
 
     /// One round of all endpoints, no more: what hangs must not hold up the other rows, and each is offered again.
@@ -113,6 +125,12 @@ impl Sender {
             Refusal::Known => return self.mark_taken(tx, hash).await,
             // Spent by this very transaction or by another: the next pass asks for receipts and decides.
             Refusal::NonceSpent => return Ok(()),
+            // In the next pass, after those below it.
+            Refusal::NonceTooHigh if never_taken => {
+                self.unoffered.insert(hash.to_owned());
+                (self.is_too_high, self.refused_too_high) = (true, Some(Instant::now()));
+                return self.ledger.explain_tx(&tx.key, &reason).await;
+            }
             Refusal::Outbid if never_taken => {
                 let patience = self.chain.settings.replace_after;
                 self.contest.get_or_insert_with(|| Contest { nonce, since: Instant::now(), patience });

@@ -54,7 +54,7 @@ impl Sender {
         let head = self.chain.head().await?;
         let (due, final_block) = self.due(rows, head).await?;
         let found = self.find_receipts(due).await?;
-        self.read_block_times(&found).await?;
+        self.read_block_times(&found).await;
         let open: Vec<_> = found.iter().filter(|(tx, _, receipt)| receipt.is_none() && is_open(tx)).collect();
         let waiting = open.len();
         let look = if open.is_empty() { None } else { Some(self.look(head, &open).await?) };
@@ -158,14 +158,14 @@ impl Sender {
     }
 
     /// Reads the times of the blocks in which something was mined that the ledger does not know yet.
-    async fn read_block_times(&mut self, found: &[Found]) -> Result<()> {
+    async fn read_block_times(&mut self, found: &[Found]) {
         let unknown = found.iter().filter(|(tx, _, _)| tx.state != "mined");
         let blocks: HashSet<H256> =
             unknown.filter_map(|(_, _, receipt)| receipt.as_ref().and_then(|receipt| receipt.block_hash)).collect();
-        let asks: Vec<_> = blocks.into_iter().map(async |block| Ok((block, self.block_time(block).await?))).collect();
-        let times: Vec<_> = stream::iter(asks).buffer_unordered(ASKS_AT_ONCE).try_collect().await?;
-        self.block_times = times.into_iter().filter_map(|(block, time)| Some((block, time?))).collect();
-        Ok(())
+        let asks: Vec<_> = blocks.into_iter().map(async |block| (block, self.block_time(block).await)).collect();
+        let times: Vec<_> = stream::iter(asks).buffer_unordered(ASKS_AT_ONCE).collect().await;
+        // What cannot be read now is asked for again by the row that needs it, and holds up no other.
+        self.block_times = times.into_iter().filter_map(|(block, time)| Some((block, time.ok()??))).collect();
     }
 
     /// When a block was made; `None` where the machine that answers has not heard of it.

@@ -22,6 +22,8 @@ use crate::times::milliseconds;
 const GAS_MARGIN: (u64, u64) = (5, 4);
 /// Transactions about which the chain is asked at once.
 const JUDGED_AT_ONCE: usize = 16;
+/// Why a nonce is not filled.
+const NO_GAP: &str = "the gap in the nonces has closed";
 /// How often it is said that the wallet cannot pay.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// A commitment that would revert so often is given up where its answer may go out without it, so that the answer is in time.
@@ -102,6 +104,10 @@ impl Sender {
             Verdict::Mined(attempts, receipt) => return self.settle(tx, &attempts, &receipt, terms.head, None).await,
             Verdict::Settled => return Ok(()),
         };
+        // What was signed before it in this pass may have taken the nonce.
+        if tx.purpose() == Purpose::Fill && !terms.nonces.has_gap() {
+            return self.ledger.fatal(tx, "failed", NO_GAP).await;
+        }
         if !self.is_paid_for(tx, terms, gas).await? {
             return Ok(());
         }
@@ -144,7 +150,7 @@ impl Sender {
                 None => return Ok(None),
             },
             Purpose::Fill if !terms.nonces.has_gap() => {
-                self.ledger.fatal(tx, "failed", "the gap in the nonces has closed").await?;
+                self.ledger.fatal(tx, "failed", NO_GAP).await?;
             }
             _ => return Ok(None),
         }
