@@ -246,8 +246,8 @@ impl Sender {
         let verdicts = self.judge_all(rows, terms).await;
         for (tx, verdict) in rows.iter().zip(verdicts) {
             self.make_room(offers).await?;
-            // While no node can be reached little is signed, so that it goes out with the first that can.
-            if !self.may_sign() || self.offers_no_more() || self.freed_nonce {
+            // While no node can be reached one a pass is signed, so that it goes out with the first that can.
+            if !self.may_sign() || (sent && (self.offers_no_more() || self.freed_nonce)) {
                 return Ok(sent);
             }
             let outcome = match verdict {
