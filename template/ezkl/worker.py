@@ -139,8 +139,8 @@ def is_passing(error):
 
 
 def make_way():
-    """From now on this process makes way for others, and yet moves on beside them: no answer waits for a proof, and on a busy machine
-    no proof for ever. Linux gives it a tenth of a core that somebody else wants, too (sched(7)); SCHED_IDLE would be a 300th."""
+    """From now on the kernel prefers other processes to the prover, so that a proof holds up no answer. Where another process keeps a core
+    busy, the prover still gets a tenth of it (sched(7)); with SCHED_IDLE it would get a 300th, and proofs would come hours late."""
     os.nice(10)
 
 

@@ -82,7 +82,7 @@ impl Account {
     }
 
     /// # Errors
-    /// `Retry` if the MultiSig takes this wallet's signature no more: whoever removed it may put it back.
+    /// `Retry` if the MultiSig does not list this wallet as a signer any more: the MultiSig's owner may list it again.
     pub async fn check_listed(&self) -> Result<()> {
         let Some(multisig) = &self.multisig else { return Ok(()) };
         let wallet = self.wallet.address();

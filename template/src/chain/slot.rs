@@ -55,7 +55,7 @@ impl Chain {
             return Ok(None);
         }
         if !ledger.has_challenge(&text(asked_in), held).await? {
-            // Nobody reads a contract any more that the Competition names no more.
+            // The daemon reads challenges of the Modeler contract that the Competition names, and of no earlier one.
             if asked_in != self.modeler_contract.address() {
                 return Ok(Some(SUPERSEDED.to_owned()));
             }
@@ -66,7 +66,7 @@ impl Chain {
         Ok(ledger.is_superseded(challenge, held).await?.then(|| SUPERSEDED.to_owned()))
     }
 
-    /// The challenge that the contract at `asked_in` holds for this modeler, and the answer to it. `None` for a contract without that getter, which reverts
+    /// The challenge that the contract at `asked_in` holds for this modeler, and the answer to it. `None` for a contract without that getter: it reverts
     /// an answer that it does not want.
     async fn slot(&self, asked_in: Address) -> Result<Option<(String, String)>> {
         match Modeler::new(asked_in, self.client.clone()).zkml_challenges(self.modeler()).call().await {

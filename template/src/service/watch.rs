@@ -80,16 +80,13 @@ impl Daemon {
 
     /// Finds out which RPC endpoints are behind the others.
     pub(super) async fn watch_endpoints(self: Arc<Self>) -> Result<()> {
-        loop {
-            tokio::select! {
-                () = self.chain.compare_endpoints() => {}
-                () = self.stop.cancelled() => return Ok(()),
+        let watching = async {
+            loop {
+                self.chain.compare_endpoints().await;
+                tokio::time::sleep(ENDPOINTS_INTERVAL).await;
             }
-            tokio::select! {
-                () = tokio::time::sleep(ENDPOINTS_INTERVAL) => {}
-                () = self.stop.cancelled() => return Ok(()),
-            }
-        }
+        };
+        self.stop.run_until_cancelled(watching).await.unwrap_or(Ok(()))
     }
 
     /// Reads again what the contracts say. What is new is believed when it is said twice: one machine may have a state of its own.

@@ -60,7 +60,7 @@ async fn when_a_provider_fails_the_next_one_is_asked_and_when_all_fail_the_daemo
         assert_eq!(
             proxy.count(),
             heights,
-            "the first provider is well: nobody else is asked for more than its newest block"
+            "the first provider is well: every other provider is asked for its newest block alone"
         );
     }
 

@@ -63,8 +63,7 @@ pub async fn take_the_payment_back(net: &Net, request: &Request) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beside_a_second_daemon_on_its_key_it_stops_sending_and_says_so() {
     let (project, net) = (Project::new(), Net::start().await);
-    let proxy = Proxy::start(net.devnet.rpc_url()).await;
-    proxy.rule(|method, _| if method == "eth_sendRawTransaction" { Act::Say(503, "") } else { Act::Pass });
+    let proxy = node_that_takes_nothing(&net).await;
     let run = project.nova(&["run"]).envs(net.env()).env("NOVA_RPC_URLS", proxy.url());
     let daemon = run.start().ready().await;
     let requests = net.ask(1).await;
@@ -94,8 +93,7 @@ async fn beside_a_second_daemon_on_its_key_it_stops_sending_and_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_what_was_sent_before_the_start_is_of_no_second_daemon() {
     let (project, net) = (Project::new(), Net::start().await);
-    let proxy = Proxy::start(net.devnet.rpc_url()).await;
-    proxy.rule(|method, _| if method == "eth_sendRawTransaction" { Act::Say(503, "") } else { Act::Pass });
+    let proxy = node_that_takes_nothing(&net).await;
     let run = project.nova(&["run"]).envs(net.env()).env("NOVA_RPC_URLS", proxy.url());
     let daemon = run.clone().start().ready().await;
     let requests = net.ask(1).await;
@@ -110,6 +108,13 @@ async fn regression_what_was_sent_before_the_start_is_of_no_second_daemon() {
     net.answered_once(&later).await;
     assert_eq!(daemon.readyz().await.unwrap().0, 200);
     daemon.stop().await;
+}
+
+/// A node that answers every call, and fails at each transaction.
+async fn node_that_takes_nothing(net: &Net) -> Proxy {
+    let proxy = Proxy::start(net.devnet.rpc_url()).await;
+    proxy.rule(|method, _| if method == "eth_sendRawTransaction" { Act::Say(503, "") } else { Act::Pass });
+    proxy
 }
 
 /// Sends what another daemon would send with our key.

@@ -181,7 +181,7 @@ async fn regression_a_gateway_that_hangs_holds_up_no_other_document() {
     let challenge = scene.challenge(&[requests[0].id, requests[1].id]).await;
     scene.net.wait_response(&challenge, A_WHILE).await.unwrap();
     scene.challenge_row(&challenge, |row| row.state == "final").await;
-    // None of the others was read: they end because nobody waits for them any more.
+    // The gateway gave none of the other documents: those challenges end because the validator has made a newer one.
     gateway.heal();
     for challenge in &dead {
         let row = scene.challenge_row(challenge, |row| row.state == "failed").await;

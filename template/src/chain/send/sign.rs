@@ -121,7 +121,8 @@ impl Sender {
         Ok(())
     }
 
-    /// What became of a transaction that nobody wants any more, or that was mined after all.
+    /// The verdict on a transaction that is not to be sent: its deadline has passed, the contract holds its result, or an earlier attempt
+    /// was mined. `None` if it is to be sent.
     async fn is_over(&self, tx: &Tx, terms: &Terms) -> Result<Option<Verdict>> {
         if !self.is_in_time(tx, terms.head).await? {
             return Ok(Some(Verdict::Settled));
