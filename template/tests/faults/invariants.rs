@@ -121,6 +121,7 @@ impl Scene {
             let receipt = self.net.node.get_transaction_receipt(transaction.hash).await.unwrap().unwrap();
             match receipt.status {
                 Some(status) if status == 1.into() => mined.entry(&attempt.tx).or_default().push(&attempt.hash),
+                _ if self.overtaken.contains(&transaction.hash) => {}
                 _ => reverted.push(attempt),
             }
         }

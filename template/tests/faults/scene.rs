@@ -32,6 +32,8 @@ pub struct Scene {
     pub foreign: HashSet<H256>,
     /// So many of the daemon's transactions the test had reverted.
     pub reverted: usize,
+    /// Transactions of the daemon that were under way when what they build on was undone: they may be reverted.
+    pub overtaken: HashSet<H256>,
     /// The first nonce that is the daemon's.
     pub first_nonce: u64,
 }
@@ -69,6 +71,7 @@ impl Scene {
             may_wait: HashSet::new(),
             foreign: HashSet::new(),
             reverted: 0,
+            overtaken: HashSet::new(),
             first_nonce,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ethers::providers::Middleware as _;
-use ethers::types::U256;
+use ethers::types::{H256, U256};
 use nova::ledger::AttemptKind;
 use nova_devnet::sender::Call;
 use serde_json::json;
@@ -226,6 +226,42 @@ async fn a_reorg_at_any_step_of_an_answer_loses_nothing_and_doubles_nothing() {
         project.request_in(request.id, "final").await;
     }
     assert_eq!(net.sent().await, 3);
+}
+
+/// A reorg takes back not only the answers, but that the modeler is among the top N: sent again, they would be reverted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_a_reorg_took_is_not_sent_again_while_it_would_be_reverted() {
+    const FINALITY: u64 = 60;
+    let (project, net) = (Project::new(), Net::start().await);
+    net.rank(false).await;
+    let _daemon = run(&project, &net).env("NOVA_FINALITY", FINALITY.to_string()).start().ready().await;
+    let requests = net.ask(3).await;
+    project.transactions_in("queued", 3).await;
+    let unranked = net.head().await;
+    net.rank(true).await;
+    net.answered_once(&requests).await;
+    net.stop_mining().await;
+    project.transactions_in("mined", 3).await;
+    forget_all_after(&net, unranked).await;
+    net.go_on_mining().await;
+    project.transactions_in("queued", 3).await;
+    for request in &requests {
+        let reason = answer_row(&project, &net, request).await.reason.unwrap();
+        assert_says(&reason, &["it was cancelled, and is wanted again"]);
+    }
+
+    net.rank(true).await;
+    net.answered_once(&requests).await;
+    net.anvil("anvil_mine", [FINALITY]).await;
+    for request in &requests {
+        project.request_in(request.id, "final").await;
+        for attempt in attempts(&project, &net, request).await {
+            let hash = attempt.hash.parse::<H256>().unwrap();
+            let receipt = net.node.get_transaction_receipt(hash).await.unwrap();
+            assert!(receipt.is_none_or(|receipt| receipt.status == Some(1.into())), "{attempt:?} was reverted");
+        }
+    }
+    assert_eq!(net.sent().await, 6, "three cancellations, three answers");
 }
 
 /// Replaces all blocks after this one by empty ones.

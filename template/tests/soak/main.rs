@@ -23,7 +23,7 @@ use serde_json::json;
 
 use common::daemon::{Daemon, try_signal};
 use common::toxic::{Toxic, ToxicProxy};
-use common::wait_until;
+use common::{SOON, wait_until};
 use random::Random;
 use scene::Scene;
 
@@ -214,7 +214,7 @@ impl Soak {
                 self.mining = false;
             }
             Event::Blocks => self.mine().await,
-            Event::Unranked if self.mining => self.scene.net.rank(false).await,
+            Event::Unranked if self.mining => self.unrank().await,
             Event::Ranked if self.mining => self.scene.net.rank(true).await,
             Event::Unranked | Event::Ranked => self.mine().await,
             Event::WorkersKilled => self.signal_workers("KILL").await,
@@ -242,10 +242,36 @@ impl Soak {
         }
     }
 
+    /// Our modeler is not among the top N any more. What was signed before the daemon could know may be reverted.
+    async fn unrank(&mut self) {
+        let before = self.scene.net.head().await;
+        self.scene.net.rank(false).await;
+        let since = self.scene.net.head().await;
+        wait_until("another block", SOON, async || {
+            let head = self.scene.net.head().await;
+            if head > since { Ok(()) } else { Err(head.to_string()) }
+        })
+        .await;
+        for block in before..=self.scene.net.head().await {
+            let block = self.scene.net.node.get_block(block).await.unwrap().expect("the block is there");
+            self.scene.overtaken.extend(block.transactions);
+        }
+        self.pool_is_overtaken().await;
+    }
+
+    /// What waits in the pool is of before.
+    async fn pool_is_overtaken(&mut self) {
+        let pool = self.scene.net.node.txpool_content().await.unwrap();
+        let ours = [pool.pending, pool.queued].map(|mut pool| pool.remove(&self.scene.net.deployment.signer));
+        let ours = ours.into_iter().flatten().flat_map(|ours| ours.into_values());
+        self.scene.overtaken.extend(ours.map(|transaction| transaction.hash));
+    }
+
     /// The newest blocks are made anew, empty. What was asked in them was never asked.
     async fn reorg(&mut self, depth: u64) {
+        self.scene.net.stop_mining().await;
+        self.pool_is_overtaken().await;
         let net = &self.scene.net;
-        net.stop_mining().await;
         let newest = net.node.get_block(net.head().await).await.unwrap().expect("the head is there");
         net.anvil("anvil_reorg", json!([depth, []])).await;
         net.go_on_mining().await;

@@ -239,8 +239,10 @@ impl Sender {
             && let Some(reason) = tx.lapsed(look.head.time)
         {
             tracing::info!(tx = tx.key, reason, "nobody wants it any more, cancelling");
-            self.ledger.cancelling(&tx.key, &reason).await?;
-            (tx.state, tx.reason) = ("cancelling".to_owned(), Some(reason));
+            self.cancel(&mut tx, reason).await?;
+        }
+        if look.rebroadcast && tx.state != "cancelling" && !self.may_be_offered_again(&mut tx, newest, look).await? {
+            return Ok(());
         }
         // What was never offered need not be outbid.
         let unwanted = tx.state == "cancelling" && newest.kind() == AttemptKind::Work;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ethers::providers::{Middleware as _, RpcError as _};
 use ethers::types::transaction::eip2718::TypedTransaction;
-use ethers::types::{Address, Bytes, TransactionReceipt, TransactionRequest, U256};
+use ethers::types::{Address, BlockNumber, Bytes, TransactionReceipt, TransactionRequest, U256};
 use ethers::utils::{format_ether, parse_units};
 use futures::{StreamExt as _, stream};
 
@@ -236,15 +236,17 @@ impl Sender {
     pub(super) async fn gas(&self, call: &Call) -> Result<std::result::Result<u64, Revert>> {
         let from = self.chain.account().wallet_address();
         let request = TransactionRequest::new().from(from).to(call.to).data(call.data.clone());
+        // What a node takes for pending (the default of some) may hold this very call already.
+        let latest = Some(BlockNumber::Latest.into());
         // A transfer needs no estimate for work.
         let fixed = self.chain.settings.gas.filter(|_| !call.data.is_empty());
         let tried = match fixed {
             Some(gas) => {
                 let request: TypedTransaction = request.gas(gas).into();
-                self.chain.client.call(&request, None).await.map(|_| gas)
+                self.chain.client.call(&request, latest).await.map(|_| gas)
             }
             None => {
-                let estimate = self.chain.client.estimate_gas(&request.into(), None).await;
+                let estimate = self.chain.client.estimate_gas(&request.into(), latest).await;
                 estimate.map(|gas| gas.low_u64().saturating_mul(GAS_MARGIN.0) / GAS_MARGIN.1)
             }
         };
