@@ -33,6 +33,8 @@ pub(super) struct Look {
     /// The lowest nonce of ours that is not mined: the others wait for it.
     pub lowest: u64,
     rebroadcast: bool,
+    /// The first since the start or a reorg: the chain may be another than the one that what is in flight was signed for.
+    is_first: bool,
 }
 
 /// A transaction with all that was signed for it, and what the chain has of that.
@@ -200,11 +202,12 @@ impl Sender {
         if self.contest.as_ref().is_some_and(|contest| contest.nonce < spent) {
             self.contest = None;
         }
+        let is_first = self.rebroadcast.is_none();
         let rebroadcast = self.rebroadcast.is_none_or(|last| last.elapsed() >= REBROADCAST);
         if rebroadcast {
             self.rebroadcast = Some(Instant::now());
         }
-        Ok(Look { head, spent, lowest, rebroadcast })
+        Ok(Look { head, spent, lowest, rebroadcast, is_first })
     }
 
     /// A transaction without receipt: out of the race, out of purpose, stuck, or simply not mined yet.
@@ -241,7 +244,7 @@ impl Sender {
             tracing::info!(tx = tx.key, reason, "nobody wants it any more, cancelling");
             self.cancel(&mut tx, reason).await?;
         }
-        if look.rebroadcast && tx.state != "cancelling" && !self.may_be_offered_again(&mut tx, newest, look).await? {
+        if look.is_first && tx.state != "cancelling" && !self.may_be_offered_again(&mut tx, newest, look).await? {
             return Ok(());
         }
         // What was never offered need not be outbid.

@@ -116,32 +116,35 @@ impl Sender {
         }
     }
 
-    /// False where what was signed would be reverted now, and is not to be offered in this pass: a reorg may have undone what it built on. It is
-    /// cancelled, so that nothing above its nonce waits for it; what no node has taken gives its nonce back. A request that the chain does
-    /// not have may be one that this machine has not heard of: until it is known which, nothing is offered.
+    /// False where what was signed would be reverted now, and is not to be offered in this pass: a reorg may have undone what it built on.
+    /// Outside the top N it is cancelled, so that nothing above its nonce waits for it; what no node has taken gives its nonce back. A
+    /// request that the chain does not have may be one that this machine has not heard of: until it is known which, nothing is offered.
+    /// Every other refusal may say that it is mined, by a machine that is ahead of the one that was asked for its receipt.
     pub(super) async fn may_be_offered_again(&mut self, tx: &mut Tx, newest: &Attempt, look: &Look) -> Result<bool> {
         let call = self.call(tx, newest.sequence_id.map(|id| id as u64), look.head)?;
         let revert = match self.gas(&call).await {
-            Ok(Err(revert)) if !matches!(revert.meaning, Meaning::Unknown | Meaning::Other) => revert,
-            Ok(_) => return Ok(true),
-            // Whether it would be reverted is not known. Whether a node takes it is asked next.
-            Err(Fault::Retry(_)) => return Ok(true),
+            Ok(Err(revert)) => revert,
+            // Where nobody can be asked, whether a node takes it is asked next.
+            Ok(Ok(_)) | Err(Fault::Retry(_)) => return Ok(true),
             Err(fault) => return Err(fault),
         };
         let reason = format!("the call would revert now: {}", revert.reason);
-        tracing::warn!(tx = tx.key, reason, "not sent again");
         match revert.meaning {
-            Meaning::UnknownRequest => self.ledger.explain_tx(&tx.key, &reason).await?,
-            _ if tx.state == "signed" => self.ledger.sign_anew(&tx.key, &reason).await?,
-            meaning => {
-                if meaning == Meaning::NotTopN {
-                    self.top_n = None;
-                }
-                self.cancel(tx, reason).await?;
-                return Ok(true);
+            Meaning::UnknownRequest => {
+                self.rebroadcast = None;
+                self.ledger.explain_tx(&tx.key, &reason).await?;
+                return Ok(false);
             }
+            Meaning::NotTopN => self.top_n = None,
+            _ => return Ok(true),
         }
-        Ok(false)
+        tracing::warn!(tx = tx.key, reason, "not sent again");
+        if tx.state == "signed" {
+            self.ledger.sign_anew(&tx.key, &reason).await?;
+            return Ok(false);
+        }
+        self.cancel(tx, reason).await?;
+        Ok(true)
     }
 
     /// From now on nothing of it is to be mined as work.
