@@ -16,22 +16,22 @@ use tempfile::NamedTempFile;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use crate::ezkl::files::{ModelVersion, SETUP_MANIFEST};
+use crate::ezkl::model_version::{ModelVersion, SETUP_MANIFEST};
 
 /// Whose `[dependencies]` the hooks may add to.
 const MANIFEST: &str = "Cargo.toml";
 /// What there is one of in every project.
-const OF_PROJECT: [&str; 4] = [".nova-template.toml", MANIFEST, "Cargo.lock", "src/hooks.rs"];
+const PROJECT_FILES: [&str; 4] = [".nova-template.toml", MANIFEST, "Cargo.lock", "src/hooks.rs"];
 /// Where the modules of `src/hooks.rs` are, if it has any.
 const MODULES: &str = "src/hooks";
 /// Where the model files are in the bundle, wherever they are here.
 const MODEL_FILES: &str = "model_files";
 /// EZKL's own, which nobody writes a key into. They can be larger than the memory.
-const OF_EZKL: [&str; 4] = ["kzg.srs", "model.ezkl", "model_pk.pk", "model_vk.vk"];
+const EZKL_FILES: [&str; 4] = ["kzg.srs", "model.ezkl", "model_pk.pk", "model_vk.vk"];
 /// Larger files are numbers, of which a seventh could be saved at most, in a hundred times the time.
-const COMPRESSED_UP_TO: u64 = 1 << 20;
+const MAX_COMPRESSED_SIZE: u64 = 1 << 20;
 /// Shorter secrets would be found everywhere, and are none.
-const LEAST_SECRET: usize = 12;
+const MIN_SECRET_LEN: usize = 12;
 
 /// A file of the bundle.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Entry {
     }
 
     fn is_of_ezkl(&self) -> bool {
-        self.name.strip_prefix(MODEL_FILES).is_some_and(|name| OF_EZKL.contains(&&name[1..]))
+        self.name.strip_prefix(MODEL_FILES).is_some_and(|name| EZKL_FILES.contains(&&name[1..]))
     }
 }
 
@@ -61,7 +61,7 @@ impl Entry {
 /// What is not there, or does not belong together.
 pub fn collect(project: &Path, model: &ModelVersion) -> Result<Vec<Entry>> {
     let mut paths: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for name in OF_PROJECT {
+    for name in PROJECT_FILES {
         let path = project.join(name);
         ensure!(
             path.is_file(),
@@ -157,7 +157,7 @@ fn key_in(content: &[u8], secrets: &[SecretString]) -> Option<&'static str> {
     let is_ours = secrets.iter().any(|secret| {
         let secret = secret.expose_secret().trim_start_matches("0x");
         let cases = [secret.to_owned(), secret.to_ascii_lowercase(), secret.to_ascii_uppercase()];
-        secret.len() >= LEAST_SECRET && cases.iter().any(|secret| holds(secret))
+        secret.len() >= MIN_SECRET_LEN && cases.iter().any(|secret| holds(secret))
     });
     if is_ours {
         return Some("a secret of your settings");
@@ -189,7 +189,7 @@ pub fn write(entries: &[Entry], to: &Path) -> Result<u64> {
     let mut file = NamedTempFile::new_in(folder).with_context(cannot)?;
     let mut archive = ZipWriter::new(file.as_file_mut());
     for entry in entries {
-        let small = entry.size <= COMPRESSED_UP_TO;
+        let small = entry.size <= MAX_COMPRESSED_SIZE;
         let options = SimpleFileOptions::default()
             .compression_method(if small { CompressionMethod::Deflated } else { CompressionMethod::Stored })
             .large_file(entry.size >= u64::from(u32::MAX))

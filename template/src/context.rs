@@ -13,7 +13,7 @@ use crate::features::Selection;
 use crate::preprocess::Preprocessor;
 
 /// Far more than training exports, and less than memory.
-const LARGEST_FILE: u64 = 64 << 20;
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// One request, and the model files.
 #[derive(Debug, Clone)]
@@ -109,8 +109,8 @@ impl<T> Cache<T> {
 /// A file of a size that can be meant.
 fn text_of(path: &Path) -> Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
-    ensure!(text.len() as u64 <= LARGEST_FILE, "it is larger than {LARGEST_FILE} bytes");
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    ensure!(text.len() as u64 <= MAX_FILE_BYTES, "it is larger than {MAX_FILE_BYTES} bytes");
     Ok(text)
 }
 
@@ -164,7 +164,7 @@ mod tests {
     fn a_file_that_is_too_large_is_not_read_whole() {
         let (folder, ctx) = context(&[]);
         let file = File::create(folder.path().join("cols.json")).unwrap();
-        file.set_len(LARGEST_FILE << 10).unwrap();
+        file.set_len(MAX_FILE_BYTES << 10).unwrap();
         let error = format!("{:#}", ctx.columns("cols.json").unwrap_err());
         assert!(error.contains("cols.json: it is larger than 67108864 bytes"), "{error}");
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::config::variables::{OF_OTHERS, VARIABLES};
+use crate::config::variables::{FOREIGN_VARIABLES, VARIABLES};
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -86,7 +86,7 @@ fn missing_module(named: &str) -> Option<String> {
 #[test]
 fn regression_the_limits_that_security_names_are_those_of_the_code() {
     use crate::chain::rpc;
-    use crate::spectral::{gateway, plumber, pulse};
+    use crate::services::{ipfs_gateway, plumber, pulse};
     let size = |bytes: usize| match bytes {
         bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
         bytes => format!("{} KiB", bytes >> 10),
@@ -108,14 +108,14 @@ fn regression_the_limits_that_security_names_are_those_of_the_code() {
         format!("| Pulse | {} | {} |", size(pulse::MAX_BYTES), pulse::TIMEOUT.as_secs()),
         format!(
             "| IPFS gateway, a challenge document | {}, {} ids | {} |",
-            size(gateway::MAX_BYTES),
+            size(ipfs_gateway::MAX_BYTES),
             crate::pipeline::prove::MAX_REQUESTS,
-            gateway::TIMEOUT.as_secs()
+            ipfs_gateway::TIMEOUT.as_secs()
         ),
         format!("| RPC | {} | {} |", size(rpc::MAX_BODY), rpc::TIMEOUT.as_secs()),
         format!("| a request's input | {} | - |", size(crate::features::input::MAX_INPUT_BYTES)),
         format!("| an EZKL worker, one answer | {} |", size(crate::ezkl::worker::MAX_ANSWER as usize)),
-        format!("| a reason, in the ledger and the log | {} characters | - |", grouped(crate::fault::MAX_TOLD)),
+        format!("| a reason, in the ledger and the log | {} characters | - |", grouped(crate::fault::MAX_REASON_CHARS)),
     ];
     let Some(page) = page("security.md") else { return };
     for row in &rows {
@@ -145,7 +145,8 @@ fn every_setting_that_a_promise_names_exists() {
         let settings = settings.map(|text| text.split('=').next().unwrap_or_default());
         // Those of the soak are no settings of the daemon.
         for setting in settings.filter(|setting| !setting.starts_with("NOVA_SOAK_")) {
-            let known = VARIABLES.iter().any(|variable| variable.name == setting) || OF_OTHERS.contains(&setting);
+            let known =
+                VARIABLES.iter().any(|variable| variable.name == setting) || FOREIGN_VARIABLES.contains(&setting);
             assert!(known, "{name}: {setting} is no setting");
         }
     }

@@ -60,7 +60,7 @@ steps! {
 }
 
 /// Runs what writes the step down, between its two failpoints.
-pub async fn step<T>(step: Step, write: impl Future<Output = T>) -> T {
+pub async fn around<T>(step: Step, write: impl Future<Output = T>) -> T {
     reach(step, "before");
     let written = write.await;
     reach(step, "after");

@@ -2,20 +2,20 @@
 
 use std::fmt;
 
-use crate::plain;
+use crate::sanitize;
 
 /// Characters of a reason. What a provider or a contract says may be long.
-pub(crate) const MAX_TOLD: usize = 2_000;
+pub(crate) const MAX_REASON_CHARS: usize = 2_000;
 
 /// What a failure means for the work in hand.
 #[derive(Debug)]
 pub enum Fault {
     /// May succeed later: the row is tried again with backoff until its deadline.
-    Retry(anyhow::Error),
+    Transient(anyhow::Error),
     /// Will not succeed however often it is tried: the row fails and keeps the reason (`nova retry` brings it back).
-    Row(anyhow::Error),
+    Permanent(anyhow::Error),
     /// Nothing that the daemon does would be right until a person has acted: the daemon stops.
-    Stop(anyhow::Error),
+    Fatal(anyhow::Error),
 }
 
 /// A result whose error says what it means for the work in hand.
@@ -25,16 +25,16 @@ impl Fault {
     /// The failure without its kind.
     pub fn error(&self) -> &anyhow::Error {
         match self {
-            Self::Retry(error) | Self::Row(error) | Self::Stop(error) => error,
+            Self::Transient(error) | Self::Permanent(error) | Self::Fatal(error) => error,
         }
     }
 
     /// The same kind of failure, with what was being done put in front.
     pub fn context(self, doing: impl fmt::Display + Send + Sync + 'static) -> Self {
         match self {
-            Self::Retry(error) => Self::Retry(error.context(doing)),
-            Self::Row(error) => Self::Row(error.context(doing)),
-            Self::Stop(error) => Self::Stop(error.context(doing)),
+            Self::Transient(error) => Self::Transient(error.context(doing)),
+            Self::Permanent(error) => Self::Permanent(error.context(doing)),
+            Self::Fatal(error) => Self::Fatal(error.context(doing)),
         }
     }
 }
@@ -43,36 +43,36 @@ impl fmt::Display for Fault {
     /// The whole chain of causes on one line, harmless and of a length that can be kept: others have a say in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let told = format!("{:#}", self.error());
-        f.write_str(&plain::one_line(&plain::at_most(&told, MAX_TOLD)))
+        f.write_str(&sanitize::escape_control_chars(&sanitize::truncate(&told, MAX_REASON_CHARS)))
     }
 }
 
 impl From<Fault> for anyhow::Error {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Retry(error) | Fault::Row(error) | Fault::Stop(error) => error,
+            Fault::Transient(error) | Fault::Permanent(error) | Fault::Fatal(error) => error,
         }
     }
 }
 
-/// Gives any error its kind: `read(path).fail_row()?`.
+/// Gives any error its kind: `read(path).permanent()?`.
 pub trait Classify<T> {
-    fn retry(self) -> Result<T>;
-    fn fail_row(self) -> Result<T>;
-    fn stop(self) -> Result<T>;
+    fn transient(self) -> Result<T>;
+    fn permanent(self) -> Result<T>;
+    fn fatal(self) -> Result<T>;
 }
 
 impl<T, E: Into<anyhow::Error>> Classify<T> for std::result::Result<T, E> {
-    fn retry(self) -> Result<T> {
-        self.map_err(|error| Fault::Retry(error.into()))
+    fn transient(self) -> Result<T> {
+        self.map_err(|error| Fault::Transient(error.into()))
     }
 
-    fn fail_row(self) -> Result<T> {
-        self.map_err(|error| Fault::Row(error.into()))
+    fn permanent(self) -> Result<T> {
+        self.map_err(|error| Fault::Permanent(error.into()))
     }
 
-    fn stop(self) -> Result<T> {
-        self.map_err(|error| Fault::Stop(error.into()))
+    fn fatal(self) -> Result<T> {
+        self.map_err(|error| Fault::Fatal(error.into()))
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_reason_is_harmless_and_short() {
         let hostile = anyhow::anyhow!("reverted: a\nb\u{1b}[2J{}", "x".repeat(10_000));
-        let told = Fault::Row(hostile).context("cannot send").to_string();
+        let told = Fault::Permanent(hostile).context("cannot send").to_string();
         assert!(told.starts_with(r"cannot send: reverted: a\nb\u{1b}[2Jxxx"), "{told}");
         assert!(told.chars().count() < 2_100);
     }

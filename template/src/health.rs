@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use crate::ledger::Ledger;
 
 /// What has to work before the daemon is of use.
-const NEEDED: [&str; 3] = ["model", "rpc", "worker"];
+const REQUIRED: [&str; 3] = ["model", "rpc", "worker"];
 
 /// Whoever asks how we are does not wait longer for the ledger.
-const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// For so long what it said holds.
-const LEDGER_FRESH: Duration = Duration::from_secs(1);
+const LEDGER_CACHE_TTL: Duration = Duration::from_secs(1);
 
 /// Asked whenever somebody asks us: what is wrong with a part, if anything is.
-type Watched = Box<dyn Fn() -> Option<String> + Send + Sync>;
+type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// The state of each part: fine, or why not.
 #[derive(Default)]
@@ -24,8 +24,8 @@ pub struct Health {
     parts: Mutex<BTreeMap<&'static str, Result<(), String>>>,
     ledger: Mutex<Option<Ledger>>,
     /// How it was when it was last asked. Whoever asks us often must not make us write often.
-    ledger_was: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
-    watched: Mutex<Vec<(&'static str, Watched)>>,
+    cached_ledger_state: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+    checks: Mutex<Vec<(&'static str, Check)>>,
 }
 
 impl Health {
@@ -39,42 +39,42 @@ impl Health {
     }
 
     /// Everything begins anew: nothing is known of any part.
-    pub fn forget(&self) {
+    pub fn reset(&self) {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).clear();
         *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// From now on this tells how the part is.
-    pub fn watch(&self, part: &'static str, trouble: impl Fn() -> Option<String> + Send + Sync + 'static) {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).push((part, Box::new(trouble)));
+    pub fn register_check(&self, part: &'static str, trouble: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).push((part, Box::new(trouble)));
     }
 
     /// Every part with its state: `ok`, or what is wrong.
     pub async fn report(&self) -> BTreeMap<&'static str, Result<(), String>> {
         let mut report = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for part in NEEDED {
+        for part in REQUIRED {
             report.entry(part).or_insert_with(|| Err("not started yet".to_owned()));
         }
-        report.insert("ledger", self.ledger_is().await);
-        for (part, trouble) in self.watched.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        report.insert("ledger", self.check_ledger().await);
+        for (part, trouble) in self.checks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             report.insert(part, trouble().map_or(Ok(()), Err));
         }
         report
     }
 
-    async fn ledger_is(&self) -> Result<(), String> {
+    async fn check_ledger(&self) -> Result<(), String> {
         let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(ledger) = ledger else { return Err("not started yet".to_owned()) };
-        let mut was = self.ledger_was.lock().await;
+        let mut was = self.cached_ledger_state.lock().await;
         if let Some((when, state)) = was.as_ref()
-            && when.elapsed() < LEDGER_FRESH
+            && when.elapsed() < LEDGER_CACHE_TTL
         {
             return state.clone();
         }
-        let state = match tokio::time::timeout(LEDGER_PATIENCE, ledger.writable()).await {
+        let state = match tokio::time::timeout(LEDGER_TIMEOUT, ledger.writable()).await {
             Ok(writable) => writable.map_err(|fault| fault.to_string()),
-            Err(_) => Err(format!("the ledger did not answer within {LEDGER_PATIENCE:?}")),
+            Err(_) => Err(format!("the ledger did not answer within {LEDGER_TIMEOUT:?}")),
         };
         *was = Some((Instant::now(), state.clone()));
         state

@@ -46,15 +46,15 @@ async fn run<T: Send + 'static>(
             here.returned();
         })
         .map_err(|error| anyhow!("{name}: no thread to run on: {error}"))
-        .retry()?;
+        .transient()?;
 
     match tokio::time::timeout(timeout, answered).await {
-        Ok(Ok(Ok(outcome))) => outcome.map_err(|error| error.context(name.to_string())).fail_row(),
+        Ok(Ok(Ok(outcome))) => outcome.map_err(|error| error.context(name.to_string())).permanent(),
         Ok(Ok(Err(panic))) => {
             let message = panics::message(&*panic);
-            Err(Fault::Row(anyhow!("{name} panicked: {message}")))
+            Err(Fault::Permanent(anyhow!("{name} panicked: {message}")))
         }
-        Ok(Err(_)) => Err(Fault::Row(anyhow!("{name} ended without an answer"))),
+        Ok(Err(_)) => Err(Fault::Permanent(anyhow!("{name} ended without an answer"))),
         Err(_) => Err(overdue(name, timeout, run.given_up())),
     }
 }
@@ -62,9 +62,9 @@ async fn run<T: Send + 'static>(
 fn overdue(name: &str, timeout: Duration, stuck: usize) -> Fault {
     let late = format!("{name} did not return within {timeout:?}");
     if stuck < MAX_STUCK {
-        return Fault::Row(anyhow!(late));
+        return Fault::Permanent(anyhow!(late));
     }
-    Fault::Stop(anyhow!(
+    Fault::Fatal(anyhow!(
         "{late}, and {stuck} hooks have not returned at all by now: does src/hooks.rs wait for something that never comes?"
     ))
 }
@@ -118,7 +118,7 @@ mod tests {
     #[tokio::test]
     async fn a_hooks_error_fails_the_row_in_its_own_words() {
         let fault = run_hook::<()>("pre_process", LATE, || bail!("risk is below 0")).await.unwrap_err();
-        assert!(matches!(fault, Fault::Row(_)));
+        assert!(matches!(fault, Fault::Permanent(_)));
         assert_eq!(fault.to_string(), "pre_process: risk is below 0");
     }
 
@@ -129,7 +129,7 @@ mod tests {
             panic!("no value in {none:?}")
         };
         let fault = run_hook("pre_process", LATE, hook).await.unwrap_err();
-        assert!(matches!(fault, Fault::Row(_)));
+        assert!(matches!(fault, Fault::Permanent(_)));
         assert_eq!(fault.to_string(), "pre_process panicked: no value in []");
     }
 
@@ -144,7 +144,7 @@ mod tests {
             let fault = run(&stuck, "pre_process", SOON, hook).await.unwrap_err();
             let text = fault.to_string();
             assert!(text.contains("did not return within 20ms"), "{text}");
-            assert_eq!(matches!(fault, Fault::Stop(_)), at == MAX_STUCK, "{text}");
+            assert_eq!(matches!(fault, Fault::Fatal(_)), at == MAX_STUCK, "{text}");
         }
         assert_eq!(stuck.load(Ordering::SeqCst), MAX_STUCK);
 

@@ -42,7 +42,7 @@ pub async fn serve(address: SocketAddr, health: Arc<Health>, stop: CancellationT
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} (NOVA_HTTP_ADDRESS)"))
-        .stop()?;
+        .fatal()?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving /healthz and /readyz");
     }

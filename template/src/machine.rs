@@ -26,7 +26,7 @@ const LEAST_MEMORY: u64 = 512 << 20;
 
 /// File systems of other machines, by the number that Linux gives them (statfs(2)), on which SQLite's log is not safe:
 /// `https://sqlite.org/wal.html`, "does not work over a network filesystem".
-const OF_OTHERS: [(u32, &str); 5] =
+const NETWORK_FILE_SYSTEMS: [(u32, &str); 5] =
     [(0x6969, "NFS"), (0x517b, "SMB"), (0xff53_4d42, "CIFS"), (0xfe53_4d42, "SMB2"), (0x5346_414f, "AFS")];
 
 /// The limits of the machine and its container that this daemon meets.
@@ -89,7 +89,7 @@ impl Machine {
     }
 
     /// What is running out while the daemon runs.
-    pub fn trouble(&self) -> Option<String> {
+    pub fn failure_reason(&self) -> Option<String> {
         room(&self.artifacts).err().map(|error| format!("{error:#}"))
     }
 }
@@ -126,7 +126,7 @@ pub fn refuse_network(_: &Path) -> Result<()> {
 }
 
 fn name_of(kind: u32) -> Option<&'static str> {
-    OF_OTHERS.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
+    NETWORK_FILE_SYSTEMS.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
 }
 
 fn files() -> u64 {
@@ -193,7 +193,7 @@ mod tests {
         raise_files();
         let told = machine(1, 0).check().unwrap();
         assert!(told.contains("open files") && told.contains("of disk"), "{told}");
-        assert_eq!(machine(1, 0).trouble(), None);
+        assert_eq!(machine(1, 0).failure_reason(), None);
     }
 
     #[test]

@@ -14,9 +14,9 @@ use clap::{Args, Parser, Subcommand};
 use ethers::types::{Address, H256, U256};
 
 use crate::{
-    deploy::{self, InferenceEncoding, Terms},
+    deploy::{self, CompetitionParams, InferenceEncoding},
     keys,
-    keys::Parties,
+    keys::Accounts,
     network::Network,
     request::parse_request_id,
     rpc,
@@ -94,12 +94,12 @@ struct TermsArgs {
 }
 
 impl TermsArgs {
-    fn terms(&self) -> Terms {
-        Terms {
+    fn terms(&self) -> CompetitionParams {
+        CompetitionParams {
             encoding: self.inference_encoding,
             sla_seconds: self.sla_seconds,
             multisig: !self.no_multisig,
-            ..Terms::default()
+            ..CompetitionParams::default()
         }
     }
 }
@@ -219,8 +219,8 @@ impl DeployArgs {
         use ethers::providers::Middleware as _;
         let node = rpc::connect(&self.rpc)?;
         let chain_id = node.get_chainid().await?.as_u64();
-        let parties = Parties::single(&node, keys::read_key_file(&self.key_file, chain_id)?);
-        let terms = Terms { signer_funds: self.fund, ..self.terms.terms() };
+        let parties = Accounts::single(&node, keys::read_key_file(&self.key_file, chain_id)?);
+        let terms = CompetitionParams { signer_funds: self.fund, ..self.terms.terms() };
         let (admin, consumer) = (&parties.admin, &parties.consumer);
         let validator = parties.validator.address();
         let deployment = deploy::deploy(&node, admin, consumer, validator, self.signer, &terms).await?;

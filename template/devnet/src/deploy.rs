@@ -60,7 +60,7 @@ impl fmt::Display for InferenceEncoding {
 
 /// The terms on which the contracts are deployed.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct CompetitionParams {
     pub encoding: InferenceEncoding,
     /// Seconds; 0 leaves it to the contract's default.
     pub sla_seconds: u64,
@@ -72,7 +72,7 @@ pub struct Terms {
     pub signer_funds: U256,
 }
 
-impl Default for Terms {
+impl Default for CompetitionParams {
     fn default() -> Self {
         Self {
             encoding: InferenceEncoding::default(),
@@ -112,7 +112,7 @@ pub async fn deploy(
     consumer: &Sender,
     validator: Address,
     signer: Address,
-    terms: &Terms,
+    terms: &CompetitionParams,
 ) -> Result<Deployment> {
     let deployment = create(node, admin, signer, terms).await?;
     arrange(node, admin, consumer.address(), validator, terms, &deployment).await?;
@@ -121,7 +121,12 @@ pub async fn deploy(
 }
 
 /// Creates the contracts, all in one go: their addresses follow from the admin's nonces.
-pub(crate) async fn create(node: &Node, admin: &Sender, signer: Address, terms: &Terms) -> Result<Deployment> {
+pub(crate) async fn create(
+    node: &Node,
+    admin: &Sender,
+    signer: Address,
+    terms: &CompetitionParams,
+) -> Result<Deployment> {
     let chain_id = node.get_chainid().await.context("cannot read the chain id")?.as_u64();
     let block = node.get_block_number().await?.as_u64();
     let nonce = admin.next_nonce().await?;
@@ -155,7 +160,7 @@ pub(crate) async fn create(node: &Node, admin: &Sender, signer: Address, terms: 
 const CONSUMPTION: usize = 3;
 
 /// In the order of the addresses.
-fn creations(deployment: &Deployment, admin: Address, terms: &Terms) -> Result<Vec<Call>> {
+fn creations(deployment: &Deployment, admin: Address, terms: &CompetitionParams) -> Result<Vec<Call>> {
     let (consumption_abi, consumption_bytecode) = match terms.encoding {
         InferenceEncoding::Uint256 => (&CONSUMPTION_ABI, &CONSUMPTION_BYTECODE),
         InferenceEncoding::String => (&CONSUMPTIONSTRING_ABI, &CONSUMPTIONSTRING_BYTECODE),
@@ -183,7 +188,7 @@ pub(crate) fn multisig_creation(signer: Address, other: Address) -> Result<Call>
 }
 
 /// The struct `SAParams`.
-fn competition_terms(deployment: &Deployment, terms: &Terms) -> Token {
+fn competition_terms(deployment: &Deployment, terms: &CompetitionParams) -> Token {
     let none = || Token::Uint(U256::zero());
     Token::Tuple(vec![
         none(),
@@ -205,7 +210,7 @@ pub(crate) async fn arrange(
     admin: &Sender,
     consumer: Address,
     validator: Address,
-    terms: &Terms,
+    terms: &CompetitionParams,
     deployment: &Deployment,
 ) -> Result<()> {
     let competition = Competition::new(deployment.competition, node.clone());
@@ -240,7 +245,7 @@ pub(crate) async fn another_consumption(
     consumer: &Sender,
     first: &Deployment,
 ) -> Result<Address> {
-    let terms = Terms { encoding: first.encoding, ..Terms::default() };
+    let terms = CompetitionParams { encoding: first.encoding, ..CompetitionParams::default() };
     let creation = creations(first, admin.address(), &terms)?.swap_remove(CONSUMPTION);
     let created = admin.send(creation).await?;
     let address = created.contract_address.context("the contract was not created")?;

@@ -11,9 +11,9 @@ use ethers::{
 
 use crate::{
     anvil::{Anvil, AnvilOptions},
-    deploy::{self, Terms},
+    deploy::{self, CompetitionParams},
     fault::Fault,
-    keys::{self, DAEMON_ACCOUNT, Parties, anvil_account},
+    keys::{self, Accounts, DAEMON_ACCOUNT, anvil_account},
     network::{Network, ServicesAt},
     rpc,
     sender::Sender,
@@ -26,7 +26,7 @@ pub struct Options {
     /// A node that runs already, with an empty chain and anvil's accounts, as hardhat's has them; anvil is started if none is named.
     pub node: Option<String>,
     pub anvil: AnvilOptions,
-    pub terms: Terms,
+    pub terms: CompetitionParams,
     /// 0 for any free one.
     pub services_port: u16,
     /// The key that Plumber wants to see.
@@ -41,7 +41,7 @@ impl Default for Options {
         Self {
             node: None,
             anvil: AnvilOptions::default(),
-            terms: Terms::default(),
+            terms: CompetitionParams::default(),
             services_port: 0,
             api_key: "devnet".to_owned(),
             model_files: None,
@@ -80,7 +80,7 @@ impl Devnet {
         };
         let node = rpc::connect(&rpc_url)?;
         let chain_id = node.get_chainid().await.context("the chain does not answer")?.as_u64();
-        let parties = Parties::of_anvil(&node, chain_id)?;
+        let parties = Accounts::of_anvil(&node, chain_id)?;
         let daemon_key = anvil_account(DAEMON_ACCOUNT, chain_id)?;
 
         let services = Services::start_at(services_at, &options.api_key).await?;

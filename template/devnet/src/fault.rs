@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::features::NAMES;
 
 /// The feature that is spoiled, where one is: every credit model looks at it.
-pub const SPOILED: &str = "total_balance_eth";
+pub const CORRUPTED_FEATURE: &str = "total_balance_eth";
 
 /// What goes wrong with a wallet's features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +73,12 @@ impl Fault {
     }
 
     /// Spoils a row of features. The faults of a whole answer leave it as it is.
-    pub fn spoil(self, row: &mut Map<String, Value>) {
+    pub fn corrupt(self, row: &mut Map<String, Value>) {
         match self {
             // Replaced by the bare word when the answer is written: JSON has no such number.
-            Self::Nan => drop(row.insert(SPOILED.to_owned(), json!(NAN))),
-            Self::String => drop(row.insert(SPOILED.to_owned(), json!("a lot"))),
-            Self::Missing => drop(row.shift_remove(SPOILED)),
+            Self::Nan => drop(row.insert(CORRUPTED_FEATURE.to_owned(), json!(NAN))),
+            Self::String => drop(row.insert(CORRUPTED_FEATURE.to_owned(), json!("a lot"))),
+            Self::Missing => drop(row.shift_remove(CORRUPTED_FEATURE)),
             Self::Extra => row.extend([
                 ("favourite_token_count".to_owned(), json!(3)),
                 ("new_score".to_owned(), Value::Null),

@@ -56,9 +56,9 @@ pub const TODAY: f64 = 1_717_200_000.0;
 const DAY: f64 = 86_400.0;
 
 /// A source of draws that are the same for the same seed and name.
-struct Draws(Vec<u8>);
+struct SeededRng(Vec<u8>);
 
-impl Draws {
+impl SeededRng {
     /// Uniform in (0, 1).
     fn unit(&self, name: &str) -> f64 {
         self.pair(name).0
@@ -91,7 +91,7 @@ impl Draws {
 
 /// What a wallet did itself: all features but the market's.
 pub fn wallet(address: Address) -> Map<String, Value> {
-    let draws = Draws(address.as_bytes().to_vec());
+    let draws = SeededRng(address.as_bytes().to_vec());
     let mut row = Row(Map::new());
     let times = activity(&draws, &mut row);
     risky(&draws, &mut row, &times);
@@ -123,7 +123,7 @@ pub fn wallet(address: Address) -> Map<String, Value> {
 /// | ppo | N(0, 2.2) |
 /// | rocp, rocr | N(0, 0.08); 1 + rocp |
 pub fn market(seed: H256) -> Map<String, Value> {
-    let draws = Draws(seed.as_bytes().to_vec());
+    let draws = SeededRng(seed.as_bytes().to_vec());
     let mut row = Row(Map::new());
     let adx = draws.uniform("adx", 12.0, 55.0);
     let macd = draws.normal("macd", 0.0, 35.0);
@@ -167,7 +167,7 @@ struct Times {
     last: f64,
 }
 
-fn activity(draws: &Draws, row: &mut Row) -> Times {
+fn activity(draws: &SeededRng, row: &mut Row) -> Times {
     let age = (draws.uniform("wallet_age", 60.0, 2500.0) * DAY).floor();
     let times = Times { age, first: TODAY - age, last: (TODAY - age * draws.uniform("idle", 0.0, 0.2)).floor() };
     let incoming = (5.0 + draws.log_normal("incoming_tx_count", 120.0, 0.9)).floor();
@@ -190,7 +190,7 @@ fn activity(draws: &Draws, row: &mut Row) -> Times {
     times
 }
 
-fn risky(draws: &Draws, row: &mut Row, times: &Times) {
+fn risky(draws: &SeededRng, row: &mut Row, times: &Times) {
     let any = f64::from(draws.unit("risky") >= 0.6);
     let count = any * (1.0 + draws.log_normal("risky_tx_count", 4.0, 0.8)).floor();
     let contracts = (count * draws.uniform("risky_unique_contract_count", 0.3, 1.0)).ceil();
@@ -205,7 +205,7 @@ fn risky(draws: &Draws, row: &mut Row, times: &Times) {
     row.eth("risky_sum_outgoing_amount_eth", count * draws.log_normal("risky_amount", 0.4, 0.8));
 }
 
-fn lending(draws: &Draws, row: &mut Row, times: &Times) {
+fn lending(draws: &SeededRng, row: &mut Row, times: &Times) {
     let lends = f64::from(draws.unit("deposits") < 0.7);
     let borrows = lends * f64::from(draws.unit("borrows") < 0.75);
 

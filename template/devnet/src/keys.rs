@@ -15,7 +15,7 @@ pub const DAEMON_ACCOUNT: u32 = 3;
 
 /// Who acts besides the daemon.
 #[derive(Clone, Debug)]
-pub struct Parties {
+pub struct Accounts {
     /// Deploys and owns the contracts.
     pub admin: Arc<Sender>,
     /// Makes requests and pays for them.
@@ -24,7 +24,7 @@ pub struct Parties {
     pub validator: Arc<Sender>,
 }
 
-impl Parties {
+impl Accounts {
     /// Three of anvil's accounts.
     pub fn of_anvil(node: &Node, chain_id: u64) -> Result<Self> {
         let sender = |account| -> Result<Arc<Sender>> {

@@ -31,7 +31,7 @@ pub mod status;
 pub mod verifier;
 pub mod wait;
 
-pub use deploy::{Deployment, InferenceEncoding, Terms};
+pub use deploy::{CompetitionParams, Deployment, InferenceEncoding};
 pub use devnet::{Devnet, Options};
 pub use fault::Fault;
 pub use network::Network;

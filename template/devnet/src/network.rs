@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     contracts::Competition,
     deploy::{self, Deployment},
-    keys::Parties,
+    keys::Accounts,
     rpc,
     rpc::Node,
     sender::{Call, Sender},
@@ -35,7 +35,7 @@ pub struct ServicesAt {
 pub struct Network {
     pub node: Node,
     pub deployment: Deployment,
-    pub parties: Parties,
+    pub parties: Accounts,
     /// None where nothing serves them.
     pub services: Option<ServicesAt>,
 }
@@ -65,7 +65,7 @@ impl Network {
 
     /// The same network, on which somebody else makes the requests.
     pub fn with_consumer(&self, consumer: Arc<Sender>) -> Self {
-        Self { parties: Parties { consumer, ..self.parties.clone() }, ..self.clone() }
+        Self { parties: Accounts { consumer, ..self.parties.clone() }, ..self.clone() }
     }
 
     /// When each block was made, by the chain's clock.

@@ -4,8 +4,8 @@
 
 mod addresses;
 mod daemon;
-mod purse;
 mod report;
+mod wallet_pool;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -24,8 +24,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     anvil::{Anvil, AnvilOptions},
     contracts::{Competition, Consumption, PaymentToken},
-    deploy::{self, Deployment, Terms},
-    keys::{self, Parties},
+    deploy::{self, CompetitionParams, Deployment},
+    keys::{self, Accounts},
     network::{Network, ServicesAt},
     request::{Answer, Request, nth_wallet},
     rpc,
@@ -37,8 +37,8 @@ use crate::{
 use addresses::Addresses;
 use daemon::Daemon;
 pub use daemon::Program;
-use purse::Purse;
 pub use report::{Cost, Report, Served, ether};
+use wallet_pool::WalletPool;
 
 /// Where money is worth something.
 const MAINNET: u64 = 42161;
@@ -106,7 +106,7 @@ struct Run<'a> {
     /// Pays; deploys and owns the contracts; challenges.
     funder: Arc<Sender>,
     had: U256,
-    purse: Purse,
+    purse: WalletPool,
     addresses: PathBuf,
     contracts: Option<Deployment>,
     services: Services,
@@ -154,7 +154,7 @@ impl<'a> Run<'a> {
         let services = Services::start(0, "smoke").await?;
         Ok(Self {
             had: node.get_balance(funder.address(), None).await?,
-            purse: Purse::open(&addresses, chain_id)?,
+            purse: WalletPool::open(&addresses, chain_id)?,
             report: Report { chain_id, ..Report::default() },
             contracts: None,
             senders: Vec::new(),
@@ -227,7 +227,12 @@ impl<'a> Run<'a> {
             }
         }
         tracing::info!("deploying the contracts");
-        let terms = Terms { sla_seconds: SLA, multisig: false, signer_funds: U256::zero(), ..Terms::default() };
+        let terms = CompetitionParams {
+            sla_seconds: SLA,
+            multisig: false,
+            signer_funds: U256::zero(),
+            ..CompetitionParams::default()
+        };
         let deployment = deploy::create(&self.node, &self.funder, owner, &terms).await?;
         deploy::arrange(&self.node, &self.funder, owner, owner, &terms, &deployment).await?;
         Addresses::of(&deployment, owner, &self.node).await?.write(&self.addresses)?;
@@ -258,7 +263,7 @@ impl<'a> Run<'a> {
             node: node.clone(),
             // Nothing that concerns this run happened before.
             deployment: Deployment { block, signer, modeler: multisig, multisig: Some(multisig), ..contracts },
-            parties: Parties { admin: funder.clone(), consumer: funder.clone(), validator: funder.clone() },
+            parties: Accounts { admin: funder.clone(), consumer: funder.clone(), validator: funder.clone() },
             services: Some(services),
         })
     }
@@ -285,7 +290,7 @@ impl<'a> Run<'a> {
 
     /// One request from each of several wallets, which pay for it.
     async fn ask(&mut self, network: &Network, of_consumer: U256) -> Result<Vec<Request>> {
-        let fee = Terms::default().fee;
+        let fee = CompetitionParams::default().fee;
         let token = PaymentToken::new(network.deployment.token, self.node.clone());
         let consumption = Consumption::new(network.deployment.consumption, self.node.clone());
         let mut consumers = Vec::new();

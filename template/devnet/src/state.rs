@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     deploy::Deployment,
-    keys::{self, Parties},
+    keys::{self, Accounts},
     network::{Network, ServicesAt},
     rpc,
 };
@@ -54,8 +54,8 @@ impl State {
         let code = node.get_code(self.deployment.competition, None).await?;
         ensure!(!code.is_empty(), "the contracts are not on this chain: was the devnet restarted?");
         let parties = match key_file {
-            Some(file) => Parties::single(&node, keys::read_key_file(file, chain_id)?),
-            None if self.anvil_accounts => Parties::of_anvil(&node, chain_id)?,
+            Some(file) => Accounts::single(&node, keys::read_key_file(file, chain_id)?),
+            None if self.anvil_accounts => Accounts::of_anvil(&node, chain_id)?,
             None => bail!("whose key? name the file that holds it with --key-file"),
         };
         let (deployment, services) = (self.deployment.clone(), self.services.clone());

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use nova::config::{Config, FeatureSource, Need, Sources};
+use nova::config::{Config, FeatureSource, RequiredSettings, Sources};
 use nova::ezkl::proof::ProofFile;
 use nova::ezkl::reply::Reply;
 use nova::ezkl::witness::Witness;
@@ -11,8 +11,8 @@ use nova::features::{Input, frame, parse_input};
 use nova::model::Model;
 use nova::pipeline::prove::{is_request_id, read_document};
 use nova::prelude::{Column, DataFrame, NamedFrom as _, Preprocessor, Series};
-use nova::spectral::gateway::is_cid;
-use nova::spectral::plumber::{cid_of, features_of, rows_of};
+use nova::services::ipfs_gateway::is_cid;
+use nova::services::plumber::{cid_of, features_of, rows_of};
 
 /// A wallet that Plumber is asked for.
 const WALLET: &str = "0x00000000219ab540356cbb839cbe05303d7705fa";
@@ -69,7 +69,7 @@ pub fn worker_message(data: &[u8]) {
         && let (Ok(settings), Ok(witness)) = (serde_json::from_slice(settings), Witness::read(witness.to_vec()))
     {
         let _ = (witness.outputs(&settings), witness.instances(&settings));
-        let _ = (witness.is_inside(&settings), witness.describe_ranges(&settings));
+        let _ = (witness.is_within_ranges(&settings), witness.describe_ranges(&settings));
     }
 }
 
@@ -100,7 +100,7 @@ pub fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(second);
     let env = text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into()));
     let sources = Sources { toml, dotenv, env: env.collect(), flags: Vec::new() };
-    for need in [Need::Offline, Need::Chain] {
+    for need in [RequiredSettings::Offline, RequiredSettings::Chain] {
         let _ = Config::load(&sources, need).map_err(|mistakes| mistakes.to_string());
     }
 }

@@ -9,12 +9,12 @@ use ethers::types::transaction::eip2718::TypedTransaction;
 use ethers::types::{Address, Bytes, H256, U256};
 use ethers::utils::keccak256;
 
-use super::call::{ask, call_fault, is_refusal, knows_newest_blocks};
+use super::call::{ask, call_fault, is_contract_error, knows_newest_blocks};
 use super::contracts::{MultiSig, SendMultiSigCall};
-use super::{Client, text, wallet};
+use super::{Client, to_hex, wallet};
 use crate::config;
 use crate::fault::{Classify as _, Fault, Result};
-use crate::spectral::pulse::Pulse;
+use crate::services::pulse::Pulse;
 
 /// Seconds for which the MultiSig accepts a signed call, as the seed system has it.
 const MULTISIG_LIFETIME: u64 = 3600;
@@ -45,7 +45,7 @@ impl Account {
     ) -> Result<Self> {
         let wallet = wallet::open(&settings.wallet_key, settings.chain_id).await?;
         if let (None, Some(held)) = (&settings.multisig_address, held_modeler) {
-            if held == text(wallet.address()) {
+            if held == to_hex(wallet.address()) {
                 return Ok(Self { wallet, multisig: None });
             }
             if let Some(multisig) = signed_by(client, held, wallet.address()).await? {
@@ -54,18 +54,19 @@ impl Account {
         }
         let (named, from) = match &settings.multisig_address {
             Some(named) => (Some(named.clone()), "NOVA_MULTISIG_ADDRESS"),
-            None => (pulse.multisig(&text(wallet.address())).await?, "Pulse"),
+            None => (pulse.multisig(&to_hex(wallet.address())).await?, "Pulse"),
         };
         let Some(named) = named else { return Ok(Self { wallet, multisig: None }) };
-        let at: Address =
-            named.parse().map_err(|_| Fault::Stop(anyhow!("{from} names {named} as MultiSig, which is no address")))?;
+        let at: Address = named
+            .parse()
+            .map_err(|_| Fault::Fatal(anyhow!("{from} names {named} as MultiSig, which is no address")))?;
         let multisig = MultiSig::new(at, client.clone());
         let listed = ask(client, multisig.is_signer(wallet.address()), ("isSigner", from, at)).await?;
         if !listed {
-            return Err(Fault::Stop(anyhow!(
+            return Err(Fault::Fatal(anyhow!(
                 "the MultiSig {named} (from {from}) does not list wallet {} as a signer: use the key that made it, or set \
                  NOVA_MULTISIG_ADDRESS to yours",
-                text(wallet.address())
+                to_hex(wallet.address())
             )));
         }
         Ok(Self { wallet, multisig: Some(multisig) })
@@ -82,15 +83,17 @@ impl Account {
     }
 
     /// # Errors
-    /// `Retry` if the MultiSig does not list this wallet as a signer any more: the MultiSig's owner may list it again.
+    /// `Transient` if the MultiSig does not list this wallet as a signer any more: the MultiSig's owner may list it again.
     pub async fn check_listed(&self) -> Result<()> {
         let Some(multisig) = &self.multisig else { return Ok(()) };
         let wallet = self.wallet.address();
         match multisig.is_signer(wallet).call().await {
             Ok(true) => Ok(()),
             Ok(false) => {
-                let (multisig, wallet) = (text(multisig.address()), text(wallet));
-                Err(Fault::Retry(anyhow!("the MultiSig {multisig} does not list wallet {wallet} as a signer any more")))
+                let (multisig, wallet) = (to_hex(multisig.address()), to_hex(wallet));
+                Err(Fault::Transient(anyhow!(
+                    "the MultiSig {multisig} does not list wallet {wallet} as a signer any more"
+                )))
             }
             Err(error) => Err(call_fault(error, "isSigner")),
         }
@@ -108,14 +111,14 @@ impl Account {
                     .map_err(|error| call_fault(error, "getNextSequenceId"))?;
                 u64::try_from(next)
                     .map(Some)
-                    .map_err(|_| Fault::Row(anyhow!("the MultiSig names {next} as its next sequence id")))
+                    .map_err(|_| Fault::Permanent(anyhow!("the MultiSig names {next} as its next sequence id")))
             }
         }
     }
 
     /// Where a call to `target` is really sent, with which data, and until when that is valid: through the MultiSig
     /// under `sequence_id`, or directly.
-    pub fn wrap(&self, target: Address, calldata: Bytes, sequence_id: Option<u64>, chain_time: u64) -> Wrapped {
+    pub fn route(&self, target: Address, calldata: Bytes, sequence_id: Option<u64>, chain_time: u64) -> RoutedCall {
         match (&self.multisig, sequence_id) {
             (Some(multisig), Some(sequence_id)) => {
                 let expires = chain_time + MULTISIG_LIFETIME;
@@ -127,15 +130,15 @@ impl Account {
                     sequence_id: sequence_id.into(),
                     signature: Bytes::new(),
                 };
-                Wrapped { to: multisig.address(), data: call.encode().into(), expires: Some(expires) }
+                RoutedCall { to: multisig.address(), data: call.encode().into(), expires: Some(expires) }
             }
-            _ => Wrapped { to: target, data: calldata, expires: None },
+            _ => RoutedCall { to: target, data: calldata, expires: None },
         }
     }
 
     /// The signed bytes of a transaction, and its hash.
     pub fn sign(&self, transaction: &TypedTransaction) -> Result<(Bytes, H256)> {
-        let signature = self.wallet.sign_transaction_sync(transaction).context("cannot sign").stop()?;
+        let signature = self.wallet.sign_transaction_sync(transaction).context("cannot sign").fatal()?;
         let raw = transaction.rlp_signed(&signature);
         let hash = H256(keccak256(&raw));
         Ok((raw, hash))
@@ -148,13 +151,13 @@ async fn signed_by(client: &Client, modeler: &str, wallet: Address) -> Result<Op
     let multisig = MultiSig::new(at, client.clone());
     match multisig.is_signer(wallet).call().await {
         Ok(listed) => Ok(listed.then_some(multisig)),
-        Err(error) if is_refusal(&error) => knows_newest_blocks(client).await.map(|()| None),
+        Err(error) if is_contract_error(&error) => knows_newest_blocks(client).await.map(|()| None),
         Err(error) => Err(call_fault(error, "isSigner")),
     }
 }
 
 /// A call in the form in which it is sent.
-pub struct Wrapped {
+pub struct RoutedCall {
     pub to: Address,
     pub data: Bytes,
     /// When the MultiSig refuses it, on the chain's clock.

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use ethers::providers::Middleware as _;
 use ethers::types::Address;
 
-use super::{Chain, named_by, sla_of, text, unreachable};
+use super::{Chain, named_by, rpc_fault, sla_of, to_hex};
 use crate::fault::{Fault, Result};
 
 /// What the Competition says: how long an answer may take, and which other contracts there are.
@@ -26,7 +26,7 @@ impl Agreement {
 
 impl std::fmt::Display for Agreement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (consumption, modeler) = (text(self.consumption), text(self.modeler_contract));
+        let (consumption, modeler) = (to_hex(self.consumption), to_hex(self.modeler_contract));
         write!(f, "Consumption {consumption}, Modeler {modeler}, {} s from request to answer", self.sla_secs)
     }
 }
@@ -44,15 +44,15 @@ impl Chain {
     /// What the Competition says now.
     ///
     /// # Errors
-    /// `Retry` in all cases: one machine that is out of step, or contracts that are half moved, end no daemon.
+    /// `Transient` in all cases: one machine that is out of step, or contracts that are half moved, end no daemon.
     pub async fn read_agreement(&self) -> Result<Agreement> {
         self.account.check_listed().await?;
         let (consumption, modeler_contract) = named_by(&self.competition).await.map_err(passing)?;
         for named in [consumption, modeler_contract] {
-            let code = self.client.get_code(named, None).await.map_err(unreachable)?;
+            let code = self.client.get_code(named, None).await.map_err(rpc_fault)?;
             if code.is_empty() {
-                let named = text(named);
-                return Err(Fault::Retry(anyhow!("the Competition names {named}, where there is no contract")));
+                let named = to_hex(named);
+                return Err(Fault::Transient(anyhow!("the Competition names {named}, where there is no contract")));
             }
         }
         let sla = match self.settings.sla {
@@ -74,6 +74,6 @@ impl Chain {
 
 fn passing(fault: Fault) -> Fault {
     match fault {
-        Fault::Row(error) | Fault::Stop(error) | Fault::Retry(error) => Fault::Retry(error),
+        Fault::Permanent(error) | Fault::Fatal(error) | Fault::Transient(error) => Fault::Transient(error),
     }
 }

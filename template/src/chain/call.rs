@@ -10,7 +10,7 @@ use ethers::types::Address;
 use serde_json::Value;
 
 use super::rpc::Transport;
-use super::{Client, newest_block, text};
+use super::{Client, newest_block, to_hex};
 use crate::fault::{Fault, Result};
 use crate::ledger::now;
 
@@ -24,7 +24,7 @@ const MAX_HEAD_AGE_SECS: u64 = 600;
 pub(super) type CallError = ContractError<Provider<Transport>>;
 
 /// True if the chain answered and said no, so that asking again changes nothing.
-pub(super) fn is_refusal(error: &CallError) -> bool {
+pub(super) fn is_contract_error(error: &CallError) -> bool {
     error.is_revert()
         || matches!(error, CallError::DecodingError(_) | CallError::DetokenizationError(_) | CallError::AbiError(_))
 }
@@ -32,23 +32,23 @@ pub(super) fn is_refusal(error: &CallError) -> bool {
 /// What the contract at `at` answers, which `variable` names.
 ///
 /// # Errors
-/// `Stop` if it does not answer `method`, `Retry` if that may be the node's fault.
+/// `Fatal` if it does not answer `method`, `Transient` if that may be the node's fault.
 pub(super) async fn ask<T: Detokenize>(
     client: &Client,
     call: ContractCall<Provider<Transport>, T>,
     (method, variable, at): (&str, &str, Address),
 ) -> Result<T> {
-    let no_answer = || format!("the contract at {} ({variable}) does not answer {method}", text(at));
+    let no_answer = || format!("the contract at {} ({variable}) does not answer {method}", to_hex(at));
     match ask_if_known(client, call, method).await.map_err(|fault| fault.context(no_answer()))? {
         Some(answer) => Ok(answer),
-        None => Err(Fault::Stop(anyhow!("{}: is it the right one?", no_answer()))),
+        None => Err(Fault::Fatal(anyhow!("{}: is it the right one?", no_answer()))),
     }
 }
 
 /// The same of a method that not every contract has; `None` for one without.
 ///
 /// # Errors
-/// `Retry` if the node cannot be asked, or does not know the chain's newest blocks.
+/// `Transient` if the node cannot be asked, or does not know the chain's newest blocks.
 pub(super) async fn ask_if_known<T: Detokenize>(
     client: &Client,
     call: ContractCall<Provider<Transport>, T>,
@@ -58,7 +58,7 @@ pub(super) async fn ask_if_known<T: Detokenize>(
     loop {
         match call.call().await {
             Ok(answer) => return Ok(Some(answer)),
-            Err(error) if !is_refusal(&error) => return Err(call_fault(error, method)),
+            Err(error) if !is_contract_error(&error) => return Err(call_fault(error, method)),
             Err(_) => {}
         }
         knows_newest_blocks(client).await?;
@@ -72,20 +72,20 @@ pub(super) async fn ask_if_known<T: Detokenize>(
 
 /// A call that worked when we connected and does not now: a node that is not in sync, most likely.
 pub(super) fn call_fault(error: CallError, method: &str) -> Fault {
-    Fault::Retry(anyhow!("{error}").context(format!("cannot call {method}")))
+    Fault::Transient(anyhow!("{error}").context(format!("cannot call {method}")))
 }
 
 /// # Errors
-/// `Retry` if the node says, or its newest block shows, that it is not in sync.
+/// `Transient` if the node says, or its newest block shows, that it is not in sync.
 pub(super) async fn knows_newest_blocks(client: &Client) -> Result<()> {
     // Not ethers' own type: Nitro answers with other fields than geth. Who does not serve the method tells by its newest block.
     if let Ok(Value::Object(_)) = client.request::<_, Value>("eth_syncing", ()).await {
-        return Err(Fault::Retry(anyhow!("the RPC endpoint is not in sync yet")));
+        return Err(Fault::Transient(anyhow!("the RPC endpoint is not in sync yet")));
     }
     let newest = newest_block(client).await?;
     let age = (now() as u64).saturating_sub(newest.time);
     if age > MAX_HEAD_AGE_SECS {
-        return Err(Fault::Retry(anyhow!(
+        return Err(Fault::Transient(anyhow!(
             "the newest block that the RPC endpoint has, {}, is {age} s old: it is not in sync, or the address is not the right one",
             newest.number
         )));
@@ -99,7 +99,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::spectral::test_server::{Reply, Server};
+    use crate::services::test_server::{Reply, Server};
 
     /// What is said of a node whose newest block is so old.
     async fn of_age(secs: i64) -> Result<()> {
@@ -122,7 +122,7 @@ mod tests {
         assert!(of_age(60).await.is_ok());
         let fault = of_age(3600).await.unwrap_err();
         assert!(
-            matches!(&fault, Fault::Retry(_))
+            matches!(&fault, Fault::Transient(_))
                 && fault.to_string().contains("the newest block that the RPC endpoint has, 7")
         );
     }

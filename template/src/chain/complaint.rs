@@ -3,7 +3,7 @@
 
 use ethers::providers::JsonRpcError;
 
-use super::refusal::Refusal;
+use super::node_error::NodeError;
 use super::revert::data_text;
 
 /// What an error means for the call that met it.
@@ -124,7 +124,7 @@ impl Complaint {
         }
         // The pool's limit for one account is none of the provider's.
         if method == "eth_sendRawTransaction"
-            && (Refusal::of(&message) != Refusal::Other || message.contains("account limit"))
+            && (NodeError::of(&message) != NodeError::Other || message.contains("account limit"))
         {
             return Self::Spoken;
         }

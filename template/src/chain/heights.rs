@@ -49,7 +49,7 @@ impl Transport {
     async fn newest_of(&self, endpoint: &Endpoint) -> Option<Newest> {
         const METHOD: &str = "eth_getBlockByNumber";
         let body = call_body(self.next_id(), METHOD, ("latest", false)).ok()?;
-        let answer = self.ask(endpoint, METHOD, &body).await.ok()?;
+        let answer = self.request_one(endpoint, METHOD, &body).await.ok()?;
         serde_json::from_slice(&answer).ok()
     }
 }
@@ -61,7 +61,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::spectral::test_server::{Reply, Server};
+    use crate::services::test_server::{Reply, Server};
 
     /// A node whose newest block is of this time.
     async fn node(times: &[u64]) -> Server {

@@ -7,17 +7,17 @@ mod call;
 mod complaint;
 pub mod contracts;
 mod heights;
+mod log_scanner;
+mod node_error;
 mod range;
-mod refusal;
 mod reorg;
 pub mod revert;
 pub mod rpc;
-pub mod send;
 mod slot;
-pub mod wake;
-mod walk;
+pub mod tx_manager;
 pub mod wallet;
 pub mod watch;
+pub mod ws_subscription;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,17 +27,17 @@ use anyhow::{Context as _, anyhow};
 use ethers::providers::{Middleware as _, Provider};
 use ethers::types::{Address, BlockNumber, H256, U256};
 
-use crate::condition::Condition;
 use crate::config;
+use crate::failure_tracker::FailureTracker;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::ledger::{Identity, Targets};
-use crate::spectral::pulse::Pulse;
+use crate::services::pulse::Pulse;
 use account::Account;
-use call::{ask, ask_if_known, call_fault, is_refusal};
+use call::{ask, ask_if_known, call_fault, is_contract_error};
 use contracts::{Competition, Consumption, Modeler, ProofRegistry, Verifier};
+use log_scanner::RescanHistory;
 use range::LogRange;
 use rpc::Transport;
-use walk::Looks;
 
 /// SLA where `getSAParams` says none: PROTOCOL of the network, 600 s from request to answer.
 const DEFAULT_SLA: Duration = Duration::from_secs(600);
@@ -46,10 +46,10 @@ const MAX_SLA: u64 = 365 * 24 * 60 * 60;
 
 /// Arbitrum One and its Testnet. These chains are never started anew: the chain id identifies them, and a node without their first block
 /// will do.
-const KNOWN: [u64; 2] = [42_161, 421_614];
+const CHAINS_WITHOUT_RESET: [u64; 2] = [42_161, 421_614];
 
 /// Requests in a row that cannot be read, after which it is no longer one node that lags.
-const ENOUGH_FAILED_READS: u32 = 3;
+const MAX_FAILED_READS: u32 = 3;
 
 /// No chain is higher, so that block numbers can be added to without overflow, and the ledger can hold them.
 const MAX_HEIGHT: u64 = 1 << 50;
@@ -76,11 +76,11 @@ pub struct Chain {
     log_range: Arc<LogRange>,
     /// The same for blocks of long ago, which it may serve otherwise.
     old_log_range: Arc<LogRange>,
-    looks: Arc<Looks>,
+    rescans: Arc<RescanHistory>,
     /// How reading requests has gone lately.
-    reads: Arc<Condition>,
+    read_failures: Arc<FailureTracker>,
     /// Held by the watcher that looks for a reorg.
-    following: Arc<tokio::sync::Mutex<()>>,
+    reorg_check_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Where proofs are checked on chain, and by which verifier.
@@ -97,11 +97,11 @@ pub struct Funds {
     /// Ether, in decimal.
     pub eth: String,
     /// Answers that it pays for at today's gas price.
-    pub answers: u64,
+    pub affordable_answers: u64,
 }
 
 /// Gas of an answer through a MultiSig with its commitment, rounded up: what `Funds` reckons with.
-const GAS_OF_AN_ANSWER: u64 = 300_000;
+const GAS_PER_ANSWER: u64 = 300_000;
 
 /// The newest block, as far as we need it.
 #[derive(Debug, Clone, Copy)]
@@ -119,8 +119,8 @@ impl Chain {
     /// `held_modeler` is who we were before, if that is known.
     pub async fn connect(settings: &config::Chain, pulse: &Pulse, held_modeler: Option<&str>) -> Result<Self> {
         let client = client(settings)?;
-        check_id(&client, settings.chain_id).await?;
-        let genesis = match KNOWN.contains(&settings.chain_id) {
+        check_chain_id(&client, settings.chain_id).await?;
+        let genesis = match CHAINS_WITHOUT_RESET.contains(&settings.chain_id) {
             true => None,
             false => Some(first_block(&client).await?),
         };
@@ -141,9 +141,9 @@ impl Chain {
             settings: settings.clone(),
             log_range: Arc::new(LogRange::new(settings.log_range)),
             old_log_range: Arc::new(LogRange::new(settings.log_range)),
-            looks: Arc::default(),
-            reads: Arc::new(Condition::new(ENOUGH_FAILED_READS)),
-            following: Arc::default(),
+            rescans: Arc::default(),
+            read_failures: Arc::new(FailureTracker::new(MAX_FAILED_READS)),
+            reorg_check_lock: Arc::default(),
             genesis,
             consumption: Consumption::new(consumption, client.clone()),
             modeler_contract: Modeler::new(modeler_contract, client.clone()),
@@ -159,17 +159,17 @@ impl Chain {
     pub fn identity(&self) -> Identity {
         Identity {
             chain_id: self.settings.chain_id,
-            genesis_hash: self.genesis.map(text),
-            competition: text(self.competition.address()),
-            consumption: text(self.consumption.address()),
-            modeler: text(self.modeler()),
+            genesis_hash: self.genesis.map(to_hex),
+            competition: to_hex(self.competition.address()),
+            consumption: to_hex(self.consumption.address()),
+            modeler: to_hex(self.modeler()),
         }
     }
 
     pub fn targets(&self) -> Targets {
         Targets {
-            modeler_contract: text(self.modeler_contract.address()),
-            registry: self.registry.as_ref().map(|registry| text(registry.contract.address())),
+            modeler_contract: to_hex(self.modeler_contract.address()),
+            registry: self.registry.as_ref().map(|registry| to_hex(registry.contract.address())),
         }
     }
 
@@ -198,7 +198,7 @@ impl Chain {
 
     /// Wei that the signing wallet holds.
     pub async fn balance(&self) -> Result<U256> {
-        self.client.get_balance(self.account.wallet_address(), None).await.map_err(unreachable)
+        self.client.get_balance(self.account.wallet_address(), None).await.map_err(rpc_fault)
     }
 
     /// What the signing wallet can pay for.
@@ -206,19 +206,21 @@ impl Chain {
         let balance = self.balance().await?;
         let gas_price = match self.settings.gas_price_gwei {
             Some(gwei) => U256::from((gwei * 1e9) as u128),
-            None => self.client.get_gas_price().await.map_err(unreachable)?,
+            None => self.client.get_gas_price().await.map_err(rpc_fault)?,
         };
-        let gas = self.settings.gas.unwrap_or(GAS_OF_AN_ANSWER);
+        let gas = self.settings.gas.unwrap_or(GAS_PER_ANSWER);
         Ok(Funds {
-            wallet: text(self.account.wallet_address()),
+            wallet: to_hex(self.account.wallet_address()),
             eth: ethers::utils::format_ether(balance),
-            answers: (balance / gas_price.saturating_mul(gas.into()).max(U256::one())).min(u64::MAX.into()).as_u64(),
+            affordable_answers: (balance / gas_price.saturating_mul(gas.into()).max(U256::one()))
+                .min(u64::MAX.into())
+                .as_u64(),
         })
     }
 
     /// The modeler's address, and how it signs.
     pub fn describe_account(&self) -> String {
-        let (modeler, wallet) = (text(self.modeler()), text(self.account.wallet_address()));
+        let (modeler, wallet) = (to_hex(self.modeler()), to_hex(self.account.wallet_address()));
         if modeler == wallet {
             format!("wallet {wallet}, directly")
         } else {
@@ -245,7 +247,7 @@ impl Chain {
         instances: &[[u8; 32]],
     ) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
         let id = request_id(id)?;
-        let answer = contracts::answer_calldata(id, value, encoding).fail_row()?;
+        let answer = contracts::answer_calldata(id, value, encoding).permanent()?;
         let commitment = self
             .registry
             .as_ref()
@@ -270,18 +272,18 @@ impl Chain {
     /// because commitments name it for ever. Nothing to check without a registry.
     ///
     /// # Errors
-    /// `Stop` if it refuses a proof that our own verification key accepts.
+    /// `Fatal` if it refuses a proof that our own verification key accepts.
     pub async fn check_verifier(&self, proof: Vec<u8>, instances: &[[u8; 32]]) -> Result<()> {
         let Some(registry) = &self.registry else { return Ok(()) };
         let verifier = Verifier::new(registry.verifier, self.client.clone());
         let instances = instances.iter().map(|felt| U256::from_big_endian(felt)).collect();
         match verifier.verify_proof(proof.into(), instances).call().await {
             Ok(true) => Ok(()),
-            Err(error) if !is_refusal(&error) => Err(call_fault(error, "verifyProof")),
-            _ => Err(Fault::Stop(anyhow!(
+            Err(error) if !is_contract_error(&error) => Err(call_fault(error, "verifyProof")),
+            _ => Err(Fault::Fatal(anyhow!(
                 "the verifier {} that is registered at the proof registry is not the one of these model files: register \
                  verifier.sol of the model folder, or set NOVA_VERIFIER_ADDRESS",
-                text(registry.verifier)
+                to_hex(registry.verifier)
             ))),
         }
     }
@@ -315,28 +317,28 @@ impl Registry {
                 format!(
                     "the proof registry {address_text} holds no verifier of modeler {}: register the contract that `nova setup` \
                      wrote, or unset NOVA_PROOF_REGISTRY_ADDRESS",
-                    text(account.modeler())
+                    to_hex(account.modeler())
                 )
             })
-            .stop()?;
+            .fatal()?;
         Ok(Self { contract, verifier })
     }
 }
 
 /// A client for the configured endpoints.
 pub fn client(settings: &config::Chain) -> Result<Client> {
-    let transport = Transport::new(&settings.rpc_urls).stop()?;
+    let transport = Transport::new(&settings.rpc_urls).fatal()?;
     Ok(Arc::new(Provider::new(transport)))
 }
 
 async fn newest_block(client: &Client) -> Result<Head> {
-    let block = client.get_block(BlockNumber::Latest).await.map_err(unreachable)?;
-    let block = block.context("the RPC endpoint has no newest block").retry()?;
+    let block = client.get_block(BlockNumber::Latest).await.map_err(rpc_fault)?;
+    let block = block.context("the RPC endpoint has no newest block").transient()?;
     let number = block.number.unwrap_or_default().as_u64();
-    let time = small("its newest block's time", block.timestamp)?;
+    let time = to_u64("its newest block's time", block.timestamp)?;
     if number > MAX_HEIGHT || time > MAX_TIME {
         let newest = format!("its newest block is number {number}, of the time {time}");
-        return Err(Fault::Retry(anyhow!("the RPC endpoint says that {newest}")));
+        return Err(Fault::Transient(anyhow!("the RPC endpoint says that {newest}")));
     }
     Ok(Head {
         number,
@@ -348,18 +350,18 @@ async fn newest_block(client: &Client) -> Result<Head> {
 
 /// The hash of block 0. The tag `earliest` would not do: where history is pruned it is the oldest block that is left.
 async fn first_block(client: &Client) -> Result<H256> {
-    let block = client.get_block(0).await.map_err(unreachable)?;
-    block.and_then(|block| block.hash).context("the RPC endpoint does not tell of block 0").retry()
+    let block = client.get_block(0).await.map_err(rpc_fault)?;
+    block.and_then(|block| block.hash).context("the RPC endpoint does not tell of block 0").transient()
 }
 
 /// # Errors
-/// `Stop` if the endpoint serves another chain.
-pub async fn check_id(client: &Client, expected: u64) -> Result<()> {
-    let chain_id = client.get_chainid().await.map_err(unreachable)?;
+/// `Fatal` if the endpoint serves another chain.
+pub async fn check_chain_id(client: &Client, expected: u64) -> Result<()> {
+    let chain_id = client.get_chainid().await.map_err(rpc_fault)?;
     if chain_id == U256::from(expected) {
         return Ok(());
     }
-    Err(Fault::Stop(anyhow!(
+    Err(Fault::Fatal(anyhow!(
         "the RPC endpoint serves chain {chain_id}, NOVA_CHAIN_ID is {expected}: one of them is wrong"
     )))
 }
@@ -386,23 +388,23 @@ async fn sla_of(competition: &Competition<Provider<Transport>>) -> Result<Option
 }
 
 /// A number as an endpoint tells it, which no chain makes so large.
-fn small(what: &str, number: U256) -> Result<u64> {
-    u64::try_from(number).map_err(|_| Fault::Retry(anyhow!("the RPC endpoint says that {what} is {number}")))
+fn to_u64(what: &str, number: U256) -> Result<u64> {
+    u64::try_from(number).map_err(|_| Fault::Transient(anyhow!("the RPC endpoint says that {what} is {number}")))
 }
 
-fn unreachable(error: ethers::providers::ProviderError) -> Fault {
-    Fault::Retry(anyhow!("{error}"))
+fn rpc_fault(error: ethers::providers::ProviderError) -> Fault {
+    Fault::Transient(anyhow!("{error}"))
 }
 
 /// Lower-case `0x…`: the form of the ledger.
-fn text(value: impl std::fmt::LowerHex) -> String {
+fn to_hex(value: impl std::fmt::LowerHex) -> String {
     format!("{value:#x}")
 }
 
 fn address(name: &str, value: &str) -> Result<Address> {
-    value.parse().map_err(|_| Fault::Stop(anyhow!("{name}: {value} is not an address (0x and 40 hex digits)")))
+    value.parse().map_err(|_| Fault::Fatal(anyhow!("{name}: {value} is not an address (0x and 40 hex digits)")))
 }
 
 fn request_id(id: &str) -> Result<H256> {
-    id.parse().map_err(|_| Fault::Row(anyhow!("{id} is not a request id (0x and 64 hex digits)")))
+    id.parse().map_err(|_| Fault::Permanent(anyhow!("{id} is not a request id (0x and 64 hex digits)")))
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use anyhow::Context as _;
 use ethers::providers::Middleware as _;
 
-use super::{Chain, Head, MAX_HEIGHT, text, unreachable};
+use super::{Chain, Head, MAX_HEIGHT, rpc_fault, to_hex};
 use crate::fault::{Classify as _, Result};
 use crate::ledger::{Block, Ledger, Rows};
 
@@ -22,14 +22,14 @@ impl Chain {
     /// reorg: then other streams have blocks to read again too.
     ///
     /// One watcher after the other: a head that was read before another watcher noticed a reorg would be taken for one.
-    pub async fn follow(&self, ledger: &Ledger) -> Result<(Head, bool)> {
-        let _alone = self.following.lock().await;
+    pub async fn sync_head(&self, ledger: &Ledger) -> Result<(Head, bool)> {
+        let _alone = self.reorg_check_lock.lock().await;
         let head = self.head().await?;
-        let reorganised = self.compare(ledger, head).await?;
+        let reorganised = self.detect_reorg(ledger, head).await?;
         Ok((head, reorganised))
     }
 
-    async fn compare(&self, ledger: &Ledger, head: Head) -> Result<bool> {
+    async fn detect_reorg(&self, ledger: &Ledger, head: Head) -> Result<bool> {
         let reorganised = match ledger.newest_block(head.number).await? {
             Some(newest) => match self.block(head, newest.number).await? {
                 Some(found) if found == newest => false,
@@ -39,13 +39,13 @@ impl Chain {
             },
             None => {
                 let anchor = self.block(head, head.number.saturating_sub(ANCHOR)).await?;
-                ledger.remember_blocks(anchor.as_slice()).await?;
+                ledger.record_blocks(anchor.as_slice()).await?;
                 false
             }
         };
         // A replica that lags may be on another branch than what was seen above it.
         if ledger.newest_block(MAX_HEIGHT).await?.is_none_or(|newest| newest.number <= head.number) {
-            ledger.remember_blocks(&[head.block()]).await?;
+            ledger.record_blocks(&[head.block()]).await?;
         }
         Ok(reorganised)
     }
@@ -61,7 +61,7 @@ impl Chain {
     ) -> Result<()> {
         let mut blocks = ledger.blocks_of(rows, first, last).await?;
         blocks.retain(|block| !named(&block.hash));
-        let forgotten = self.forgotten(head, blocks).await?;
+        let forgotten = self.reorged_out(head, blocks).await?;
         if forgotten.is_empty() {
             return Ok(());
         }
@@ -73,7 +73,7 @@ impl Chain {
         let fork = self.fork(head, ledger.blocks(head.number).await?).await?;
         let mut blocks = ledger.blocks_of(Rows::Requests, fork + 1, head.number).await?;
         blocks.extend(ledger.blocks_of(Rows::Challenges, fork + 1, head.number).await?);
-        let forgotten = self.forgotten(head, blocks).await?;
+        let forgotten = self.reorged_out(head, blocks).await?;
         let done = ledger.rewind(gone, fork, &forgotten, head.time).await?;
         if done {
             tracing::warn!(fork, head = head.number, "the chain was reorganised, reading on from the fork");
@@ -101,8 +101,8 @@ impl Chain {
     /// Which of these blocks the chain has not, but others at their heights.
     ///
     /// # Errors
-    /// `Retry` if the endpoint has none there: what is not judged now would not be judged later.
-    async fn forgotten(&self, head: Head, blocks: Vec<Block>) -> Result<Vec<Block>> {
+    /// `Transient` if the endpoint has none there: what is not judged now would not be judged later.
+    async fn reorged_out(&self, head: Head, blocks: Vec<Block>) -> Result<Vec<Block>> {
         let mut there: HashMap<u64, Block> = HashMap::new();
         let mut forgotten = Vec::new();
         for block in blocks {
@@ -113,7 +113,7 @@ impl Chain {
                     let found = self.block(head, number).await?;
                     found
                         .with_context(|| format!("the RPC endpoint has no block {number}, its newest is {newest}"))
-                        .retry()?
+                        .transient()?
                 }
             };
             if found.hash != block.hash {
@@ -129,13 +129,13 @@ impl Chain {
         if number == head.number {
             return Ok(Some(head.block()));
         }
-        let found = self.client.get_block(number).await.map_err(unreachable)?;
-        Ok(found.and_then(|block| block.hash).map(|hash| Block { number, hash: text(hash) }))
+        let found = self.client.get_block(number).await.map_err(rpc_fault)?;
+        Ok(found.and_then(|block| block.hash).map(|hash| Block { number, hash: to_hex(hash) }))
     }
 }
 
 impl Head {
     fn block(self) -> Block {
-        Block { number: self.number, hash: text(self.hash) }
+        Block { number: self.number, hash: to_hex(self.hash) }
     }
 }

@@ -8,28 +8,28 @@ use ethers::utils::keccak256;
 /// A refusal by a contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revert {
-    pub meaning: Meaning,
+    pub kind: RevertKind,
     /// In the contract's words.
     pub reason: String,
 }
 
 /// What a refusal means for the transaction that meets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
+pub enum RevertKind {
     /// The chain holds our answer.
-    Answered,
+    AlreadyAnswered,
     /// What was to be brought about is there.
-    Done,
+    AlreadyDone,
     /// We are not among those who may, at present.
     NotTopN,
     /// The request is not there: a replica lags, or a reorg took it.
     UnknownRequest,
     /// The MultiSig wants another sequence id or a later expiry, which the next attempt has.
-    Sequence,
+    StaleSequenceId,
     /// The reward of this epoch cannot be claimed yet.
-    NotOver,
+    EpochNotOver,
     /// There is no reward in this epoch, or it was claimed.
-    Nothing,
+    NothingToClaim,
     /// The node could not carry the call out, and does not say that it reverts.
     Unknown,
     Other,
@@ -37,58 +37,55 @@ pub enum Meaning {
 
 impl Revert {
     /// What the node says of a call that reverts; `None` if that is not what it says.
-    pub fn of(error: &ProviderError) -> Option<Self> {
+    pub fn from_provider_error(error: &ProviderError) -> Option<Self> {
         let response = error.as_error_response()?;
         match response.as_revert_data() {
-            Some(data) if !data.is_empty() => Some(Self::read(&data)),
+            Some(data) if !data.is_empty() => Some(Self::decode(&data)),
             // No data: all there is to read is the message.
-            Some(_) => Some(Self::said(&response.message)),
-            None => response.data.as_ref().and_then(revert_data).map(|data| Self::read(&data)),
+            Some(_) => Some(Self::from_message(&response.message)),
+            None => response.data.as_ref().and_then(revert_data).map(|data| Self::decode(&data)),
         }
     }
 
     /// The bytes that a contract reverted with: `Error(string)`, `Panic(uint256)`, or a custom error.
-    pub fn read(data: &[u8]) -> Self {
+    pub fn decode(data: &[u8]) -> Self {
         match data.get(..4) {
             Some([0x08, 0xc3, 0x79, 0xa0]) => {
-                Self::said(&String::decode(&data[4..]).unwrap_or_else(|_| "an unreadable reason".to_owned()))
+                Self::from_message(&String::decode(&data[4..]).unwrap_or_else(|_| "an unreadable reason".to_owned()))
             }
-            Some([0x4e, 0x48, 0x7b, 0x71]) => Self::said(&match U256::decode(&data[4..]) {
+            Some([0x4e, 0x48, 0x7b, 0x71]) => Self::from_message(&match U256::decode(&data[4..]) {
                 Ok(code) => format!("panic {code:#04x}"),
                 Err(_) => "panic".to_owned(),
             }),
             Some(selector) => Self::custom(selector, &data[4..]),
-            None => Self::said("no reason given"),
+            None => Self::from_message("no reason given"),
         }
     }
 
     /// A reason in words: contracts other than ours may have no errors with names.
-    fn said(reason: &str) -> Self {
+    fn from_message(reason: &str) -> Self {
         let words = reason.to_lowercase();
         let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
         let meaning = if has(&["already responded", "already answered", "already submitted"]) {
-            Meaning::Answered
+            RevertKind::AlreadyAnswered
         } else if has(&["not a top", "not top", "not in top", "not among the top"]) {
-            Meaning::NotTopN
+            RevertKind::NotTopN
         } else if has(&["unknown request", "request not found", "request does not exist", "no such request"]) {
-            Meaning::UnknownRequest
+            RevertKind::UnknownRequest
         } else if has(&["not over", "not ended", "not finished", "not yet"]) {
-            Meaning::NotOver
+            RevertKind::EpochNotOver
         } else {
-            Meaning::Other
+            RevertKind::Other
         };
-        Self { meaning, reason: reason.to_owned() }
+        Self { kind: meaning, reason: reason.to_owned() }
     }
 
     fn custom(selector: &[u8], arguments: &[u8]) -> Self {
         let known = CUSTOM_ERRORS.iter().find(|(_, signature)| keccak256(signature.as_bytes())[..4] == *selector);
         let Some((meaning, signature)) = known else {
-            return Self { meaning: Meaning::Other, reason: format!("custom error 0x{}", hex::encode(selector)) };
+            return Self { kind: RevertKind::Other, reason: format!("custom error 0x{}", hex::encode(selector)) };
         };
-        Self {
-            meaning: *meaning,
-            reason: with_arguments(signature, arguments).unwrap_or_else(|| (*signature).to_owned()),
-        }
+        Self { kind: *meaning, reason: with_arguments(signature, arguments).unwrap_or_else(|| (*signature).to_owned()) }
     }
 }
 
@@ -122,21 +119,23 @@ fn show(token: &Token) -> String {
     }
 }
 
-use Meaning::{Answered, Done, NotOver, NotTopN, Nothing, Other, Sequence, UnknownRequest};
+use RevertKind::{
+    AlreadyAnswered, AlreadyDone, EpochNotOver, NotTopN, NothingToClaim, Other, StaleSequenceId, UnknownRequest,
+};
 
 /// The custom errors of the contracts in `devnet/contracts`, and what they mean.
-const CUSTOM_ERRORS: [(Meaning, &str); 37] = [
-    (Answered, "AlreadyAnswered(bytes32,address)"),
-    (Done, "AlreadyCommitted(bytes32,address)"),
-    (Answered, "AlreadyResponded(address,bytes32)"),
+const CUSTOM_ERRORS: [(RevertKind, &str); 37] = [
+    (AlreadyAnswered, "AlreadyAnswered(bytes32,address)"),
+    (AlreadyDone, "AlreadyCommitted(bytes32,address)"),
+    (AlreadyAnswered, "AlreadyResponded(address,bytes32)"),
     (Other, "CallFailed(address)"),
-    (Done, "ChallengeAlreadyAnswered(address,address)"),
+    (AlreadyDone, "ChallengeAlreadyAnswered(address,address)"),
     (Other, "ConsumptionWindowClosed()"),
     (Other, "ERC20InsufficientBalance(address,uint256,uint256)"),
     (Other, "EmptyChallenge()"),
     (Other, "EmptyResponse()"),
-    (NotOver, "EpochNotOver(uint256,uint256)"),
-    (Sequence, "Expired(uint256,uint256)"),
+    (EpochNotOver, "EpochNotOver(uint256,uint256)"),
+    (StaleSequenceId, "Expired(uint256,uint256)"),
     (Other, "InstancesDoNotMatchCommitment(bytes32,bytes32,bytes32)"),
     (Other, "InsufficientBalance(address,uint256,uint256)"),
     (Other, "NotAContract(address)"),
@@ -146,19 +145,19 @@ const CUSTOM_ERRORS: [(Meaning, &str); 37] = [
     (Other, "NotSigner(address)"),
     (NotTopN, "NotTopNModeler(address)"),
     (Other, "NotValidator(address)"),
-    (Nothing, "NothingToClaim(address,uint256)"),
+    (NothingToClaim, "NothingToClaim(address,uint256)"),
     (Other, "NothingToWithdraw(address)"),
     (Other, "OutputIndexOutOfRange(uint256,uint256)"),
     (Other, "OutputNotInField(uint256)"),
     (Other, "OwnableUnauthorizedAccount(address)"),
     (Other, "ProofAlreadyRequested(bytes32,address)"),
-    (Done, "ProofAlreadyVerified(bytes32,address)"),
+    (AlreadyDone, "ProofAlreadyVerified(bytes32,address)"),
     (Other, "ProofRejected(bytes32,address)"),
     (Other, "RequestAlreadyMade(bytes32)"),
     (Other, "SafeERC20FailedOperation(address)"),
-    (Sequence, "SequenceIdTooHigh(uint256,uint256)"),
-    (Sequence, "SequenceIdTooLow(uint256,uint256)"),
-    (Sequence, "SequenceIdUsed(uint256)"),
+    (StaleSequenceId, "SequenceIdTooHigh(uint256,uint256)"),
+    (StaleSequenceId, "SequenceIdTooLow(uint256,uint256)"),
+    (StaleSequenceId, "SequenceIdUsed(uint256)"),
     (Other, "SignatureNotAccepted()"),
     (UnknownRequest, "UnknownRequest(bytes32)"),
     (Other, "VerifierAlreadyRegistered(address,address)"),
@@ -190,7 +189,7 @@ mod tests {
             (vec![1, 2, 3, 4], "custom error 0x01020304"),
             (vec![], "no reason given"),
         ] {
-            assert_eq!(Revert::read(&data).reason, reason);
+            assert_eq!(Revert::decode(&data).reason, reason);
         }
     }
 
@@ -215,19 +214,19 @@ mod tests {
                 method: "eth_call".to_owned(),
                 error: response,
             }));
-            assert_eq!(Revert::of(&error).unwrap().meaning, Meaning::Done, "{message}");
+            assert_eq!(Revert::from_provider_error(&error).unwrap().kind, RevertKind::AlreadyDone, "{message}");
         }
     }
 
     #[test]
     fn words_are_understood_too() {
         for (words, meaning) in [
-            ("execution reverted: Modeler already responded", Meaning::Answered),
-            ("Not a top N modeler", Meaning::NotTopN),
-            ("Epoch not over", Meaning::NotOver),
-            ("paused", Meaning::Other),
+            ("execution reverted: Modeler already responded", RevertKind::AlreadyAnswered),
+            ("Not a top N modeler", RevertKind::NotTopN),
+            ("Epoch not over", RevertKind::EpochNotOver),
+            ("paused", RevertKind::Other),
         ] {
-            assert_eq!(Revert::said(words).meaning, meaning, "{words}");
+            assert_eq!(Revert::from_message(words).kind, meaning, "{words}");
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::scrub::Scrubber;
 /// How long one request to one endpoint may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// How long after a failover the first endpoint is tried again.
-const HOME_AGAIN: Duration = Duration::from_secs(60);
+const PRIMARY_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Who asks to be left alone for longer is not asked again by this call: the next look at the chain does.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// The largest answer that is read: the logs of a full range of blocks fit many times over. Several calls are under way at
@@ -167,11 +167,11 @@ impl Transport {
         })
     }
 
-    async fn ask_all(&self, method: &str, body: &[u8]) -> Result<(usize, Vec<u8>), Failure> {
+    async fn request_any(&self, method: &str, body: &[u8]) -> Result<(usize, Vec<u8>), Failure> {
         let (mut reasons, mut waits) = (Vec::new(), Vec::new());
         for i in self.order() {
             let endpoint = &self.endpoints[i];
-            match self.ask(endpoint, method, body).await {
+            match self.request_one(endpoint, method, body).await {
                 Ok(answer) => {
                     self.answered(i);
                     return Ok((i, answer));
@@ -202,7 +202,7 @@ impl Transport {
     /// The endpoint that answered last, so that one that hangs costs its time-out once; after a while the first one again.
     fn first_to_ask(&self) -> usize {
         let (endpoint, since) = *self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.elapsed() < HOME_AGAIN { endpoint } else { 0 }
+        if since.elapsed() < PRIMARY_RETRY_INTERVAL { endpoint } else { 0 }
     }
 
     fn answered(&self, endpoint: usize) {
@@ -210,7 +210,7 @@ impl Transport {
         if in_use.0 != endpoint {
             tracing::warn!(from = self.endpoints[in_use.0].name, to = self.endpoints[endpoint].name, "RPC failover");
             *in_use = (endpoint, Instant::now());
-        } else if in_use.1.elapsed() >= HOME_AGAIN {
+        } else if in_use.1.elapsed() >= PRIMARY_RETRY_INTERVAL {
             // The first one was tried before this one, in vain: once a minute, not in each call.
             in_use.1 = Instant::now();
         }
@@ -220,7 +220,7 @@ impl Transport {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) async fn ask(&self, endpoint: &Endpoint, method: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    pub(super) async fn request_one(&self, endpoint: &Endpoint, method: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
         let response = self
             .client
             .post(endpoint.url.clone())
@@ -228,7 +228,7 @@ impl Transport {
             .body(body.to_vec())
             .send()
             .await
-            .map_err(unanswered)?;
+            .map_err(transport_failure)?;
         let status = response.status();
         let wait = http_client::retry_after(response.headers());
         let passing = |reason: String| Failure::Passing(reason, wait);
@@ -270,7 +270,7 @@ fn complaint(method: &str, body: &[u8], error: &JsonRpcError) -> Complaint {
 
 async fn body_of(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
+    while let Some(chunk) = response.chunk().await.map_err(transport_failure)? {
         if body.len() + chunk.len() > MAX_BODY {
             return Err(Failure::Passing(format!("the answer is longer than {MAX_BODY} bytes"), None));
         }
@@ -280,7 +280,7 @@ async fn body_of(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
 }
 
 /// reqwest's own words, without the URL.
-fn unanswered(error: reqwest::Error) -> Failure {
+fn transport_failure(error: reqwest::Error) -> Failure {
     Failure::Passing(format!("{:#}", anyhow::Error::new(error.without_url())), None)
 }
 
@@ -301,7 +301,7 @@ impl JsonRpcClient for Transport {
         })?;
         let rounds =
             ExponentialBuilder::default().with_min_delay(Duration::from_millis(250)).with_max_times(3).with_jitter();
-        let (endpoint, answer) = (|| self.ask_all(method, &body))
+        let (endpoint, answer) = (|| self.request_any(method, &body))
             .retry(rounds)
             .when(|failure| matches!(failure, Failure::Passing(..)))
             .adjust(|failure, wait| match (failure, wait) {
@@ -326,7 +326,7 @@ impl JsonRpcClient for Transport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spectral::test_server::{Reply, Server};
+    use crate::services::test_server::{Reply, Server};
 
     const CHAIN_ID: &str = r#"{"jsonrpc": "2.0", "id": 1, "result": "0x7a69"}"#;
 
@@ -420,7 +420,7 @@ mod tests {
         let first = Server::answering(vec![Reply::status(500)]).await;
         let second = Server::answering(vec![Reply::ok(CHAIN_ID)]).await;
         let transport = over([&first, &second]);
-        *transport.in_use.lock().unwrap() = (1, Instant::now() - HOME_AGAIN);
+        *transport.in_use.lock().unwrap() = (1, Instant::now() - PRIMARY_RETRY_INTERVAL);
         for _ in 0..3 {
             let _: Value = transport.request("eth_chainId", [(); 0]).await.unwrap();
         }

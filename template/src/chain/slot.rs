@@ -3,9 +3,9 @@
 use anyhow::anyhow;
 use ethers::types::Address;
 
-use super::call::{call_fault, is_refusal};
+use super::call::{call_fault, is_contract_error};
 use super::contracts::Modeler;
-use super::{Chain, address, text};
+use super::{Chain, address, to_hex};
 use crate::fault::{Fault, Result};
 use crate::ledger::{Challenge, ChallengeKey, Ledger};
 
@@ -24,7 +24,7 @@ impl Chain {
 
     /// The same of a challenge in the contract at `asked_in` that says `payload`, or why it was answered before: the contract holds an
     /// answer of ours.
-    pub(super) async fn nothing_to_respond(
+    pub(super) async fn already_resolved(
         &self,
         ledger: &Ledger,
         asked_in: &str,
@@ -54,13 +54,13 @@ impl Chain {
         if held.is_empty() || held == payload {
             return Ok(None);
         }
-        if !ledger.has_challenge(&text(asked_in), held).await? {
+        if !ledger.has_challenge(&to_hex(asked_in), held).await? {
             // The daemon reads challenges of the Modeler contract that the Competition names, and of no earlier one.
             if asked_in != self.modeler_contract.address() {
                 return Ok(Some(SUPERSEDED.to_owned()));
             }
             // The contract would take our answer for one to that.
-            return Err(Fault::Retry(anyhow!("the contract holds a challenge that was not read yet")));
+            return Err(Fault::Transient(anyhow!("the contract holds a challenge that was not read yet")));
         }
         // A machine that is behind shows one that is older.
         Ok(ledger.is_superseded(challenge, held).await?.then(|| SUPERSEDED.to_owned()))
@@ -71,7 +71,7 @@ impl Chain {
     async fn slot(&self, asked_in: Address) -> Result<Option<(String, String)>> {
         match Modeler::new(asked_in, self.client.clone()).zkml_challenges(self.modeler()).call().await {
             Ok((challenge, response, ..)) => Ok(Some((challenge, response))),
-            Err(error) if is_refusal(&error) => Ok(None),
+            Err(error) if is_contract_error(&error) => Ok(None),
             Err(error) => Err(call_fault(error, "ZKMLChallenges")),
         }
     }

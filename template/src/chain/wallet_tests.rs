@@ -28,9 +28,9 @@ async fn a_keystore_opens_with_its_password_and_with_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let file = keystore(folder.path());
     let wallet = opened(&file, PASSWORD).await.unwrap();
-    assert_eq!((text(wallet.address()), wallet.chain_id()), (ADDRESS.to_owned(), 31337));
+    assert_eq!((to_hex(wallet.address()), wallet.chain_id()), (ADDRESS.to_owned(), 31337));
 
-    let Err(Fault::Stop(error)) = opened(&file, "staple").await else { panic!("it was opened") };
+    let Err(Fault::Fatal(error)) = opened(&file, "staple").await else { panic!("it was opened") };
     let told = error.to_string();
     assert!(told.contains("key.json") && told.contains("NOVA_CLI_WALLET_KEYSTORE_PASSWORD_FILE"), "{told}");
     assert!(!told.contains("staple"), "{told}");

@@ -9,7 +9,7 @@ use indicatif::HumanBytes;
 
 use crate::bundle;
 use crate::config::{Config, Network, Sources};
-use crate::ezkl::files::ModelVersion;
+use crate::ezkl::model_version::ModelVersion;
 use crate::ezkl::srs;
 
 #[derive(Args)]

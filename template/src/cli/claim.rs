@@ -7,11 +7,11 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::chain::Chain;
-use crate::chain::send::Sender;
+use crate::chain::tx_manager::Sender;
 use crate::config::Config;
+use crate::daemon;
 use crate::health::Health;
-use crate::ledger::{Allowed, Ledger};
-use crate::service;
+use crate::ledger::{Ledger, SubmissionPolicy};
 
 /// How often the sender looks whether the claims are mined.
 const LOOK: Duration = Duration::from_millis(500);
@@ -26,7 +26,7 @@ pub struct Options {
 /// Queues the claims in the ledger. A daemon that runs on it sends them; if none does, they are sent from here.
 pub async fn claim_rewards(config: Config, options: Options) -> anyhow::Result<()> {
     let settings = config.chain.as_ref().context("no chain is configured")?;
-    let (_, pulse) = service::spectral(&config);
+    let (_, pulse) = daemon::plumber_and_pulse(&config);
     let ledger = Ledger::open(&config.artifacts).await?;
     let chain = Chain::connect(settings, &pulse, ledger.modeler().await?.as_deref()).await?;
     ledger.identify(&chain.identity()).await?;
@@ -41,7 +41,7 @@ pub async fn claim_rewards(config: Config, options: Options) -> anyhow::Result<(
         println!("there is no reward to claim");
         return Ok(());
     }
-    let Some(sender) = Sender::try_place(&chain, &ledger, &config.artifacts, &Arc::new(Health::default()))? else {
+    let Some(sender) = Sender::try_acquire(&chain, &ledger, &config.artifacts, &Arc::new(Health::default()))? else {
         println!("queued, the daemon that runs sends it: epochs {epochs:?}");
         return Ok(());
     };
@@ -52,7 +52,7 @@ pub async fn claim_rewards(config: Config, options: Options) -> anyhow::Result<(
 async fn send(mut sender: Sender, chain: &Chain, ledger: &Ledger, mut epochs: Vec<u64>) -> anyhow::Result<()> {
     let mut failed = 0;
     while !epochs.is_empty() {
-        sender.pass(Allowed { answers: false, proofs: false }).await?;
+        sender.pass(SubmissionPolicy { answers: false, proofs: false }).await?;
         let mut waiting = Vec::new();
         for epoch in epochs {
             let tx = ledger.tx(&chain.claim_key(epoch)).await?.context("the claim is not in the ledger")?;

@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use crate::chain::{self, Chain};
-use crate::config::{Config, FeatureSource, Mistakes, Network};
-use crate::ezkl::files::{Making, ModelVersion, SETUP_PROOF};
+use crate::config::{Config, ConfigErrors, FeatureSource, Network};
+use crate::daemon;
+use crate::ezkl::model_version::{ModelVersion, SETUP_PROOF, SetupRecord};
 use crate::ezkl::{Ezkl, srs};
 use crate::fault::Fault;
 use crate::features::{self, FeatureRow};
@@ -18,11 +19,10 @@ use crate::machine::{self, Machine};
 use crate::model::{Model, ModelInput};
 use crate::pipeline::circuit::Circuit;
 use crate::pipeline::predict::{Predictor, circuit_only};
-use crate::plain;
-use crate::private;
-use crate::service;
-use crate::spectral::service::Absence;
-use crate::witness::Store;
+use crate::sanitize;
+use crate::secure_fs;
+use crate::services::http_service::Absence;
+use crate::witness_store::Store;
 
 /// Seconds that this machine's clock and the newest block may be apart.
 const MAX_APART: i64 = 60;
@@ -40,7 +40,7 @@ pub struct Options {
 ///
 /// # Errors
 /// How many checks have failed.
-pub async fn doctor(config: Config, mistakes: Option<Mistakes>, options: Options) -> Result<()> {
+pub async fn doctor(config: Config, mistakes: Option<ConfigErrors>, options: Options) -> Result<()> {
     let mut report = Report::default();
     report
         .line("settings", mistakes.as_ref().map_or(Ok("complete".to_owned()), |mistakes| Err(mistakes.clone().into())));
@@ -70,12 +70,12 @@ impl Report {
     fn line(&mut self, name: &str, outcome: Result<String>) {
         self.checks += 1;
         match outcome {
-            Ok(detail) => println!("✓ {name}: {}", plain::one_line(&detail)),
+            Ok(detail) => println!("✓ {name}: {}", sanitize::escape_control_chars(&detail)),
             Err(error) => {
                 self.failed += 1;
-                // Mistakes in the settings are a list, and quote nothing that is not escaped.
+                // Errors in the settings are a list, and quote nothing that is not escaped.
                 let told = format!("{error:#}");
-                let told = if error.is::<Mistakes>() { told.into() } else { plain::one_line(&told) };
+                let told = if error.is::<ConfigErrors>() { told.into() } else { sanitize::escape_control_chars(&told) };
                 println!("✗ {name}: {told}");
             }
         }
@@ -90,7 +90,7 @@ async fn check_model(config: &Config, options: &Options, report: &mut Report) {
         report.line("SRS", check_srs(config, &version));
         report.line("EZKL", check_ezkl(config, &version).await);
     }
-    report.line("hooks and circuit", check_path(config, options).await);
+    report.line("hooks and circuit", check_end_to_end(config, options).await);
     report.line("prover", check_prover(config, options).await);
 }
 
@@ -100,12 +100,12 @@ fn check_onnx(config: &Config) -> Result<String> {
         return Ok("every op can run".to_owned());
     }
     let model = Model::load_for_circuit(&config.model_files.onnx, &[])?;
-    Ok(model.refusal().map_or_else(|| "every op can run".to_owned(), circuit_only))
+    Ok(model.unsupported_reason().map_or_else(|| "every op can run".to_owned(), circuit_only))
 }
 
 /// What `setup` has written down of the files, where it has.
 fn described(config: &Config, version: &ModelVersion) -> String {
-    let making = Making::beside(&config.model_files).ok().flatten();
+    let making = SetupRecord::beside(&config.model_files).ok().flatten();
     let making = making.map_or_else(String::new, |making| format!("; {}; {}", making.choice, making.fidelity));
     format!("present and of one setup, digest {}{making}", &version.digest[..12])
 }
@@ -144,7 +144,7 @@ async fn check_ezkl(config: &Config, version: &ModelVersion) -> Result<String> {
 }
 
 /// Sends rows of the sample through hooks, candle and circuit.
-async fn check_path(config: &Config, options: &Options) -> Result<String> {
+async fn check_end_to_end(config: &Config, options: &Options) -> Result<String> {
     let sample = options.sample.clone().unwrap_or_else(super::sample);
     let predictor = super::predict::with_circuit(config).await?;
     let (mut last, mut rounded) = (0.0, BTreeMap::new());
@@ -177,7 +177,7 @@ async fn usable_rows(
         let row = table.row(at)?;
         match predictor.model_input("sample", "", row.clone()).await {
             Ok(input) => usable.push((at, row, input)),
-            Err(Fault::Row(error)) => {
+            Err(Fault::Permanent(error)) => {
                 first_failure.get_or_insert(error.context(format!("{} row {at}", sample.display())));
             }
             Err(other) => return Err(other.into()),
@@ -193,23 +193,23 @@ async fn usable_rows(
 }
 
 async fn check_artifacts(config: &Config) -> Result<String> {
-    private::create_own_folder(&config.artifacts)
+    secure_fs::create_own_folder(&config.artifacts)
         .and_then(|()| tempfile::tempfile_in(&config.artifacts).map(drop))
         .with_context(|| format!("{} must be writable (NOVA_ARTIFACTS_PATH)", config.artifacts.display()))?;
     Store::open(config)?.check().await?;
     let folder = config.artifacts.display();
-    let open = private::open_to_others(&config.artifacts)?
+    let open = secure_fs::group_or_other_bits(&config.artifacts)?
         .map(|_| format!("; others may look into the folder (its files are private): `chmod 700 {folder}` closes it"));
     let works = "is writable, and the witness store gives back what it is given";
     Ok(format!("{folder} {works}{}", open.unwrap_or_default()))
 }
 
 async fn check_plumber(config: &Config) -> Result<String> {
-    let (plumber, _) = service::spectral(config);
+    let (plumber, _) = daemon::plumber_and_pulse(config);
     // Any wallet will do, known or not: what counts is that Plumber answers us.
     match plumber.features(&format!("0x{}", "1".repeat(40))).await {
         Ok(features) => Ok(format!("serves {} features", features.len())),
-        Err(Fault::Row(error)) => Ok(format!("answers: {error:#}")),
+        Err(Fault::Permanent(error)) => Ok(format!("answers: {error:#}")),
         Err(fault) if fault.error().is::<Absence>() => Ok(format!("answers: {fault}")),
         Err(fault) => Err(fault.into()),
     }
@@ -244,7 +244,7 @@ async fn check_rpc(config: &Config) -> Result<String> {
     let settings = config.chain.as_ref().context("no chain is configured")?;
     for url in &settings.rpc_urls {
         let alone = crate::config::Chain { rpc_urls: vec![url.clone()], ..settings.clone() };
-        chain::check_id(&chain::client(&alone)?, alone.chain_id).await?;
+        chain::check_chain_id(&chain::client(&alone)?, alone.chain_id).await?;
     }
     Ok(format!("all {} endpoints serve chain {}", settings.rpc_urls.len(), settings.chain_id))
 }
@@ -266,12 +266,12 @@ async fn check_verifier(chain: &Chain, config: &Config) -> Result<String> {
         config.model_files.folder.join(SETUP_PROOF).is_file(),
         "there is no {SETUP_PROOF} to try it with: run `nova setup`"
     );
-    service::check_verifier(chain, config).await?;
+    daemon::check_verifier(chain, config).await?;
     Ok("it accepts the proof that `setup` made".to_owned())
 }
 
 async fn connect(config: &Config) -> Result<Chain> {
-    let (_, pulse) = service::spectral(config);
+    let (_, pulse) = daemon::plumber_and_pulse(config);
     let settings = config.chain.as_ref().context("no chain is configured")?;
     // None is made where the daemon has not run yet.
     let modeler = match config.artifacts.join("ledger.sqlite").exists() {
@@ -284,12 +284,12 @@ async fn connect(config: &Config) -> Result<Chain> {
 async fn check_balance(chain: &Chain) -> Result<String> {
     let funds = chain.funds().await?;
     ensure!(
-        funds.answers >= 1,
+        funds.affordable_answers >= 1,
         "wallet {} holds {} ETH, not enough for one answer: send it some",
         funds.wallet,
         funds.eth
     );
-    Ok(format!("{} ETH, enough for about {} answers", funds.eth, funds.answers))
+    Ok(format!("{} ETH, enough for about {} answers", funds.eth, funds.affordable_answers))
 }
 
 async fn check_top_n(chain: &Chain) -> Result<String> {

@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::debug_fn;
 
 use crate::config::{Log, LogFormat};
-use crate::plain;
+use crate::sanitize;
 
 /// Starts the log. Commands other than `run` tell their results themselves: of the log they show warnings only, unless
 /// the level asks for more.
@@ -24,7 +24,7 @@ pub fn start(log: &Log, is_daemon: bool) {
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
         LogFormat::Human => {
-            builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).fmt_fields(harmless()).init();
+            builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).fmt_fields(sanitized_fields()).init();
         }
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
@@ -32,10 +32,10 @@ pub fn start(log: &Log, is_daemon: bool) {
 
 /// Messages and values on one line, without anything that a terminal obeys: much of what is logged is what others sent.
 /// (JSON escapes it by itself.)
-fn harmless() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
+fn sanitized_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     debug_fn(|writer, field, value| {
         let value = format!("{value:?}");
-        let value = plain::one_line(&value);
+        let value = sanitize::escape_control_chars(&value);
         match field.name() {
             "message" => write!(writer, "{value}"),
             name => write!(writer, "{name}={value}"),
@@ -69,7 +69,8 @@ mod tests {
     fn nobody_can_write_lines_of_their_own_into_the_log() {
         let hostile = "x\n2026-01-01T00:00:00Z ERROR funds lost\u{1b}[2J\u{202e}";
         let written = Written::default();
-        let (clone, builder) = (written.clone(), fmt().with_ansi(false).with_target(false).fmt_fields(harmless()));
+        let (clone, builder) =
+            (written.clone(), fmt().with_ansi(false).with_target(false).fmt_fields(sanitized_fields()));
         let subscriber = builder.with_writer(move || clone.clone()).finish();
         tracing::subscriber::with_default(subscriber, || {
             let span = tracing::info_span!("request", input = %hostile);

@@ -17,8 +17,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Sources;
-use crate::config::{Config, Need};
-use crate::plain;
+use crate::config::{Config, RequiredSettings};
+use crate::sanitize;
 
 /// Answers inference requests on chain with your model, and proves any answer later.
 ///
@@ -93,11 +93,11 @@ enum Command {
 }
 
 impl Command {
-    fn need(&self) -> Need {
+    fn need(&self) -> RequiredSettings {
         match self {
-            Self::Run | Self::Doctor(_) | Self::ClaimRewards(_) => Need::Chain,
-            Self::Predict(options) if options.wallet.is_some() => Need::Features,
-            _ => Need::Offline,
+            Self::Run | Self::Doctor(_) | Self::ClaimRewards(_) => RequiredSettings::Chain,
+            Self::Predict(options) if options.wallet.is_some() => RequiredSettings::Features,
+            _ => RequiredSettings::Offline,
         }
     }
 }
@@ -109,7 +109,7 @@ pub async fn main() -> ExitCode {
     let (config, mistakes) = match Config::load(&sources, cli.command.need()) {
         Ok(config) => (config, None),
         // The doctor goes on with what can be checked all the same.
-        Err(mistakes) => match Config::load(&sources, Need::Offline) {
+        Err(mistakes) => match Config::load(&sources, RequiredSettings::Offline) {
             Ok(config) if matches!(cli.command, Command::Doctor(_)) => (config, Some(mistakes)),
             _ => {
                 eprintln!("{mistakes}");
@@ -137,7 +137,7 @@ pub async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("nova: {}", plain::one_line(&format!("{error:#}")));
+            eprintln!("nova: {}", sanitize::escape_control_chars(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

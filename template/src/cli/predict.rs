@@ -7,10 +7,10 @@ use comfy_table::{Table, presets};
 use serde_json::json;
 
 use crate::config::Config;
+use crate::daemon;
 use crate::features;
 use crate::pipeline::circuit::Circuit;
 use crate::pipeline::predict::{Prediction, Predictor};
-use crate::service;
 
 #[derive(Args)]
 pub struct Options {
@@ -61,7 +61,7 @@ fn finite(text: &str) -> Result<f64, String> {
 pub async fn predict(config: Config, options: Options) -> anyhow::Result<()> {
     let (raw_input, features) = match &options.wallet {
         Some(wallet) => {
-            let (plumber, _) = service::spectral(&config);
+            let (plumber, _) = daemon::plumber_and_pulse(&config);
             (wallet.clone(), features::frame(&plumber.features(wallet).await?))
         }
         None => {

@@ -11,7 +11,7 @@ use crate::ezkl::Ezkl;
 use crate::ledger::Ledger;
 use crate::pipeline::circuit::Circuit;
 use crate::pipeline::prove::{Prover, is_request_id};
-use crate::witness::Store;
+use crate::witness_store::Store;
 
 #[derive(Args)]
 pub struct ProveOptions {

@@ -4,7 +4,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::service;
+use crate::daemon;
 
 /// Serves until SIGTERM or Ctrl-C.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -19,5 +19,5 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tracing::info!("stopping: finishing what is in hand");
         asked.cancel();
     });
-    service::run(config, stop).await
+    daemon::run(config, stop).await
 }

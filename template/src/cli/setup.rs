@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::ezkl::settings::{SERVED_INPUTS, SERVED_OUTPUTS, SERVED_PARAMETERS};
-use crate::setup::{self, Request};
+use crate::setup::{self, SetupOptions};
 
 #[derive(Args)]
 pub struct Options {
@@ -53,7 +53,7 @@ pub struct Options {
 pub async fn setup(config: Config, options: Options) -> anyhow::Result<()> {
     setup::run(
         config,
-        Request {
+        SetupOptions {
             sample: options.sample.unwrap_or_else(super::sample),
             insecure_srs: options.insecure_srs,
             lookup_margin: options.lookup_margin,
@@ -62,7 +62,7 @@ pub async fn setup(config: Config, options: Options) -> anyhow::Result<()> {
             outputs: options.outputs,
             tune: options
                 .tune
-                .then_some(setup::Goal { tolerance: options.tolerance, max_memory_mb: options.max_memory }),
+                .then_some(setup::TuningLimits { tolerance: options.tolerance, max_memory_mb: options.max_memory }),
         },
     )
     .await

@@ -6,7 +6,7 @@ use comfy_table::{Table, presets};
 
 use crate::config::Config;
 use crate::ledger::{Ledger, Status};
-use crate::plain;
+use crate::sanitize;
 
 #[derive(Args)]
 pub struct Options {
@@ -85,7 +85,7 @@ fn number(value: Option<f64>) -> String {
 
 /// What came from outside: a terminal must not obey it.
 fn printable(text: Option<&str>) -> String {
-    plain::one_line(text.unwrap_or_default()).into_owned()
+    sanitize::escape_control_chars(text.unwrap_or_default()).into_owned()
 }
 
 /// Brings back what failed.

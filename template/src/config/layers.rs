@@ -10,9 +10,9 @@ use figment::{Figment, Metadata, Profile, Provider};
 use secrecy::SecretString;
 
 use super::Network;
-use super::mistakes::Mistake;
-use super::secrets::too_open;
-use super::variables::{self, IfUnset, VARIABLES, Variable};
+use super::error::ConfigError;
+use super::secrets::permission_problem;
+use super::variables::{self, DefaultValue, VARIABLES, Variable};
 use super::written::{self, Pair};
 
 const ENVIRONMENT: &str = "the environment";
@@ -51,7 +51,7 @@ impl Sources {
 /// All layers but the two below them (defaults and preset), and what was wrong or odd in them.
 pub struct Layers {
     pub given: Figment,
-    pub mistakes: Vec<Mistake>,
+    pub mistakes: Vec<ConfigError>,
     pub warnings: Vec<String>,
     /// `AWS_*` variables that S3's client does not find in the environment, or finds in quotes there.
     pub aws: Vec<(String, SecretString)>,
@@ -92,9 +92,9 @@ impl Layers {
     pub fn on(&self, network: Network) -> Figment {
         let defaults = VARIABLES.iter().filter_map(|variable| {
             let text = match variable.default {
-                IfUnset::Is(text) => text,
-                IfUnset::Preset => variables::preset(network, variable.name)?,
-                IfUnset::Computed(_) | IfUnset::Unset(_) => return None,
+                DefaultValue::Is(text) => text,
+                DefaultValue::Preset => variables::preset(network, variable.name)?,
+                DefaultValue::Computed(_) | DefaultValue::Unset(_) => return None,
             };
             Some((variable.key(), value(text)))
         });
@@ -115,7 +115,7 @@ impl Layers {
                 if !text.trim().is_empty() {
                     values.insert(variables::key(name), value(text.trim()));
                 }
-            } else if !variables::OF_OTHERS.contains(&name.as_str()) {
+            } else if !variables::FOREIGN_VARIABLES.contains(&name.as_str()) {
                 let hint =
                     variables::closest(name).map(|near| format!("; did you mean {}?", near.name)).unwrap_or_default();
                 self.warnings.push(format!("{name} in {origin} is no setting{hint}"));
@@ -156,18 +156,18 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// The file's text; `None` if there is no file.
-fn text_of(path: &Path, mistakes: &mut Vec<Mistake>) -> Option<String> {
+fn text_of(path: &Path, mistakes: &mut Vec<ConfigError>) -> Option<String> {
     match std::fs::read_to_string(path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => {
-            mistakes.push(Mistake(format!("{}: cannot be read: {error}", path.display())));
+            mistakes.push(ConfigError(format!("{}: cannot be read: {error}", path.display())));
             None
         }
     }
 }
 
-fn read_toml(path: &Path, mistakes: &mut Vec<Mistake>) -> Dict {
+fn read_toml(path: &Path, mistakes: &mut Vec<ConfigError>) -> Dict {
     let Some(text) = text_of(path, mistakes) else {
         return Dict::new();
     };
@@ -175,7 +175,7 @@ fn read_toml(path: &Path, mistakes: &mut Vec<Mistake>) -> Dict {
         Ok(mut profiles) => profiles.remove(&Profile::Default).unwrap_or_default(),
         Err(error) => {
             let reason = without_source_lines(&error.kind.to_string());
-            mistakes.push(Mistake(format!("{}: {reason}", path.display())));
+            mistakes.push(ConfigError(format!("{}: {reason}", path.display())));
             return Dict::new();
         }
     };
@@ -186,11 +186,11 @@ fn read_toml(path: &Path, mistakes: &mut Vec<Mistake>) -> Dict {
             let hint =
                 variables::closest(&key).map(|near| format!("; did you mean `{}`?", near.key())).unwrap_or_default();
             let path = path.display();
-            mistakes.push(Mistake(format!("`{key}` in {path} is no setting{hint}")));
+            mistakes.push(ConfigError(format!("`{key}` in {path} is no setting{hint}")));
         } else if let Some(text) = scalar(&found) {
             values.insert(key, value(text.trim()));
         } else {
-            mistakes.push(Mistake(format!(
+            mistakes.push(ConfigError(format!(
                 "`{key}` in {}: expected one value, found a table or nested list",
                 path.display()
             )));
@@ -232,35 +232,36 @@ fn without_source_lines(message: &str) -> String {
     told.join(": ")
 }
 
-fn read_dotenv(path: &Path, mistakes: &mut Vec<Mistake>) -> Vec<Pair> {
+fn read_dotenv(path: &Path, mistakes: &mut Vec<ConfigError>) -> Vec<Pair> {
     let text = text_of(path, mistakes).unwrap_or_default();
     written::read(&path.display().to_string(), &text, mistakes)
 }
 
 /// What of the environment is ours, as it is meant.
-fn passed(env: &[Pair], mistakes: &mut Vec<Mistake>) -> Vec<Pair> {
+fn passed(env: &[Pair], mistakes: &mut Vec<ConfigError>) -> Vec<Pair> {
     let is_set = |name: &str| Variable::named(name).is_some() || name.starts_with("AWS_");
     let mut meant = Vec::with_capacity(env.len());
     for (name, text) in env {
         match if is_set(name) { written::passed(text) } else { Ok(text.clone()) } {
             Ok(value) => meant.push((name.clone(), value)),
-            Err(why) => mistakes.push(Mistake(format!("{name} in {ENVIRONMENT}: {why}"))),
+            Err(why) => mistakes.push(ConfigError(format!("{name} in {ENVIRONMENT}: {why}"))),
         }
     }
     meant
 }
 
 /// A file that holds a secret and that others may read. Without secrets it may be read by anybody.
-fn secrets_seen_by_others<'a>(path: &Path, set: impl Iterator<Item = &'a str>) -> Option<Mistake> {
+fn secrets_seen_by_others<'a>(path: &Path, set: impl Iterator<Item = &'a str>) -> Option<ConfigError> {
     let is_secret = |name: &&str| {
-        OF_AWS.contains(name)
+        AWS_SECRET_VARIABLES.contains(name)
             || VARIABLES.iter().any(|variable| variable.secret && (variable.name == *name || variable.key() == *name))
     };
     let secrets: Vec<_> = set.filter(is_secret).collect();
     if secrets.is_empty() {
         return None;
     }
-    too_open(path).map(|wrong| Mistake(format!("{} holds {}: {wrong}", path.display(), secrets.join(", "))))
+    permission_problem(path)
+        .map(|wrong| ConfigError(format!("{} holds {}: {wrong}", path.display(), secrets.join(", "))))
 }
 
 /// Where S3 and its tokens are. The metadata of a machine in Amazon's cloud are on that machine.
@@ -269,7 +270,7 @@ fn is_endpoint(name: &str) -> bool {
 }
 
 /// What of `AWS_*` is secret.
-pub const OF_AWS: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+pub const AWS_SECRET_VARIABLES: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// What S3's client does not find in the environment by itself: variables of `.env`, and those that are there in quotes.
 fn aws(dotenv: &[Pair], found: &[Pair], meant: &[Pair]) -> Vec<(String, SecretString)> {

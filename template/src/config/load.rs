@@ -12,12 +12,12 @@ use super::layers::Layers;
 use super::reader::{self, Reader};
 use super::{
     Chain, Config, Ezkl, FeatureSource, Finality, Inference, InferenceEncoding, InferenceSource, Log, LogFormat,
-    MockPolicy, ModelFiles, Need, Network, Polling, Storage, WalletKey,
+    MockPolicy, ModelFiles, Network, Polling, RequiredSettings, Storage, WalletKey,
 };
-use crate::ezkl::files::CIRCUIT;
+use crate::ezkl::model_version::CIRCUIT;
 
+pub use super::error::{ConfigError, ConfigErrors};
 pub use super::layers::Sources;
-pub use super::mistakes::{Mistake, Mistakes};
 
 const NETWORKS: &[(&str, Network)] = &[
     ("arbitrum-one", Network::ArbitrumOne),
@@ -42,7 +42,7 @@ const LEAST_MEMORY_MB: u64 = 128;
 
 impl Config {
     /// Reads and checks every setting; everything that is wrong comes back at once.
-    pub fn load(sources: &Sources, need: Need) -> Result<Self, Mistakes> {
+    pub fn load(sources: &Sources, need: RequiredSettings) -> Result<Self, ConfigErrors> {
         let mut layers = Layers::read(sources);
         let mistakes = std::mem::take(&mut layers.mistakes);
         // The network chooses the lower layers, so it is read first and without them.
@@ -52,13 +52,13 @@ impl Config {
         reader.allow_insecure = reader.boolean("NOVA_ALLOW_INSECURE_HTTP");
 
         let config = Self::read(&mut reader, network, need, sources.project(), layers);
-        if reader.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(reader.mistakes)) }
+        if reader.mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors(reader.mistakes)) }
     }
 
-    fn read(reader: &mut Reader, network: Network, need: Need, project: &Path, layers: Layers) -> Self {
+    fn read(reader: &mut Reader, network: Network, need: RequiredSettings, project: &Path, layers: Layers) -> Self {
         let inference = inference(reader);
         let spectral_api_key = spectral_api_key(reader, need, inference.feature_source);
-        if network == Network::Devnet && need >= Need::Features {
+        if network == Network::Devnet && need >= RequiredSettings::Features {
             for host in ["NOVA_PLUMBER_HOST", "NOVA_PULSE_HOST"] {
                 require(reader, host, "`devnet up` writes it to .env");
             }
@@ -89,7 +89,7 @@ impl Config {
             aws: layers.aws,
             warnings: layers.warnings,
         };
-        config.warnings.extend(oddities(reader, &config, need));
+        config.warnings.extend(lint_settings(reader, &config, need));
         config
     }
 }
@@ -114,8 +114,8 @@ fn secret(
     reader.secret(name, read)
 }
 
-fn spectral_api_key(reader: &mut Reader, need: Need, source: FeatureSource) -> Option<SecretString> {
-    let needed = need >= Need::Features && source == FeatureSource::Plumber;
+fn spectral_api_key(reader: &mut Reader, need: RequiredSettings, source: FeatureSource) -> Option<SecretString> {
+    let needed = need >= RequiredSettings::Features && source == FeatureSource::Plumber;
     secret(reader, "NOVA_SPECTRAL_API_KEY", needed, reader::bearer)
 }
 
@@ -188,7 +188,7 @@ fn ezkl(reader: &mut Reader, project: &Path) -> Ezkl {
             "NOVA_MOCK",
             &[("auto", MockPolicy::Auto), ("always", MockPolicy::Always), ("never", MockPolicy::Never)],
         ),
-        python: reader.text("NOVA_PYTHON").map_or_else(|| python_of(project), PathBuf::from),
+        python: reader.text("NOVA_PYTHON").map_or_else(|| default_python(project), PathBuf::from),
         pythons: pythons(reader),
         witness_workers: reader.whole_option("NOVA_WITNESS_WORKERS", 1).unwrap_or((cores - 1).clamp(1, 4)),
         mock_threads: reader.whole_option("NOVA_MOCK_THREADS", 1).unwrap_or(half),
@@ -221,14 +221,14 @@ fn pythons(reader: &mut Reader) -> BTreeMap<String, PathBuf> {
 }
 
 /// The project's own Python where it was set up, else the system's.
-fn python_of(project: &Path) -> PathBuf {
+fn default_python(project: &Path) -> PathBuf {
     let own = project.join("ezkl/.venv/bin/python");
     if own.exists() { own } else { "python3".into() }
 }
 
 /// `None` where something is missing that the command does not need.
-fn chain(reader: &mut Reader, network: Network, need: Need) -> Option<Chain> {
-    let needed = need >= Need::Chain;
+fn chain(reader: &mut Reader, network: Network, need: RequiredSettings) -> Option<Chain> {
+    let needed = need >= RequiredSettings::Chain;
     let rpc_urls = rpc_urls(reader, network, needed);
     let wallet_key = reader.wallet_key(needed);
     if needed {
@@ -349,13 +349,13 @@ fn rpc_ws_url(reader: &mut Reader) -> Option<SecretString> {
 }
 
 /// What is not wrong and hardly meant.
-fn oddities(reader: &Reader, config: &Config, need: Need) -> Vec<String> {
+fn lint_settings(reader: &Reader, config: &Config, need: RequiredSettings) -> Vec<String> {
     let mut odd = Vec::new();
     if config.storage == Storage::Local && reader.text("NOVA_S3_BUCKET").is_some() {
         let origin = reader.origin("NOVA_S3_BUCKET");
         odd.push(format!("{origin} has no effect: NOVA_STORAGE_PROVIDER is local"));
     }
-    if need == Need::Chain && config.submit_proofs && config.spectral_api_key.is_none() {
+    if need == RequiredSettings::Chain && config.submit_proofs && config.spectral_api_key.is_none() {
         odd.push("NOVA_SPECTRAL_API_KEY is not set: a proof asked for by IPFS cannot be uploaded".to_string());
     }
     let preset = super::variables::preset(config.network, "NOVA_CHAIN_ID");

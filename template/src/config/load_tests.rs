@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::private;
+use crate::secure_fs;
 
 /// anvil's first public test key.
 const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
@@ -40,7 +40,7 @@ impl Setup {
     }
 
     fn file(self, name: &str, text: &str) -> Self {
-        private::write_synced(&self.folder.path().join(name), text.as_bytes()).unwrap();
+        secure_fs::write_synced(&self.folder.path().join(name), text.as_bytes()).unwrap();
         self
     }
 
@@ -51,7 +51,7 @@ impl Setup {
         self
     }
 
-    fn load(&self, need: Need) -> Result<Config, Mistakes> {
+    fn load(&self, need: RequiredSettings) -> Result<Config, ConfigErrors> {
         let sources = Sources {
             toml: self.folder.path().join("nova.toml"),
             dotenv: self.folder.path().join(".env"),
@@ -62,7 +62,7 @@ impl Setup {
     }
 
     /// The mistakes as a person sees them, without the temporary folder's name.
-    fn mistakes(&self, need: Need) -> String {
+    fn mistakes(&self, need: RequiredSettings) -> String {
         let folder = format!("{}/", self.folder.path().display());
         let mistakes = self.load(need).expect_err("nothing was found wrong");
         mistakes.to_string().replace(&folder, "")
@@ -77,12 +77,12 @@ fn raw_key(chain: &Chain) -> &str {
 }
 
 fn chain(setup: &Setup) -> Chain {
-    setup.load(Need::Chain).unwrap().chain.unwrap()
+    setup.load(RequiredSettings::Chain).unwrap().chain.unwrap()
 }
 
 #[test]
 fn the_python_daemons_defaults_hold() {
-    let config = Setup::complete().load(Need::Chain).unwrap();
+    let config = Setup::complete().load(RequiredSettings::Chain).unwrap();
     assert_eq!(config.network, Network::ArbitrumOne);
     assert_eq!(config.log.level, LevelFilter::INFO);
     assert_eq!(config.storage, Storage::Local);
@@ -111,7 +111,7 @@ fn the_python_daemons_defaults_hold() {
 #[test]
 fn later_layers_win() {
     let mut setup = Setup::with(&[]);
-    let polling = |setup: &Setup| setup.load(Need::Offline).unwrap().polling.inference;
+    let polling = |setup: &Setup| setup.load(RequiredSettings::Offline).unwrap().polling.inference;
     assert_eq!(polling(&setup), Duration::from_secs(20));
     setup = setup.file("nova.toml", "inference_polling_interval = 21");
     assert_eq!(polling(&setup), Duration::from_secs(21));
@@ -140,34 +140,35 @@ fn finality_is_a_tag_or_a_depth() {
     assert_eq!(chain(&Setup::complete()).finality, Finality::Finalized);
     assert_eq!(finality("Safe"), Finality::Safe);
     assert_eq!(finality("64"), Finality::Blocks(64));
-    let mistake = Setup::complete().and("NOVA_FINALITY", "soon").mistakes(Need::Chain);
+    let mistake = Setup::complete().and("NOVA_FINALITY", "soon").mistakes(RequiredSettings::Chain);
     assert!(mistake.contains("expected finalized, safe or a number of blocks"), "{mistake}");
 }
 
 #[test]
 fn pythons_are_named_by_their_versions() {
-    let pythons = |text: &str| Setup::with(&[("NOVA_PYTHONS", text)]).load(Need::Offline).unwrap().ezkl.pythons;
-    assert!(Setup::with(&[]).load(Need::Offline).unwrap().ezkl.pythons.is_empty());
+    let pythons =
+        |text: &str| Setup::with(&[("NOVA_PYTHONS", text)]).load(RequiredSettings::Offline).unwrap().ezkl.pythons;
+    assert!(Setup::with(&[]).load(RequiredSettings::Offline).unwrap().ezkl.pythons.is_empty());
     let read = pythons("23.0.5:/a/python, 22.3.0 : b:c/python,");
     let read: Vec<_> = read.iter().map(|(version, path)| (version.as_str(), path.to_str().unwrap())).collect();
     assert_eq!(read, [("22.3.0", "b:c/python"), ("23.0.5", "/a/python")]);
     for wrong in ["/a/python", "23.0.5", "23.0.5:", ":/a/python", "python:/a", "23 .0:/a", "22.3.0:/a,/b"] {
-        let mistakes = Setup::with(&[("NOVA_PYTHONS", wrong)]).mistakes(Need::Offline);
+        let mistakes = Setup::with(&[("NOVA_PYTHONS", wrong)]).mistakes(RequiredSettings::Offline);
         let shown = format!("{:?}", wrong.split(',').next_back().unwrap());
         assert!(mistakes.contains("NOVA_PYTHONS") && mistakes.contains(&shown), "{mistakes}");
     }
-    let twice = Setup::with(&[("NOVA_PYTHONS", "22.3.0:/a,22.3.0:/b")]).mistakes(Need::Offline);
+    let twice = Setup::with(&[("NOVA_PYTHONS", "22.3.0:/a,22.3.0:/b")]).mistakes(RequiredSettings::Offline);
     assert!(twice.contains("two Pythons of version 22.3.0"), "{twice}");
 }
 
 #[test]
 fn the_canary_is_daily_unless_it_is_said_otherwise() {
-    let interval = |env: &[(&str, &str)]| Setup::with(env).load(Need::Offline).unwrap().canary_interval;
+    let interval = |env: &[(&str, &str)]| Setup::with(env).load(RequiredSettings::Offline).unwrap().canary_interval;
     assert_eq!(interval(&[]), Some(Duration::from_secs(86_400)));
     assert_eq!(interval(&[("NOVA_CANARY_INTERVAL", "0")]), None);
     assert_eq!(interval(&[("NOVA_CANARY_INTERVAL", "1.5")]), Some(Duration::from_millis(1500)));
     for wrong in ["-1", "daily", "NaN", "inf"] {
-        let mistakes = Setup::with(&[("NOVA_CANARY_INTERVAL", wrong)]).mistakes(Need::Offline);
+        let mistakes = Setup::with(&[("NOVA_CANARY_INTERVAL", wrong)]).mistakes(RequiredSettings::Offline);
         assert!(mistakes.contains("expected seconds, or 0 for never"), "{mistakes}");
     }
 }
@@ -182,7 +183,7 @@ fn an_empty_variable_counts_as_not_set() {
 fn a_key_of_digits_stays_the_key_it_was() {
     let setup =
         Setup::complete().and("NOVA_ALCHEMY_API_KEY", "0012345678901234567890").and("NOVA_SPECTRAL_API_KEY", "007");
-    let config = setup.load(Need::Chain).unwrap();
+    let config = setup.load(RequiredSettings::Chain).unwrap();
     assert_eq!(config.spectral_api_key.unwrap().expose_secret(), "007");
     let url = &config.chain.unwrap().rpc_urls[0];
     assert!(url.expose_secret().ends_with("/v2/0012345678901234567890"));
@@ -191,17 +192,17 @@ fn a_key_of_digits_stays_the_key_it_was() {
 #[test]
 fn booleans_are_read_as_python_writes_them() {
     for (text, truth) in [("True", true), ("1", true), ("yes", true), ("False", false), ("0", false), ("NO", false)] {
-        let config = Setup::with(&[("NOVA_POLLING_ENABLED", text)]).load(Need::Offline);
+        let config = Setup::with(&[("NOVA_POLLING_ENABLED", text)]).load(RequiredSettings::Offline);
         assert_eq!(config.unwrap().polling.enabled, truth, "{text}");
     }
     let toml = Setup::with(&[]).file("nova.toml", "polling_enabled = false");
-    assert!(!toml.load(Need::Offline).unwrap().polling.enabled);
+    assert!(!toml.load(RequiredSettings::Offline).unwrap().polling.enabled);
 }
 
 #[test]
 fn log_levels_are_pythons() {
     for (text, level) in [("WARNING", LevelFilter::WARN), ("critical", LevelFilter::ERROR)] {
-        let config = Setup::with(&[("NOVA_LOG_LEVEL", text)]).load(Need::Offline);
+        let config = Setup::with(&[("NOVA_LOG_LEVEL", text)]).load(RequiredSettings::Offline);
         assert_eq!(config.unwrap().log.level, level);
     }
 }
@@ -217,25 +218,25 @@ fn rpc_urls_win_over_alchemy() {
 
 #[test]
 fn setup_and_predict_need_no_key_and_no_chain() {
-    let config = Setup::with(&[]).load(Need::Offline).unwrap();
+    let config = Setup::with(&[]).load(RequiredSettings::Offline).unwrap();
     assert!(config.chain.is_none() && config.spectral_api_key.is_none());
     assert_eq!(config.model_files.onnx, Path::new("model_files/model.onnx"));
     let devnet = Setup::with(&[("NOVA_NETWORK", "devnet")]);
-    assert!(devnet.load(Need::Offline).is_ok());
+    assert!(devnet.load(RequiredSettings::Offline).is_ok());
 }
 
 #[test]
 fn inline_features_need_no_key_of_spectral() {
     let mut setup = Setup::complete().and("NOVA_FEATURE_SOURCE", "inline");
     setup.env.remove(0);
-    let config = setup.load(Need::Chain).unwrap();
+    let config = setup.load(RequiredSettings::Chain).unwrap();
     assert!(config.warnings[0].contains("NOVA_SPECTRAL_API_KEY"));
 }
 
 #[test]
 fn a_project_python_is_found() {
     let setup = Setup::with(&[]);
-    let python = |setup: &Setup| setup.load(Need::Offline).unwrap().ezkl.python;
+    let python = |setup: &Setup| setup.load(RequiredSettings::Offline).unwrap().ezkl.python;
     assert_eq!(python(&setup), Path::new("python3"));
     let own = setup.folder.path().join("ezkl/.venv/bin/python");
     std::fs::create_dir_all(own.parent().unwrap()).unwrap();
@@ -247,7 +248,7 @@ fn a_project_python_is_found() {
 
 #[test]
 fn everything_missing_is_named_at_once() {
-    let mistakes = Setup::with(&[]).mistakes(Need::Chain);
+    let mistakes = Setup::with(&[]).mistakes(RequiredSettings::Chain);
     for name in ["NOVA_SPECTRAL_API_KEY", "NOVA_ALCHEMY_API_KEY", "NOVA_CLI_WALLET_PRIVATE_KEY"] {
         assert!(mistakes.contains(&format!("{name} is not set")), "{mistakes}");
     }
@@ -265,7 +266,7 @@ fn every_mistake_is_reported_with_its_place_what_was_found_and_what_is_expected(
         .and("NOVA_CHALLENGE_ADDRESS", "0x123")
         .and("NOVA_PROVE_TIMEOUT", "-1")
         .and("NOVA_MAX_DIVERGENCE", "NaN");
-    let mistakes = setup.mistakes(Need::Chain);
+    let mistakes = setup.mistakes(RequiredSettings::Chain);
     for line in [
         r#"NOVA_GAS in .env: found "many", expected a whole number, at least 1"#,
         r#"NOVA_SLA_SECONDS in .env: found "0", expected whole seconds, at least 1"#,
@@ -286,16 +287,16 @@ fn every_mistake_is_reported_with_its_place_what_was_found_and_what_is_expected(
 #[test]
 fn contradictions_are_mistakes() {
     let sepolia = Setup::complete().and("NOVA_NETWORK", "arbitrum-sepolia");
-    let mistakes = sepolia.mistakes(Need::Chain);
+    let mistakes = sepolia.mistakes(RequiredSettings::Chain);
     assert!(mistakes.contains("NOVA_CHALLENGE_ADDRESS is not set (arbitrum-sepolia has no public one)"), "{mistakes}");
     let fees = Setup::complete().and("NOVA_GAS_PRICE_GWEI", "2").and("NOVA_MAX_FEE_GWEI", "1");
-    assert!(fees.mistakes(Need::Chain).contains("is above NOVA_MAX_FEE_GWEI"));
+    assert!(fees.mistakes(RequiredSettings::Chain).contains("is above NOVA_MAX_FEE_GWEI"));
     let fees = Setup::complete().and("NOVA_PRIORITY_FEE_GWEI", "2").and("NOVA_MAX_FEE_GWEI", "1");
-    assert!(fees.mistakes(Need::Chain).contains("is above NOVA_MAX_FEE_GWEI"));
+    assert!(fees.mistakes(RequiredSettings::Chain).contains("is above NOVA_MAX_FEE_GWEI"));
     let fees = Setup::complete().and("NOVA_PRIORITY_FEE_GWEI", "2").and("NOVA_GAS_PRICE_GWEI", "1");
-    assert!(fees.mistakes(Need::Chain).contains("fixes the whole price"));
+    assert!(fees.mistakes(RequiredSettings::Chain).contains("fixes the whole price"));
     let network = Setup::complete().and("NOVA_NETWORK", "mainnet");
-    let mistakes = network.mistakes(Need::Chain);
+    let mistakes = network.mistakes(RequiredSettings::Chain);
     assert!(mistakes.contains(r#"found "mainnet", expected arbitrum-one"#), "{mistakes}");
     assert_eq!(mistakes.lines().count(), 2, "no mistakes that follow from it: {mistakes}");
 }
@@ -303,7 +304,7 @@ fn contradictions_are_mistakes() {
 #[test]
 fn devnet_says_where_its_settings_come_from() {
     let setup = Setup::with(&[("NOVA_NETWORK", "devnet"), ("NOVA_CLI_WALLET_PRIVATE_KEY", KEY)]);
-    let mistakes = setup.mistakes(Need::Chain);
+    let mistakes = setup.mistakes(RequiredSettings::Chain);
     for name in ["NOVA_RPC_URLS", "NOVA_CHALLENGE_ADDRESS", "NOVA_PLUMBER_HOST", "NOVA_PULSE_HOST"] {
         let line = format!("{name} is not set (`devnet up` writes it to .env)");
         assert!(mistakes.contains(&line), "{mistakes}");
@@ -313,7 +314,7 @@ fn devnet_says_where_its_settings_come_from() {
 #[test]
 fn unknown_keys_of_nova_toml_are_mistakes_and_unknown_variables_warnings() {
     let toml = Setup::complete().file("nova.toml", "gas_prise_gwei = 1\n[network]\nx = 1");
-    let mistakes = toml.mistakes(Need::Chain);
+    let mistakes = toml.mistakes(RequiredSettings::Chain);
     assert!(
         mistakes.contains("`gas_prise_gwei` in nova.toml is no setting; did you mean `gas_price_gwei`?"),
         "{mistakes}"
@@ -322,7 +323,7 @@ fn unknown_keys_of_nova_toml_are_mistakes_and_unknown_variables_warnings() {
 
     let env = Setup::complete().and("NOVA_GASS", "1").and("NOVA_ANVIL", "/usr/bin/anvil");
     assert_eq!(
-        env.load(Need::Chain).unwrap().warnings,
+        env.load(RequiredSettings::Chain).unwrap().warnings,
         ["NOVA_GASS in the environment is no setting; did you mean NOVA_GAS?"]
     );
 }
@@ -330,10 +331,10 @@ fn unknown_keys_of_nova_toml_are_mistakes_and_unknown_variables_warnings() {
 #[test]
 fn files_that_cannot_be_parsed_are_named_and_not_quoted() {
     let toml = Setup::complete().file("nova.toml", "gas = 1\nspectral_api_key = tell-nobody\n");
-    let mistakes = toml.mistakes(Need::Chain);
+    let mistakes = toml.mistakes(RequiredSettings::Chain);
     assert!(mistakes.contains("nova.toml: TOML parse error at line 2"), "{mistakes}");
     let dotenv = Setup::complete().file(".env", "NOVA_GAS=1\nNOVA_SPECTRAL_API_KEY='tell-nobody\n");
-    let mistakes = mistakes + &dotenv.mistakes(Need::Chain);
+    let mistakes = mistakes + &dotenv.mistakes(RequiredSettings::Chain);
     assert!(mistakes.contains("NOVA_SPECTRAL_API_KEY in .env (line 2): its value begins with a quote"), "{mistakes}");
     assert!(!mistakes.contains("tell-nobody"), "{mistakes}");
 }
@@ -341,12 +342,14 @@ fn files_that_cannot_be_parsed_are_named_and_not_quoted() {
 /// Case 05 of the public reports, and what is beside it.
 #[test]
 fn regression_values_from_shells_are_understood_or_refused() {
-    let key = |setup: &Setup| setup.load(Need::Features).unwrap().spectral_api_key.unwrap().expose_secret().to_owned();
+    let key = |setup: &Setup| {
+        setup.load(RequiredSettings::Features).unwrap().spectral_api_key.unwrap().expose_secret().to_owned()
+    };
     let in_file = |line: &str| {
         Setup::with(&[("NOVA_ALCHEMY_API_KEY", "a")]).file(".env", &format!("NOVA_SPECTRAL_API_KEY={line}\n"))
     };
     assert_eq!(key(&in_file("'sk-ab$cdEF12'")), "sk-ab$cdEF12");
-    let mistakes = in_file("sk-ab$cdEF12\nAWS_SECRET_ACCESS_KEY=ab$cd/ef").mistakes(Need::Features);
+    let mistakes = in_file("sk-ab$cdEF12\nAWS_SECRET_ACCESS_KEY=ab$cd/ef").mistakes(RequiredSettings::Features);
     for said in
         ["NOVA_SPECTRAL_API_KEY in .env (line 1): its value has a `$`", "AWS_SECRET_ACCESS_KEY in .env (line 2)"]
     {
@@ -357,16 +360,16 @@ fn regression_values_from_shells_are_understood_or_refused() {
     let passed = |text: &str| Setup::with(&[("NOVA_SPECTRAL_API_KEY", text)]);
     assert_eq!(key(&passed("sk-ab$cdEF12")), "sk-ab$cdEF12");
     assert_eq!(key(&passed("'sk-ab$cdEF12'")), "sk-ab$cdEF12");
-    let mistakes = passed("'sk-abcd").mistakes(Need::Features);
+    let mistakes = passed("'sk-abcd").mistakes(RequiredSettings::Features);
     assert!(mistakes.contains("NOVA_SPECTRAL_API_KEY in the environment: its value begins with a quote"), "{mistakes}");
-    let mistakes = passed("key").and("NOVA_ARTIFACTS_PATH", "/var/nova # theirs").mistakes(Need::Features);
+    let mistakes = passed("key").and("NOVA_ARTIFACTS_PATH", "/var/nova # theirs").mistakes(RequiredSettings::Features);
     assert!(
         mistakes.contains("NOVA_ARTIFACTS_PATH in the environment: its value has a remark behind it"),
         "{mistakes}"
     );
 
     let setup = passed("key").and("AWS_SECRET_ACCESS_KEY", "\"ab/cd\"").and("AWS_REGION", "eu-west-1");
-    let aws = setup.load(Need::Features).unwrap().aws;
+    let aws = setup.load(RequiredSettings::Features).unwrap().aws;
     let told: Vec<_> = aws.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
     assert_eq!(told, [("AWS_SECRET_ACCESS_KEY", "ab/cd")]);
 
@@ -381,7 +384,7 @@ fn a_private_key_is_checked_and_never_shown() {
     let beyond = "f".repeat(64);
     let not_hex = format!("{}z", &KEY[1..]);
     for key in [&KEY[1..], &not_hex, &zero, &beyond, "word word word"] {
-        let mistakes = Setup::complete().and("NOVA_CLI_WALLET_PRIVATE_KEY", key).mistakes(Need::Chain);
+        let mistakes = Setup::complete().and("NOVA_CLI_WALLET_PRIVATE_KEY", key).mistakes(RequiredSettings::Chain);
         assert!(mistakes.contains("NOVA_CLI_WALLET_PRIVATE_KEY in the environment: found"), "{mistakes}");
         assert!(!mistakes.contains(key), "{mistakes}");
     }
@@ -399,7 +402,7 @@ fn secrets_come_from_files_too() {
         .and("NOVA_CLI_WALLET_PRIVATE_KEY_FILE", &key)
         .and("NOVA_ALCHEMY_API_KEY_FILE", &alchemy)
         .and("NOVA_SPECTRAL_API_KEY_FILE", &spectral);
-    let config = setup.load(Need::Chain).unwrap();
+    let config = setup.load(RequiredSettings::Chain).unwrap();
     assert_eq!(config.spectral_api_key.unwrap().expose_secret(), "def");
     let chain = config.chain.unwrap();
     assert_eq!(raw_key(&chain), KEY);
@@ -410,7 +413,7 @@ fn secrets_come_from_files_too() {
         .file("spectral", "")
         .and("NOVA_ALCHEMY_API_KEY_FILE", "/nowhere/alchemy")
         .and("NOVA_SPECTRAL_API_KEY", "x");
-    let mistakes = setup.mistakes(Need::Chain);
+    let mistakes = setup.mistakes(RequiredSettings::Chain);
     assert!(
         mistakes.contains("NOVA_CLI_WALLET_PRIVATE_KEY_FILE in the environment: found 11 characters (not shown)"),
         "{mistakes}"
@@ -426,7 +429,7 @@ fn no_mistake_shows_a_secret() {
         .and("NOVA_RPC_URLS", "https://a.example/tell-nobody, tell-nobody")
         .and("NOVA_RPC_WS_URL", "http://tell-nobody")
         .and("NOVA_SPECTRAL_API_KEY", "tell nobody");
-    let mistakes = setup.mistakes(Need::Chain);
+    let mistakes = setup.mistakes(RequiredSettings::Chain);
     assert!(mistakes.contains("no URL at place 2"), "{mistakes}");
     assert_eq!(mistakes.lines().count(), 4, "{mistakes}");
     assert!(!mistakes.contains("nobody"), "{mistakes}");
@@ -435,7 +438,7 @@ fn no_mistake_shows_a_secret() {
 #[test]
 fn debug_of_the_settings_shows_no_secret() {
     let setup = Setup::complete().file(".env", "AWS_SECRET_ACCESS_KEY=aws-secret");
-    let config = setup.load(Need::Chain).unwrap();
+    let config = setup.load(RequiredSettings::Chain).unwrap();
     assert_eq!(config.aws[0].1.expose_secret(), "aws-secret");
     let shown = format!("{config:?}");
     for secret in ["spectral-secret", "alchemy-secret", KEY, "aws-secret"] {
@@ -462,13 +465,13 @@ fn a_keystore_takes_the_place_of_a_raw_key() {
     assert_eq!(file, Path::new(&keystore));
     assert_eq!(password.expose_secret(), " two words ", "all but the end of the line is the password");
 
-    let both = setup.and("NOVA_CLI_WALLET_PRIVATE_KEY", KEY).mistakes(Need::Chain);
+    let both = setup.and("NOVA_CLI_WALLET_PRIVATE_KEY", KEY).mistakes(RequiredSettings::Chain);
     assert!(both.contains("NOVA_CLI_WALLET_PRIVATE_KEY in the environment and NOVA_CLI_WALLET_KEYSTORE in"), "{both}");
     assert!(both.contains("both are set, expected only one") && !both.contains(KEY), "{both}");
 
     let setup = without_key();
     let other = path(&setup, "other.json");
-    let mistakes = setup.and("NOVA_CLI_WALLET_KEYSTORE", &other).mistakes(Need::Chain);
+    let mistakes = setup.and("NOVA_CLI_WALLET_KEYSTORE", &other).mistakes(RequiredSettings::Chain);
     assert!(
         mistakes.contains("other.json\", which is none, expected a keystore file of geth's version 3"),
         "{mistakes}"
@@ -478,7 +481,7 @@ fn a_keystore_takes_the_place_of_a_raw_key() {
 
     let setup = without_key();
     let password = path(&setup, "password");
-    let mistakes = setup.and("NOVA_CLI_WALLET_KEYSTORE_PASSWORD_FILE", &password).mistakes(Need::Chain);
+    let mistakes = setup.and("NOVA_CLI_WALLET_KEYSTORE_PASSWORD_FILE", &password).mistakes(RequiredSettings::Chain);
     assert!(mistakes.contains("opens nothing: NOVA_CLI_WALLET_KEYSTORE is not set"), "{mistakes}");
     assert!(mistakes.contains("NOVA_CLI_WALLET_PRIVATE_KEY is not set (neither is its …_FILE, nor"), "{mistakes}");
 }
@@ -489,17 +492,17 @@ fn files_of_secrets_that_others_may_read_are_refused() {
     let key = setup.folder.path().join("key").display().to_string();
     let mut setup = setup.and("NOVA_CLI_WALLET_PRIVATE_KEY_FILE", &key);
     setup.env.retain(|(name, _)| name != "NOVA_CLI_WALLET_PRIVATE_KEY");
-    let mistakes = setup.mistakes(Need::Chain);
+    let mistakes = setup.mistakes(RequiredSettings::Chain);
     assert!(mistakes.contains("may read key (its mode is 0644): run `chmod 600 key`"), "{mistakes}");
 
     let dotenv = Setup::complete().file(".env", "NOVA_GAS=5\nNOVA_SPECTRAL_API_KEY=tell-nobody").opened(".env");
-    let mistakes = dotenv.mistakes(Need::Offline);
+    let mistakes = dotenv.mistakes(RequiredSettings::Offline);
     assert!(mistakes.contains(".env holds NOVA_SPECTRAL_API_KEY: others than its owner may read .env"), "{mistakes}");
     assert!(mistakes.contains("`chmod 600 .env`") && !mistakes.contains("tell-nobody"), "{mistakes}");
     let toml = Setup::complete().file("nova.toml", "rpc_urls = 'https://x.example/key'").opened("nova.toml");
-    assert!(toml.mistakes(Need::Offline).contains("nova.toml holds rpc_urls: others"));
+    assert!(toml.mistakes(RequiredSettings::Offline).contains("nova.toml holds rpc_urls: others"));
     let aws = Setup::complete().file(".env", "AWS_SECRET_ACCESS_KEY=tell-nobody").opened(".env");
-    assert!(aws.mistakes(Need::Offline).contains(".env holds AWS_SECRET_ACCESS_KEY: others"));
+    assert!(aws.mistakes(RequiredSettings::Offline).contains(".env holds AWS_SECRET_ACCESS_KEY: others"));
 
     // Where no secret is in it, anybody may read it.
     let open = Setup::complete().file(".env", "NOVA_GAS=5\nNOVA_SPECTRAL_API_KEY=").opened(".env");
@@ -519,7 +522,7 @@ fn what_is_not_encrypted_is_for_this_machine_only() {
             .and("NOVA_S3_BUCKET", "bucket")
             .and("AWS_ENDPOINT_URL", "http://minio:9000")
     };
-    let mistakes = insecure().mistakes(Need::Chain);
+    let mistakes = insecure().mistakes(RequiredSettings::Chain);
     for name in ["PLUMBER_HOST", "PULSE_HOST", "IPFS_GATEWAY", "RPC_URLS", "RPC_WS_URL"] {
         let found = mistakes.lines().find(|line| line.contains(&format!("NOVA_{name} in the environment: found")));
         assert!(found.is_some_and(|line| line.contains("which is reached without TLS")), "{name}: {mistakes}");
@@ -530,12 +533,12 @@ fn what_is_not_encrypted_is_for_this_machine_only() {
     );
     assert!(mistakes.contains("a URL at place 2 (not shown)") && !mistakes.contains("tell-nobody"), "{mistakes}");
     assert_eq!(mistakes.lines().count(), 7, "{mistakes}");
-    insecure().and("NOVA_ALLOW_INSECURE_HTTP", "True").load(Need::Chain).unwrap();
+    insecure().and("NOVA_ALLOW_INSECURE_HTTP", "True").load(RequiredSettings::Chain).unwrap();
 
     for here in ["http://localhost:1", "http://127.0.0.2:1", "http://[::1]:1", "http://plumber.localhost"] {
-        Setup::complete().and("NOVA_PLUMBER_HOST", here).load(Need::Chain).unwrap();
+        Setup::complete().and("NOVA_PLUMBER_HOST", here).load(RequiredSettings::Chain).unwrap();
     }
     for elsewhere in ["http://127.0.0.1.example", "http://localhost.example", "http://0.0.0.0:1", "http://[::2]"] {
-        Setup::complete().and("NOVA_PLUMBER_HOST", elsewhere).mistakes(Need::Chain);
+        Setup::complete().and("NOVA_PLUMBER_HOST", elsewhere).mistakes(RequiredSettings::Chain);
     }
 }

@@ -1,14 +1,14 @@
 //! Every setting, read once and checked at once. `load` says where the values come from.
 
+mod error;
 mod layers;
 pub mod load;
-mod mistakes;
 mod reader;
 mod secrets;
 pub mod variables;
 mod written;
 
-pub use load::{Mistake, Mistakes, Sources};
+pub use load::{ConfigError, ConfigErrors, Sources};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ pub enum Network {
 
 /// Which settings a command cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Need {
+pub enum RequiredSettings {
     /// No key and no chain: `setup`, `predict --features`, `verify`, `prove`, `status`, `bundle`.
     Offline,
     /// Plumber's key: `predict --wallet`.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::mistakes::Mistake;
+use super::error::ConfigError;
 use super::variables::Variable;
 use crate::address::is_address;
 use figment::{Figment, Profile};
@@ -16,13 +16,13 @@ const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
 
 pub struct Reader {
     layers: Figment,
-    pub mistakes: Vec<Mistake>,
+    pub mistakes: Vec<ConfigError>,
     /// Hosts other than this machine may be reached without TLS.
     pub allow_insecure: bool,
 }
 
 impl Reader {
-    pub fn new(layers: Figment, mistakes: Vec<Mistake>) -> Self {
+    pub fn new(layers: Figment, mistakes: Vec<ConfigError>) -> Self {
         Self { layers, mistakes, allow_insecure: false }
     }
 
@@ -45,19 +45,19 @@ impl Reader {
     pub fn wrong(&mut self, name: &str, found: &str) {
         let expected = variable(name).expected;
         let origin = self.origin(name);
-        self.mistakes.push(Mistake(format!("{origin}: found {found}, expected {expected}")));
+        self.mistakes.push(ConfigError(format!("{origin}: found {found}, expected {expected}")));
     }
 
     /// Writes down that a setting that is needed is not there.
     pub fn missing(&mut self, name: &str, why: &str) {
         let Variable { expected, meaning, .. } = variable(name);
         let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-        self.mistakes.push(Mistake(format!("{name} is not set{why}: expected {expected}. {meaning}")));
+        self.mistakes.push(ConfigError(format!("{name} is not set{why}: expected {expected}. {meaning}")));
     }
 
     /// Writes down two settings that cannot both be meant.
     pub fn contradiction(&mut self, what: String) {
-        self.mistakes.push(Mistake(what));
+        self.mistakes.push(ConfigError(what));
     }
 
     /// A setting that may be left out.
@@ -221,8 +221,8 @@ pub fn is_safe(url: &str) -> bool {
     matches!(url.scheme(), "https" | "wss") || here || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-pub fn unencrypted(origin: &str, found: &str) -> Mistake {
-    Mistake(format!(
+pub fn unencrypted(origin: &str, found: &str) -> ConfigError {
+    ConfigError(format!(
         "{origin}: found {found}, which is reached without TLS: expected https:// (wss://), or \
          NOVA_ALLOW_INSECURE_HTTP=True where nobody can listen in"
     ))

@@ -4,21 +4,21 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::layers::{Layers, OF_AWS};
-use super::mistakes::Mistake;
+use super::error::ConfigError;
+use super::layers::{AWS_SECRET_VARIABLES, Layers};
 use super::reader::{self, Reader, hidden, variable};
 use super::variables::VARIABLES;
 use super::written;
 use super::{Sources, WalletKey};
-use crate::private;
+use crate::secure_fs;
 
 const KEY: &str = "NOVA_CLI_WALLET_PRIVATE_KEY";
 const KEYSTORE: &str = "NOVA_CLI_WALLET_KEYSTORE";
 const PASSWORD: &str = "NOVA_CLI_WALLET_KEYSTORE_PASSWORD_FILE";
 
 /// What is wrong with a file of secrets that others may read, and what to do.
-pub fn too_open(path: &Path) -> Option<String> {
-    let mode = private::open_to_others(path).ok()??;
+pub fn permission_problem(path: &Path) -> Option<String> {
+    let mode = secure_fs::group_or_other_bits(path).ok()??;
     let path = path.display();
     Some(format!("others than its owner may read {path} (its mode is {mode:04o}): run `chmod 600 {path}`"))
 }
@@ -30,8 +30,10 @@ impl Sources {
         let layers = Layers::read(self);
         let of_aws = layers.aws.iter().map(|(name, text)| (name.as_str(), text.expose_secret()));
         let of_aws = of_aws.chain(self.env.iter().map(|(name, text)| (name.as_str(), text.as_str())));
-        let mut secrets: Vec<SecretString> =
-            of_aws.filter(|(name, _)| OF_AWS.contains(name)).map(|(_, text)| SecretString::from(text)).collect();
+        let mut secrets: Vec<SecretString> = of_aws
+            .filter(|(name, _)| AWS_SECRET_VARIABLES.contains(name))
+            .map(|(_, text)| SecretString::from(text))
+            .collect();
         let reader = Reader::new(layers.given, Vec::new());
         for variable in VARIABLES {
             let Some(text) = reader.text(variable.name) else { continue };
@@ -64,14 +66,14 @@ impl Reader {
             Ok(text) => text,
             Err(why) => {
                 let origin = self.origin(&file_name);
-                self.mistakes.push(Mistake(format!("{origin}: {path:?}: {why}")));
+                self.mistakes.push(ConfigError(format!("{origin}: {path:?}: {why}")));
                 return None;
             }
         };
         let secret = read(&text).map(SecretString::from);
         if secret.is_none() {
             let (origin, expected, found) = (self.origin(&file_name), variable(name).expected, hidden(&text));
-            self.mistakes.push(Mistake(format!("{origin}: found {found} in {path:?}, expected {expected}")));
+            self.mistakes.push(ConfigError(format!("{origin}: found {found} in {path:?}, expected {expected}")));
         }
         secret
     }
@@ -79,9 +81,9 @@ impl Reader {
     /// The content of the file that a variable names, and where that is.
     fn secret_file(&mut self, name: &str) -> Option<(PathBuf, SecretString)> {
         let path = PathBuf::from(self.text(name)?);
-        if let Some(wrong) = too_open(&path) {
+        if let Some(wrong) = permission_problem(&path) {
             let origin = self.origin(name);
-            self.mistakes.push(Mistake(format!("{origin}: {wrong}")));
+            self.mistakes.push(ConfigError(format!("{origin}: {wrong}")));
             return None;
         }
         match std::fs::read_to_string(&path) {

@@ -1,10 +1,10 @@
 //! Every variable there is: its name, default, form and meaning. What is not in this table is no setting.
 
-use super::{Need, Network};
+use super::{Network, RequiredSettings};
 
 /// What a variable is when nobody sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfUnset {
+pub enum DefaultValue {
     /// This text.
     Is(&'static str),
     /// As the network's preset has it.
@@ -12,14 +12,14 @@ pub enum IfUnset {
     /// Worked out when the daemon starts, as described.
     Computed(&'static str),
     /// Nothing. `Some`: and commands with that need cannot do without it.
-    Unset(Option<Need>),
+    Unset(Option<RequiredSettings>),
 }
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Variable {
     pub name: &'static str,
-    pub default: IfUnset,
+    pub default: DefaultValue,
     /// The form of a right value, as it stands after "expected" in a mistake.
     pub expected: &'static str,
     pub meaning: &'static str,
@@ -42,17 +42,17 @@ impl Variable {
     pub fn default_text(&self) -> String {
         let on = |network| preset(network, self.name).unwrap_or("-");
         match self.default {
-            IfUnset::Is("") => "empty".to_string(),
-            IfUnset::Is(text) => format!("`{text}`"),
-            IfUnset::Preset => format!(
+            DefaultValue::Is("") => "empty".to_string(),
+            DefaultValue::Is(text) => format!("`{text}`"),
+            DefaultValue::Preset => format!(
                 "`{}`; arbitrum-sepolia: `{}`; devnet: `{}`",
                 on(Network::ArbitrumOne),
                 on(Network::ArbitrumSepolia),
                 on(Network::Devnet)
             ),
-            IfUnset::Computed(how) => how.to_string(),
-            IfUnset::Unset(Some(_)) => "required".to_string(),
-            IfUnset::Unset(None) => "-".to_string(),
+            DefaultValue::Computed(how) => how.to_string(),
+            DefaultValue::Unset(Some(_)) => "required".to_string(),
+            DefaultValue::Unset(None) => "-".to_string(),
         }
     }
 }
@@ -106,7 +106,7 @@ pub const PRESETS: &[(&str, [Option<&str>; 3])] = &[
 ];
 
 /// Variables that start like ours and belong to the tools around the daemon.
-pub const OF_OTHERS: &[&str] = &["NOVA_ANVIL", "NOVA_OLDER_PYTHON", "NOVA_TARGET_DIR"];
+pub const FOREIGN_VARIABLES: &[&str] = &["NOVA_ANVIL", "NOVA_OLDER_PYTHON", "NOVA_TARGET_DIR"];
 
 const ADDRESS: &str = "an address: 0x and 40 hex digits";
 const BOOLEAN: &str = "True or False (1/0, yes/no, on/off)";
@@ -117,15 +117,20 @@ const SECONDS: &str = "seconds, above 0";
 const URL: &str = "an http:// or https:// URL";
 const WHOLE: &str = "a whole number";
 
-const fn variable(name: &'static str, default: IfUnset, expected: &'static str, meaning: &'static str) -> Variable {
+const fn variable(
+    name: &'static str,
+    default: DefaultValue,
+    expected: &'static str,
+    meaning: &'static str,
+) -> Variable {
     Variable { name, default, expected, meaning, secret: false }
 }
 
-const fn secret(name: &'static str, default: IfUnset, expected: &'static str, meaning: &'static str) -> Variable {
+const fn secret(name: &'static str, default: DefaultValue, expected: &'static str, meaning: &'static str) -> Variable {
     Variable { secret: true, ..variable(name, default, expected, meaning) }
 }
 
-use IfUnset::{Computed, Is, Preset, Unset};
+use DefaultValue::{Computed, Is, Preset, Unset};
 
 /// All of them, in the order of the settings table.
 #[rustfmt::skip]
@@ -133,15 +138,15 @@ pub const VARIABLES: &[Variable] = &[
     // Who we are and whom we serve.
     variable("NOVA_NETWORK", Is("arbitrum-one"), "arbitrum-one, arbitrum-sepolia or devnet",
         "The network served. It chooses defaults, nothing else."),
-    secret("NOVA_SPECTRAL_API_KEY", Unset(Some(Need::Features)), "the key as Spectral gave it, without blanks",
+    secret("NOVA_SPECTRAL_API_KEY", Unset(Some(RequiredSettings::Features)), "the key as Spectral gave it, without blanks",
         "Key for Plumber: features and uploads. Not needed with `NOVA_FEATURE_SOURCE=inline`."),
     variable("NOVA_SPECTRAL_API_KEY_FILE", Unset(None), FILE,
         "File that holds the key for Plumber, in place of `NOVA_SPECTRAL_API_KEY`."),
-    secret("NOVA_ALCHEMY_API_KEY", Unset(Some(Need::Chain)), "letters, digits, - and _",
+    secret("NOVA_ALCHEMY_API_KEY", Unset(Some(RequiredSettings::Chain)), "letters, digits, - and _",
         "Alchemy's key. Not needed with `NOVA_RPC_URLS`."),
     variable("NOVA_ALCHEMY_API_KEY_FILE", Unset(None), FILE,
         "File that holds Alchemy's key, in place of `NOVA_ALCHEMY_API_KEY`."),
-    secret("NOVA_CLI_WALLET_PRIVATE_KEY", Unset(Some(Need::Chain)), "a private key: 32 bytes as 64 hex digits, with or without 0x",
+    secret("NOVA_CLI_WALLET_PRIVATE_KEY", Unset(Some(RequiredSettings::Chain)), "a private key: 32 bytes as 64 hex digits, with or without 0x",
         "Private key of the wallet that sends and pays."),
     variable("NOVA_CLI_WALLET_PRIVATE_KEY_FILE", Unset(None), FILE,
         "File that holds the private key, in place of `NOVA_CLI_WALLET_PRIVATE_KEY`."),

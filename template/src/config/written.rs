@@ -4,7 +4,7 @@
 //! and `kubectl create secret --from-env-file` hand quotes, `$` and remarks on as they stand. What all mean alike is taken, wherever it comes
 //! from; what they do not is taken in single quotes, and refused by its name without: nothing is cut off in silence.
 
-use super::mistakes::Mistake;
+use super::error::ConfigError;
 
 /// A variable and its value.
 pub type Pair = (String, String);
@@ -33,8 +33,8 @@ fn is_ours(name: &str) -> bool {
     name.starts_with("NOVA_") || name.starts_with("AWS_")
 }
 
-/// The variables of an `.env` that are ours. Mistakes name file, line and variable.
-pub fn read(file: &str, text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Pair> {
+/// The variables of an `.env` that are ours. Errors name file, line and variable.
+pub fn read(file: &str, text: &str, mistakes: &mut Vec<ConfigError>) -> Vec<Pair> {
     let mut pairs: Vec<Pair> = Vec::new();
     let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).enumerate().peekable();
     while let Some((at, line)) = lines.next() {
@@ -42,7 +42,7 @@ pub fn read(file: &str, text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Pair> {
             continue;
         }
         let Some((name, value)) = named(line) else {
-            mistakes.push(Mistake(format!("{file} (line {}): {NO_LINE}", at + 1)));
+            mistakes.push(ConfigError(format!("{file} (line {}): {NO_LINE}", at + 1)));
             continue;
         };
         if !is_ours(name) {
@@ -63,7 +63,7 @@ pub fn read(file: &str, text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Pair> {
                 pairs.retain(|(other, _)| other != name);
                 pairs.push((name.to_owned(), value));
             }
-            Err(why) => mistakes.push(Mistake(format!("{name} in {file} (line {}): {why}", at + 1))),
+            Err(why) => mistakes.push(ConfigError(format!("{name} in {file} (line {}): {why}", at + 1))),
         }
     }
     pairs
@@ -240,7 +240,7 @@ mod tests {
                     NOVA_GAS = 3\nnova\nNOVA_GAS=4\n";
         let mut mistakes = Vec::new();
         assert_eq!(read(".env", text, &mut mistakes), [("NOVA_GAS".to_owned(), "4".to_owned())]);
-        assert_eq!(mistakes, [Mistake(format!(".env (line 9): {NO_LINE}"))]);
+        assert_eq!(mistakes, [ConfigError(format!(".env (line 9): {NO_LINE}"))]);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! it, and its memory goes back when it is done.
 
 pub mod felt;
-pub mod files;
-pub mod kept;
 pub mod memory;
+pub mod model_archive;
+pub mod model_version;
 mod progress;
 pub mod proof;
 pub mod reason;
@@ -25,17 +25,17 @@ use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell, Semaphore};
 
-use crate::condition::Condition;
 use crate::config::{self, ModelFiles};
+use crate::failure_tracker::FailureTracker;
 use crate::fault::{Classify as _, Fault, Result};
-use files::SETUP_PROOF;
 use memory::Memory;
+use model_version::SETUP_PROOF;
 use progress::Patience;
 use proof::ProofFile;
 use scratch::Scratch;
 use settings::Settings;
 use witness::Witness;
-use worker::{Failure, Kind, Worker};
+use worker::{Failure, Worker, WorkerSpec};
 
 /// Long enough for Python to start and import the wheel on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -73,7 +73,7 @@ impl Ezkl {
     }
 
     fn with_prover(settings: &config::Ezkl, background: bool) -> Result<Self> {
-        let scratch = Arc::new(Scratch::new().stop()?);
+        let scratch = Arc::new(Scratch::new().fatal()?);
         let of = |python: &PathBuf, others| Self::of_python(settings, python, others, background, scratch.clone());
         let others = settings.pythons.iter().map(|(version, python)| (version.clone(), of(python, BTreeMap::new())));
         let others = others.collect();
@@ -88,7 +88,7 @@ impl Ezkl {
         background: bool,
         scratch: Arc<Scratch>,
     ) -> Self {
-        let kind = |background, threads| Kind {
+        let kind = |background, threads| WorkerSpec {
             python: python.to_path_buf(),
             scratch: scratch.clone(),
             background,
@@ -101,7 +101,7 @@ impl Ezkl {
         let witnesses = Pool::new(kind(false, 1), settings.witness_workers);
         let mocks = Pool::new(kind(false, settings.mock_threads), 1);
         // Setup's own prover downloads the SRS, too.
-        let prover = Kind { downloads: !background, ..kind(background, settings.prover_threads) };
+        let prover = WorkerSpec { downloads: !background, ..kind(background, settings.prover_threads) };
         let prover = Pool::new(prover, 1);
         Self {
             witnesses: Arc::new(witnesses),
@@ -121,8 +121,8 @@ impl Ezkl {
     pub async fn version(&self) -> Result<String> {
         let ask = async || {
             let version = self.witnesses.call("version", json!({}), START_TIMEOUT).await;
-            let version = version.map_err(Failure::at_start)?;
-            version.as_str().map(str::to_owned).context("EZKL's version is no string").stop()
+            let version = version.map_err(Failure::into_startup_fault)?;
+            version.as_str().map(str::to_owned).context("EZKL's version is no string").fatal()
         };
         self.version.get_or_try_init(ask).await.cloned()
     }
@@ -130,7 +130,7 @@ impl Ezkl {
     /// Asks each Python of `NOVA_PYTHONS` for its version.
     ///
     /// # Errors
-    /// `Stop`: one has another version than its entry says, or no EZKL.
+    /// `Fatal`: one has another version than its entry says, or no EZKL.
     pub async fn check_others(&self) -> Result<()> {
         for (version, other) in self.others.iter() {
             other.check_entry(version).await?;
@@ -143,11 +143,11 @@ impl Ezkl {
         let entry = format!("NOVA_PYTHONS, {version}:{}", self.python.display());
         let wheel = self.version().await.map_err(|fault| fault.context(entry.clone()))?;
         // It is seldom needed: no process waits for that.
-        self.witnesses.retire().await;
+        self.witnesses.stop_idle().await;
         if wheel == version {
             return Ok(());
         }
-        Err(Fault::Stop(anyhow!(
+        Err(Fault::Fatal(anyhow!(
             "{entry}: this Python has EZKL {wheel}; install ezkl=={version} there, or mend the entry"
         )))
     }
@@ -155,30 +155,31 @@ impl Ezkl {
     /// The EZKL of this version, which `file` was made with: what was answered with one version is proven with no other.
     ///
     /// # Errors
-    /// `Row`: there is none. A worker that does not start concerns what is asked for, not the daemon.
+    /// `Permanent`: there is none. A worker that does not start concerns what is asked for, not the daemon.
     pub async fn of_version(&self, version: &str, file: &Path) -> Result<Self> {
         let wheel = self.version().await?;
         if wheel == version {
             return Ok(self.clone());
         }
         let Some(other) = self.others.get(version) else {
-            return Err(Fault::Row(anyhow!(
+            return Err(Fault::Permanent(anyhow!(
                 "{} was made by EZKL {version}, and NOVA_PYTHON has EZKL {wheel}: make a Python that has ezkl=={version}, and name it \
                  in NOVA_PYTHONS={version}:/path/to/bin/python",
                 file.display()
             )));
         };
         other.check_entry(version).await.map_err(|fault| match fault {
-            Fault::Stop(error) => Fault::Row(error),
+            Fault::Fatal(error) => Fault::Permanent(error),
             other => other,
         })?;
         Ok(other.clone())
     }
 
     /// What is wrong with the workers, if their last call failed for another reason than EZKL's own.
-    pub fn trouble(&self) -> Option<String> {
-        let own = [&self.witnesses, &self.mocks, &self.prover].into_iter().find_map(|pool| pool.condition.trouble());
-        own.or_else(|| self.others.values().find_map(Self::trouble))
+    pub fn failure_reason(&self) -> Option<String> {
+        let own =
+            [&self.witnesses, &self.mocks, &self.prover].into_iter().find_map(|pool| pool.condition.failure_reason());
+        own.or_else(|| self.others.values().find_map(Self::failure_reason))
     }
 
     /// Where temporary files go, so that nothing of them stays.
@@ -190,11 +191,11 @@ impl Ezkl {
     pub async fn witness(&self, files: &ModelFiles, input_data: &[Vec<f64>]) -> Result<Witness> {
         let data = json!({ "input_data": input_data }).to_string();
         // The file that EZKL writes holds more than the value that it returns.
-        let output = self.scratch.file().retry()?;
+        let output = self.scratch.file().transient()?;
         let args = json!({ "data": data, "model": files.compiled, "output": output.path() });
-        self.witnesses.call("gen_witness", args, self.witness_timeout).await.map_err(Failure::of_this_row)?;
-        let json = std::fs::read(output.path()).context("the EZKL worker wrote no witness").retry()?;
-        Witness::read(json).fail_row()
+        self.witnesses.call("gen_witness", args, self.witness_timeout).await.map_err(Failure::into_request_fault)?;
+        let json = std::fs::read(output.path()).context("the EZKL worker wrote no witness").transient()?;
+        Witness::read(json).permanent()
     }
 
     /// True if the constraints of the circuit hold for the witness. Slower than `Witness::is_inside`, and never wrong.
@@ -204,7 +205,7 @@ impl Ezkl {
             Ok(Value::Bool(true)) => Ok(Ok(())),
             Ok(other) => Ok(Err(format!("mock answered {other}"))),
             Err(Failure::Refused(refusal)) => Ok(Err(refusal.to_string())),
-            Err(failure) => Err(failure.of_this_row()),
+            Err(failure) => Err(failure.into_request_fault()),
         }
     }
 
@@ -216,8 +217,8 @@ impl Ezkl {
         });
         let proved = self.prover.call("prove", args, self.prove_timeout).await;
         // The proving key stays in the worker's memory until it ends: give it back.
-        self.prover.retire().await;
-        proved.map(drop).map_err(Failure::of_this_row)
+        self.prover.stop_idle().await;
+        proved.map(drop).map_err(Failure::into_request_fault)
     }
 
     /// Proves and verifies one input, and leaves the proof in `folder` as `setup_proof.json`. How long the proof took. The proof
@@ -228,20 +229,20 @@ impl Ezkl {
     pub async fn prove_input(&self, files: &ModelFiles, input_data: &[Vec<f64>], folder: &Path) -> Result<Duration> {
         let (witness, proof) = (folder.join("witness.json"), folder.join(SETUP_PROOF));
         let computed = self.witness(files, input_data).await?;
-        std::fs::write(&witness, &computed.json).context("cannot write the witness").retry()?;
+        std::fs::write(&witness, &computed.json).context("cannot write the witness").transient()?;
         let start = Instant::now();
         self.prove(files, &witness, &proof).await?;
         let took = start.elapsed();
         if !self.verify(files, &proof).await? {
             let folder = files.folder.display();
-            return Err(Fault::Row(anyhow!(
+            return Err(Fault::Permanent(anyhow!(
                 "EZKL's own proof does not verify: circuit, keys and SRS in {folder} do not belong together"
             )));
         }
-        let promised = computed.instances(&Settings::read(&files.settings)?).fail_row()?;
-        let proven = ProofFile::open(&proof).and_then(|proof| proof.instances()).fail_row()?;
+        let promised = computed.instances(&Settings::read(&files.settings)?).permanent()?;
+        let proven = ProofFile::open(&proof).and_then(|proof| proof.instances()).permanent()?;
         if promised != proven {
-            return Err(Fault::Row(anyhow!(
+            return Err(Fault::Permanent(anyhow!(
                 "EZKL's own proof is of {} instances that are not, one by one, the {} that an answer would be committed to: no answer \
                  of this circuit could be proven. Choose other visibilities (`nova setup --help`)",
                 proven.len(),
@@ -264,7 +265,7 @@ impl Ezkl {
                 tracing::debug!(%refusal, "EZKL refuses a proof");
                 Ok(false)
             }
-            Err(failure) => Err(failure.of_this_row()),
+            Err(failure) => Err(failure.into_request_fault()),
         }
     }
 
@@ -292,7 +293,7 @@ impl Ezkl {
 
     /// The next call starts a new prover: what it needs is then its own.
     pub async fn renew_prover(&self) {
-        self.prover.retire().await;
+        self.prover.stop_idle().await;
         self.prover.peak_mb.store(0, Ordering::Relaxed);
     }
 
@@ -314,23 +315,23 @@ async fn call_at_leisure(pool: &Pool, function: &'static str, args: Value) -> an
 
 /// Worker processes of one kind: started when needed, kept while they behave.
 struct Pool {
-    kind: Kind,
+    kind: WorkerSpec,
     permits: Semaphore,
     idle: Mutex<Vec<Worker>>,
     /// Calls in a row that failed for another reason than EZKL's own.
-    condition: Condition,
+    condition: FailureTracker,
     /// The process that was called last, and the most memory that any had.
     process: AtomicU32,
     peak_mb: AtomicU64,
 }
 
 impl Pool {
-    fn new(kind: Kind, size: usize) -> Self {
+    fn new(kind: WorkerSpec, size: usize) -> Self {
         Self {
             kind,
             permits: Semaphore::new(size),
             idle: Mutex::default(),
-            condition: Condition::new(1),
+            condition: FailureTracker::new(1),
             process: AtomicU32::default(),
             peak_mb: AtomicU64::default(),
         }
@@ -361,7 +362,7 @@ impl Pool {
             }
             Err(failure) => Err(failure),
         };
-        self.remember(&outcome);
+        self.record_outcome(&outcome);
         outcome
     }
 
@@ -391,21 +392,21 @@ impl Pool {
         Some(memory)
     }
 
-    fn remember(&self, outcome: &std::result::Result<Value, Failure>) {
+    fn record_outcome(&self, outcome: &std::result::Result<Value, Failure>) {
         match outcome {
-            Ok(_) | Err(Failure::Refused(_) | Failure::ShutDown) => self.condition.works(),
-            Err(failure) => self.condition.fails(failure.to_string()),
+            Ok(_) | Err(Failure::Refused(_) | Failure::ShutDown) => self.condition.record_success(),
+            Err(failure) => self.condition.record_failure(failure.to_string()),
         }
     }
 
     /// Ends the idle workers: the next call starts a new one.
-    async fn retire(&self) {
+    async fn stop_idle(&self) {
         self.idle.lock().await.clear();
     }
 
     async fn close(&self) {
         self.permits.close();
-        self.retire().await;
+        self.stop_idle().await;
     }
 }
 

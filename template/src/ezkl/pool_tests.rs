@@ -45,10 +45,10 @@ async fn a_mock_that_takes_too_long_may_pass_and_names_its_variable() {
     let folder = tempfile::tempdir().unwrap();
     let ezkl = ezkl(folder.path(), Duration::from_millis(300));
     let fault = ezkl.mock(&nothing(), Path::new("witness.json")).await.unwrap_err();
-    assert!(matches!(fault, Fault::Retry(_)), "{fault:?}");
+    assert!(matches!(fault, Fault::Transient(_)), "{fault:?}");
     let told = fault.to_string();
     assert!(told.contains("longer than 300ms for mock") && told.contains("NOVA_MOCK_TIMEOUT"), "{told}");
-    assert!(ezkl.trouble().is_some_and(|trouble| trouble == told), "{:?}", ezkl.trouble());
+    assert!(ezkl.failure_reason().is_some_and(|trouble| trouble == told), "{:?}", ezkl.failure_reason());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::worker::Failure;
-use crate::plain;
+use crate::sanitize;
 
 /// Lines of a call's log that are kept: the last ones.
 pub(crate) const MAX_LINES: usize = 64;
@@ -156,7 +156,7 @@ impl Cause {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = |said: &str| plain::at_most(&plain::one_line(said), MAX_REPEATED).into_owned();
+        let words = |said: &str| sanitize::truncate(&sanitize::escape_control_chars(said), MAX_REPEATED).into_owned();
         if let Some((cause, line)) = self.found() {
             return write!(f, "{cause} (EZKL: {})", words(line));
         }

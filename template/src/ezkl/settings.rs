@@ -106,9 +106,9 @@ impl Settings {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}: run `nova setup` to make it", path.display()))
-            .map_err(Fault::Stop)?;
+            .map_err(Fault::Fatal)?;
         serde_json::from_str(&text).map_err(|error| {
-            Fault::Stop(anyhow!("{} is not a settings file of EZKL: {error}; run `nova setup`", path.display()))
+            Fault::Fatal(anyhow!("{} is not a settings file of EZKL: {error}; run `nova setup`", path.display()))
         })
     }
 
@@ -144,7 +144,7 @@ impl Settings {
             let held = held.in_words();
             if !served.contains(&held.as_str()) {
                 let option = field.replace('_', "-");
-                return Err(Fault::Stop(anyhow!(
+                return Err(Fault::Fatal(anyhow!(
                     "{}: {field} is {held}, and answers of such a circuit cannot be proven. Run `nova setup --{option} {}`; {} can be served",
                     path.display(),
                     served[0],
@@ -160,7 +160,7 @@ impl Settings {
         if self.version == wheel {
             return Ok(());
         }
-        Err(Fault::Stop(anyhow!(
+        Err(Fault::Fatal(anyhow!(
             "{} was made by EZKL {}, the wheel here is EZKL {wheel}: install ezkl=={} (NOVA_PYTHON chooses the Python), or run \
              `nova setup` again",
             path.display(),

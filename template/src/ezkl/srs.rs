@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::anyhow;
 
-use crate::digest;
 use crate::fault::{Classify as _, Fault, Result};
+use crate::sha256;
 
 /// SHA-256 of `kzg<k>.srs`, for k = 1 to 26: the perpetual powers of tau in the form that EZKL distributes, as listed in
 /// EZKL's own source.
@@ -41,7 +41,7 @@ const PUBLIC: [&str; 26] = [
 
 /// True if the file is a public SRS, of whatever size.
 pub fn is_public(path: &Path) -> Result<bool> {
-    let digest = digest::of_file(path).stop()?;
+    let digest = sha256::of_file(path).fatal()?;
     Ok(PUBLIC.contains(&digest.as_str()))
 }
 
@@ -51,7 +51,7 @@ pub fn require_public(path: &Path) -> Result<()> {
     if is_public(path)? {
         return Ok(());
     }
-    Err(Fault::Stop(anyhow!(
+    Err(Fault::Fatal(anyhow!(
         "{} is not the SRS of a public ceremony: proofs under it convince nobody. Remove it, and the proving key made with it, \
          and run `nova setup` without --insecure-srs",
         path.display()

@@ -90,7 +90,7 @@ impl Witness {
 
     /// True if every lookup and range check of the circuit covers the values of this witness. Where it does not, the
     /// witness may still be provable; `mock` decides.
-    pub fn is_inside(&self, settings: &Settings) -> bool {
+    pub fn is_within_ranges(&self, settings: &Settings) -> bool {
         let (low, high) = settings.run_args.lookup_range;
         self.fields.min_lookup_inputs >= low
             && self.fields.max_lookup_inputs <= high

@@ -19,16 +19,16 @@ use super::reason::{MAX_LINES, Refusal};
 use super::reply::Reply;
 use super::scratch::Scratch;
 use crate::fault::Fault;
-use crate::plain;
+use crate::sanitize;
 
 /// The worker's script travels inside the binary, so that both are always of one version.
 const SCRIPT: &str = include_str!("../../ezkl/worker.py");
 /// The longest answer that is read: what is large comes in files.
 pub(crate) const MAX_ANSWER: u64 = 1 << 20;
 /// How much of a line on stderr is kept in one piece.
-const MAX_WORDS: u64 = 16 << 10;
+const MAX_STDERR_LINE: u64 = 16 << 10;
 /// How long a worker that has closed its output may take to end.
-const LAST_MOMENTS: Duration = Duration::from_secs(2);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the end of a call may take to be seen on stderr after its reply.
 const STDERR_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a line on stderr begins with that ends a call; its number follows. As in `end_call` of the script.
@@ -47,7 +47,7 @@ const PROXIES: [&str; 8] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
 
 /// How the workers of one kind are started.
-pub struct Kind {
+pub struct WorkerSpec {
     pub python: PathBuf,
     pub scratch: Arc<Scratch>,
     /// Has the processor while nobody else wants it.
@@ -61,7 +61,7 @@ pub struct Kind {
 }
 
 /// The script's file in the folder, written again if somebody tidied it away.
-fn unpacked(folder: &Path) -> io::Result<PathBuf> {
+fn ensure_script(folder: &Path) -> io::Result<PathBuf> {
     let path = folder.join("worker.py");
     if !path.exists() {
         std::fs::write(&path, SCRIPT)?;
@@ -77,7 +77,7 @@ pub enum Failure {
     Refused(Refusal),
     /// The machine's word (disk full, out of memory, too many files): it may say otherwise later.
     #[error("the EZKL worker: {0}")]
-    Hindered(String),
+    System(String),
     #[error("the EZKL worker took longer than {0:?} for {1} and was ended{hint}", hint = timeout_hint(.1))]
     TimedOut(Duration, &'static str),
     #[error("the EZKL worker made no progress in {1} for {0:?}: it used no processor and was ended")]
@@ -90,7 +90,7 @@ pub enum Failure {
         killed: bool,
     },
     #[error("the EZKL worker answered {0} with {1} and was ended")]
-    Rubbish(&'static str, String),
+    InvalidReply(&'static str, String),
     #[error(
         "cannot start the EZKL worker with {0}: {1}; set NOVA_PYTHON to a Python that has EZKL, or make one: \
          python3 -m venv ezkl/.venv && ezkl/.venv/bin/pip install --require-hashes -r ezkl/requirements.txt"
@@ -112,26 +112,26 @@ fn timeout_hint(function: &str) -> &'static str {
 
 impl Failure {
     /// EZKL's refusal concerns the row in hand; everything else may pass.
-    pub fn of_this_row(self) -> Fault {
+    pub fn into_request_fault(self) -> Fault {
         match self {
-            Self::Refused(_) => Fault::Row(self.into()),
-            _ => Fault::Retry(self.into()),
+            Self::Refused(_) => Fault::Permanent(self.into()),
+            _ => Fault::Transient(self.into()),
         }
     }
 
     /// Of the first call there is: a worker that ends by itself, or does not start, needs a person.
-    pub fn at_start(self) -> Fault {
+    pub fn into_startup_fault(self) -> Fault {
         match self {
-            Self::Died { killed: true, .. } | Self::Hindered(_) | Self::TimedOut(..) | Self::Stalled(..) => {
-                Fault::Retry(self.into())
+            Self::Died { killed: true, .. } | Self::System(_) | Self::TimedOut(..) | Self::Stalled(..) => {
+                Fault::Transient(self.into())
             }
             // A fork that fails, or a disk that is full, may pass.
             Self::NotStarted(_, ref error)
                 if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
             {
-                Fault::Retry(self.into())
+                Fault::Transient(self.into())
             }
-            _ => Fault::Stop(self.into()),
+            _ => Fault::Fatal(self.into()),
         }
     }
 }
@@ -152,14 +152,14 @@ pub struct Worker {
 
 impl Worker {
     /// Starts the process with the environment it needs, and no more: no key reaches it.
-    pub fn start(kind: &Kind) -> Result<Self, Failure> {
+    pub fn start(kind: &WorkerSpec) -> Result<Self, Failure> {
         let not_started = |error| Failure::NotStarted(kind.python.clone(), error);
         let scratch = kind.scratch.path().map_err(not_started)?;
         let repository = tempfile::Builder::new().prefix("ezkl-").tempdir_in(&scratch).map_err(not_started)?;
         let mut command = Command::new(&kind.python);
         command
             .arg("-I")
-            .arg(unpacked(&scratch).map_err(not_started)?)
+            .arg(ensure_script(&scratch).map_err(not_started)?)
             .env_clear()
             .env("RAYON_NUM_THREADS", kind.threads.to_string())
             .env("TMPDIR", &scratch)
@@ -186,7 +186,7 @@ impl Worker {
             return Err(not_started(io::Error::other("no pipes")));
         };
         let (stdout, stderr) = (BufReader::new(stdout), log_stderr(stderr));
-        let Kind { memory_mb, threads, patience, .. } = *kind;
+        let WorkerSpec { memory_mb, threads, patience, .. } = *kind;
         Ok(Self { child, stdin, stdout, stderr, calls: 0, memory_mb, threads, patience, repository })
     }
 
@@ -215,17 +215,17 @@ impl Worker {
             Err(_) => return Err(Failure::TimedOut(deadline, function)),
             Ok(Ok(Line::Whole(line))) => line,
             Ok(Ok(Line::Part(line))) if line.len() as u64 == MAX_ANSWER => {
-                return Err(Failure::Rubbish(function, format!("more than {MAX_ANSWER} bytes")));
+                return Err(Failure::InvalidReply(function, format!("more than {MAX_ANSWER} bytes")));
             }
             Ok(Ok(Line::Part(_) | Line::End) | Err(_)) => return Err(self.died().await),
         };
         match Reply::read(&line, self.calls) {
             Some(Reply::Value(value)) => Ok(value),
             Some(Reply::Refused(error)) => Err(Failure::Refused(Refusal::new(&error, &self.log_of_call().await))),
-            Some(Reply::Hindered(error)) => Err(Failure::Hindered(error)),
+            Some(Reply::Hindered(error)) => Err(Failure::System(error)),
             None => {
                 let rubbish = String::from_utf8_lossy(&line);
-                Err(Failure::Rubbish(function, format!("{:?}", plain::at_most(&rubbish, 80))))
+                Err(Failure::InvalidReply(function, format!("{:?}", sanitize::truncate(&rubbish, 80))))
             }
         }
     }
@@ -253,7 +253,7 @@ impl Worker {
 
     /// How it ended. One that has closed its output and lives on is ended.
     async fn died(&mut self) -> Failure {
-        if timeout(LAST_MOMENTS, self.child.wait()).await.is_err() {
+        if timeout(EXIT_TIMEOUT, self.child.wait()).await.is_err() {
             // An error means that it has just ended by itself.
             let _ = self.child.start_kill();
         }
@@ -262,7 +262,7 @@ impl Worker {
             Err(error) => (error.to_string(), false),
         };
         // The channel closes once all of stderr is read, or never if a child of its own holds it open.
-        let _ = timeout(LAST_MOMENTS, async { while self.stderr.changed().await.is_ok() {} }).await;
+        let _ = timeout(EXIT_TIMEOUT, async { while self.stderr.changed().await.is_ok() {} }).await;
         let words = self.stderr.borrow().lines.back().cloned().unwrap_or_else(|| "it said nothing".to_owned());
         Failure::Died { how, words, killed }
     }
@@ -331,7 +331,7 @@ impl Stderr {
             if self.lines.len() == MAX_LINES {
                 self.lines.pop_front();
             }
-            self.lines.push_back(plain::one_line(line).into_owned());
+            self.lines.push_back(sanitize::escape_control_chars(line).into_owned());
         }
     }
 }
@@ -341,10 +341,10 @@ fn log_stderr(stderr: ChildStderr) -> tokio::sync::watch::Receiver<Stderr> {
     let (keep, kept) = tokio::sync::watch::channel(Stderr::default());
     tokio::spawn(async move {
         let mut stderr = BufReader::new(stderr);
-        while let Ok(Line::Whole(line) | Line::Part(line)) = read_line(&mut stderr, MAX_WORDS).await {
+        while let Ok(Line::Whole(line) | Line::Part(line)) = read_line(&mut stderr, MAX_STDERR_LINE).await {
             let text = String::from_utf8_lossy(&line);
             if !text.starts_with(CALL_END) {
-                tracing::debug!(target: "nova::ezkl", "{}", plain::one_line(&text));
+                tracing::debug!(target: "nova::ezkl", "{}", sanitize::escape_control_chars(&text));
             }
             keep.send_modify(|stderr| stderr.take(&text));
         }

@@ -17,9 +17,9 @@ fn worker(folder: &Path, script: &str) -> Result<Worker, Failure> {
     Worker::start(&kind(python))
 }
 
-fn kind(python: PathBuf) -> Kind {
+fn kind(python: PathBuf) -> WorkerSpec {
     let scratch = Arc::new(Scratch::new().unwrap());
-    Kind {
+    WorkerSpec {
         python,
         scratch,
         background: false,
@@ -94,7 +94,7 @@ async fn one_that_sleeps_is_ended_before_its_deadline() {
     let failure = impatient_call("exec sleep 600", "prove", DEADLINE).await;
     let told = "the EZKL worker made no progress in prove for 200ms: it used no processor and was ended";
     assert_eq!(failure.to_string(), told);
-    assert!(matches!(failure.of_this_row(), Fault::Retry(_)), "it may work the next time");
+    assert!(matches!(failure.into_request_fault(), Fault::Transient(_)), "it may work the next time");
 }
 
 #[tokio::test]

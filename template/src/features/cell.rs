@@ -6,7 +6,7 @@ use std::sync::Arc;
 use polars::prelude::{Column, Float64Chunked, IntoColumn as _, NewChunkedArray as _, PlSmallStr};
 use serde_json::Value;
 
-use crate::plain;
+use crate::sanitize;
 
 /// The value of one feature.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,8 +64,8 @@ impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => write!(f, "{number}"),
-            Self::Text(text, None) => f.write_str(&plain::at_most(&format!("{text:?}"), 40)),
-            Self::Text(text, Some(why)) => write!(f, "{} ({why})", plain::at_most(&format!("{text:?}"), 40)),
+            Self::Text(text, None) => f.write_str(&sanitize::truncate(&format!("{text:?}"), 40)),
+            Self::Text(text, Some(why)) => write!(f, "{} ({why})", sanitize::truncate(&format!("{text:?}"), 40)),
             Self::Missing(holds) => f.write_str(holds),
             Self::Unusable(holds) => f.write_str(holds),
         }

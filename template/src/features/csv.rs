@@ -9,7 +9,7 @@ use polars::prelude::{Column, CsvReadOptions, Float64Chunked, NewChunkedArray as
 
 use super::WALLET;
 use super::table::{FeatureTable, Values};
-use crate::plain;
+use crate::sanitize;
 
 /// What pandas reads as missing: the default `na_values` of its `read_csv`.
 const MISSING: [&str; 19] = [
@@ -71,13 +71,16 @@ fn without_blank_lines(text: &[u8]) -> Vec<u8> {
 }
 
 fn shown(text: &str) -> String {
-    plain::at_most(&format!("{text:?}"), 80).into_owned()
+    sanitize::truncate(&format!("{text:?}"), 80).into_owned()
 }
 
 /// Why a column is one of strings, which a person may have meant otherwise.
 fn why(row: usize, cell: Option<&str>) -> Arc<str> {
-    format!("the column is text, as row {row} holds {}", plain::at_most(&format!("{:?}", cell.unwrap_or_default()), 40))
-        .into()
+    format!(
+        "the column is text, as row {row} holds {}",
+        sanitize::truncate(&format!("{:?}", cell.unwrap_or_default()), 40)
+    )
+    .into()
 }
 
 fn is_missing(cell: &str) -> bool {

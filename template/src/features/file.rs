@@ -8,22 +8,22 @@ use serde_json::{Map, Value};
 use super::table::FeatureTable;
 use super::{csv, parquet};
 use crate::fault::{Classify, Result};
-use crate::spectral::lenient;
+use crate::services::python_json;
 
 /// Far more than a sample has, and less than memory.
-const LARGEST_FILE: u64 = 1 << 30;
+const MAX_FILE_BYTES: u64 = 1 << 30;
 /// The same of text, where a number may be two bytes and is eight and more in memory.
 const LARGEST_TEXT: u64 = 256 << 20;
 
 /// Every row of a `.parquet`, `.csv` or `.json` file (JSON: one object, a list of objects, or one object a line).
 pub fn load(path: &Path) -> Result<FeatureTable> {
-    read(path).with_context(|| format!("cannot read features from {}", path.display())).fail_row()
+    read(path).with_context(|| format!("cannot read features from {}", path.display())).permanent()
 }
 
 fn read(path: &Path) -> Anyhow<FeatureTable> {
     let bytes = std::fs::metadata(path)?.len();
     let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
-    let largest = if extension.as_deref() == Some("parquet") { LARGEST_FILE } else { LARGEST_TEXT };
+    let largest = if extension.as_deref() == Some("parquet") { MAX_FILE_BYTES } else { LARGEST_TEXT };
     ensure!(bytes <= largest, "it has {bytes} bytes, more than {largest}");
     match extension.as_deref() {
         Some("parquet") => parquet::read(path),
@@ -35,7 +35,7 @@ fn read(path: &Path) -> Anyhow<FeatureTable> {
 
 /// With NaN in it, which Python writes.
 fn json(text: &str) -> Anyhow<Vec<Map<String, Value>>> {
-    objects_in(text.as_bytes()).or_else(|error| objects_in(&lenient::quoted(text.as_bytes())).map_err(|_| error))
+    objects_in(text.as_bytes()).or_else(|error| objects_in(&python_json::quoted(text.as_bytes())).map_err(|_| error))
 }
 
 fn objects_in(text: &[u8]) -> Anyhow<Vec<Map<String, Value>>> {

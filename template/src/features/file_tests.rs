@@ -26,7 +26,7 @@ async fn refusal(row: FeatureRow, feature: &str) -> String {
     let used = Selection::new("cols.json", vec![feature.to_owned()]);
     let hook = |frame: DataFrame| {
         let numbers = used.select(&frame).and_then(|frame| crate::features::numbers(&frame.columns()[0]));
-        async { numbers.fail_row() }
+        async { numbers.permanent() }
     };
     let expectation = Expectation::AsIn(FeatureSchema::default());
     row.apply(&expectation, hook, |numbers| numbers.to_vec()).await.unwrap_err().to_string()
@@ -35,7 +35,7 @@ async fn refusal(row: FeatureRow, feature: &str) -> String {
 fn refused(name: &str, bytes: &[u8]) -> String {
     let (_folder, path) = file(name, bytes);
     match load(&path) {
-        Err(Fault::Row(error)) => {
+        Err(Fault::Permanent(error)) => {
             let text = format!("{error:#}");
             assert!(text.contains(name), "{text}");
             text

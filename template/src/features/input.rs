@@ -27,7 +27,7 @@ pub fn parse_input(source: FeatureSource, raw: &str) -> Result<Input> {
         FeatureSource::Plumber => wallet(raw.trim()).map(Input::Wallet),
         FeatureSource::Inline => inline(raw).map(Input::Inline),
     };
-    understood.fail_row()
+    understood.permanent()
 }
 
 fn too_long(bytes: usize) -> Anyhow<Input> {
@@ -73,7 +73,7 @@ mod tests {
 
     fn refused(source: FeatureSource, raw: &str) -> String {
         match parse_input(source, raw) {
-            Err(Fault::Row(error)) => error.to_string(),
+            Err(Fault::Permanent(error)) => error.to_string(),
             other => panic!("{raw:?} gave {other:?}"),
         }
     }

@@ -17,7 +17,7 @@ use polars_parquet::parquet::schema::types::{ParquetType, PrimitiveConvertedType
 use super::table::{FeatureTable, Values};
 use crate::panics;
 
-const MOST_CELLS: usize = 100_000_000;
+const MAX_CELLS: usize = 100_000_000;
 
 /// How a column is read.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +56,7 @@ fn read_columns(path: &Path) -> Result<FeatureTable> {
     let rows = reader.num_rows().context("it is no parquet file")?;
     let schema = reader.schema().context("it is no parquet file")?;
     let cells = rows.saturating_mul(schema.len());
-    ensure!(cells <= MOST_CELLS, "it holds {rows} rows of {} columns, more than {MOST_CELLS} numbers", schema.len());
+    ensure!(cells <= MAX_CELLS, "it holds {rows} rows of {} columns, more than {MAX_CELLS} numbers", schema.len());
     let halves = halves_in(reader.get_metadata()?);
     let reading = |name: &PlSmallStr, dtype| if halves.contains(name) { Reading::Half } else { Reading::of(dtype) };
     let readings: Vec<_> =

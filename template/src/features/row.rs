@@ -82,7 +82,7 @@ impl FeatureRow {
         let refused: BTreeSet<usize> = given.refused().collect();
         let made = match hook(given.frame(None)).await {
             Ok(made) => made,
-            Err(fault @ Fault::Row(_)) => {
+            Err(fault @ Fault::Permanent(_)) => {
                 return match whatever_they_hold(&given, &refused, &hook, &content).await? {
                     Some(made) => Ok(made),
                     None => Err(given.explain(fault)),
@@ -92,7 +92,7 @@ impl FeatureRow {
         };
         if is_used(&given, &refused, &hook, &content, &made).await? {
             let what = "pre_process takes the columns as they come, and some are not as in setup's sample";
-            return Err(Fault::Row(anyhow!(IncompleteFeatures(format!("{what}: {}", given.listed(&refused))))));
+            return Err(Fault::Permanent(anyhow!(IncompleteFeatures(format!("{what}: {}", given.listed(&refused))))));
         }
         Ok(made)
     }
@@ -135,7 +135,7 @@ async fn whatever_they_hold<T, C: PartialEq, F: Future<Output = Result<T>>>(
     }
     let made = match hook(given.frame(Some((features, ORDINARY)))).await {
         Ok(made) => made,
-        Err(Fault::Row(_)) => return Ok(None),
+        Err(Fault::Permanent(_)) => return Ok(None),
         Err(fault) => return Err(fault),
     };
     Ok(if is_used(given, features, hook, content, &made).await? { None } else { Some(made) })
@@ -152,7 +152,7 @@ async fn is_used<T, C: PartialEq, F: Future<Output = Result<T>>>(
     for number in STAND_INS.into_iter().filter(|_| !features.is_empty()) {
         match hook(given.frame(Some((features, number)))).await {
             Ok(other) if content(&other) == content(made) => {}
-            Ok(_) | Err(Fault::Row(_)) => return Ok(true),
+            Ok(_) | Err(Fault::Permanent(_)) => return Ok(true),
             Err(fault) => return Err(fault),
         }
     }
@@ -200,7 +200,7 @@ impl Given {
     /// The failure of a hook on this row, or of the model on what the hook made of it. Where a feature is used that is not as expected,
     /// the error is an [`IncompleteFeatures`] and says what the row holds instead.
     fn explain(&self, fault: Fault) -> Fault {
-        let Fault::Row(error) = fault else { return fault };
+        let Fault::Permanent(error) = fault else { return fault };
         let refused = self.places.iter().map(|place| *place == Place::Refused);
         let of_type = error.downcast_ref::<NotNumbers>().map(|NotNumbers { column, .. }| column.as_str());
         let is_to_blame = |(name, cell): &(String, Cell), refused: bool| match cell {
@@ -212,16 +212,16 @@ impl Given {
             self.cells.iter().zip(refused).enumerate().filter(|(_, (cell, refused))| is_to_blame(cell, *refused));
         let named: BTreeSet<usize> = named.map(|(at, _)| at).collect();
         if !named.is_empty() {
-            return Fault::Row(error.context(IncompleteFeatures(self.listed(&named))));
+            return Fault::Permanent(error.context(IncompleteFeatures(self.listed(&named))));
         }
         if error.is::<MissingFeatures>() || error.downcast_ref().is_some_and(is_missing_column) {
             // An error that came as features says why they are missing.
             let texts: BTreeSet<usize> =
                 self.refused().filter(|at| matches!(self.cells[*at].1, Cell::Text(..))).collect();
             let also = if texts.is_empty() { String::new() } else { format!("; besides, {}", self.listed(&texts)) };
-            return Fault::Row(anyhow!(IncompleteFeatures(format!("{error:#}{also}"))));
+            return Fault::Permanent(anyhow!(IncompleteFeatures(format!("{error:#}{also}"))));
         }
-        Fault::Row(error)
+        Fault::Permanent(error)
     }
 
     /// The features with what they hold, for an error.

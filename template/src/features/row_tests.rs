@@ -33,7 +33,7 @@ fn values(frame: &DataFrame) -> Vec<Option<f64>> {
 }
 
 async fn applied(row: &FeatureRow, expectation: &Expectation, hook: Hook<'_>) -> Result<DataFrame> {
-    row.apply(expectation, |frame| async { hook(frame).context("pre_process").fail_row() }, values).await
+    row.apply(expectation, |frame| async { hook(frame).context("pre_process").permanent() }, values).await
 }
 
 /// What the failure says, which is one of features that are not there.
@@ -156,7 +156,7 @@ async fn a_gap_is_used_where_other_numbers_give_another_input() {
     let row = features(json!({"wallet_address": null, "a": null, "b": 1, "c": null, "d": null}));
     let made = fill(row.frame().clone()).unwrap();
     for known in [BTreeSet::new(), BTreeSet::from(["a".to_owned()])] {
-        let hook = |frame| async { fill(frame).fail_row() };
+        let hook = |frame| async { fill(frame).permanent() };
         let used = row.used_gaps(&known, hook, values, &made).await.unwrap();
         assert_eq!(used, BTreeSet::from(["a".to_owned()]));
     }

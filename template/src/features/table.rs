@@ -89,7 +89,7 @@ impl FeatureTable {
             };
             Ok(FeatureRow::new(cells))
         };
-        one().fail_row()
+        one().permanent()
     }
 }
 

@@ -2,11 +2,11 @@
 
 use sqlx::FromRow;
 
-use super::blocks::have_read;
-use super::claim::LEASE;
-use super::write::{Run as _, Update};
-use super::{Ledger, Read, RequestKey, backoff, broken, now};
-use crate::failpoint::{Step, step};
+use super::cursor::advance_cursor;
+use super::db::{ExecuteExt as _, Update};
+use super::lease::LEASE_SECS;
+use super::{Ledger, RequestKey, ScannedRange, backoff, db_fault, now};
+use crate::failpoint::{Step, around};
 use crate::fault::{Fault, Result};
 
 /// The log that asked, which no other log shares.
@@ -18,14 +18,14 @@ pub struct ChallengeKey {
 
 /// How a proof reaches who asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
+pub enum DeliveryChannel {
     /// `ZKMLChallengeGiven`: upload to IPFS, then `respondToZKMLChallenge(validator, CID)`.
     Ipfs,
     /// `ProofRequested`: `submitProof`, checked by the chain itself.
     Chain,
 }
 
-impl Route {
+impl DeliveryChannel {
     fn as_str(self) -> &'static str {
         match self {
             Self::Ipfs => "ipfs",
@@ -36,13 +36,13 @@ impl Route {
 
 /// A proof request as the watcher read it.
 #[derive(Debug, Clone)]
-pub struct SeenChallenge {
+pub struct NewChallenge {
     pub key: ChallengeKey,
     /// Which contract asked, and wants the answer, `0x…`.
     pub contract: String,
-    pub route: Route,
+    pub route: DeliveryChannel,
     /// The validator (`Route::Ipfs`) or the registry (`Route::Chain`), `0x…`.
-    pub asker: String,
+    pub requester: String,
     /// A request id, or the CID of a document that names several.
     pub payload: String,
     pub block: u64,
@@ -71,19 +71,19 @@ impl Challenge {
         ChallengeKey { transaction_hash: self.transaction_hash.clone(), log_index: self.log_index as u64 }
     }
 
-    pub fn route(&self) -> Route {
-        if self.route == "ipfs" { Route::Ipfs } else { Route::Chain }
+    pub fn route(&self) -> DeliveryChannel {
+        if self.route == "ipfs" { DeliveryChannel::Ipfs } else { DeliveryChannel::Chain }
     }
 }
 
 /// Seconds for which a proof request that cannot be served is tried again.
-const PATIENCE: i64 = 24 * 60 * 60;
+const RETRY_WINDOW_SECS: i64 = 24 * 60 * 60;
 /// Proofs have days where answers have minutes: they are tried again this much more slowly.
 const BACKOFF_FACTOR: i64 = 8;
 
 /// A challenge that is new, or that comes from another block than before. One that was `orphaned` goes on where it was. In
 /// another block the same place among the logs may be another challenge of the same transaction: then nothing is done yet.
-const SEE: &str = "INSERT INTO challenge
+const UPSERT_CHALLENGE: &str = "INSERT INTO challenge
          (transaction_hash, log_index, route, asker, payload, block, block_hash, seen_at, changed_at, contract)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?8, ?8, ?9)
      ON CONFLICT (transaction_hash, log_index) DO UPDATE SET
@@ -128,30 +128,30 @@ macro_rules! claimable {
     };
 }
 /// Which requests were named by what stood in this place before.
-const FORGET_NAMES: &str = "DELETE FROM challenge_request WHERE transaction_hash = ?1 AND log_index = ?2 AND EXISTS (
+const CLEAR_REQUESTS: &str = "DELETE FROM challenge_request WHERE transaction_hash = ?1 AND log_index = ?2 AND EXISTS (
          SELECT 1 FROM challenge WHERE challenge.transaction_hash = ?1 AND challenge.log_index = ?2
              AND (asker, payload) <> (?3, ?4))";
 
 impl Ledger {
     /// Writes the challenges of a range of blocks and that it was read, both or neither. Returns how many are new or come
     /// from another block than before.
-    pub async fn see_challenges(&self, read: &Read<'_>, challenges: &[SeenChallenge]) -> Result<u64> {
-        step(Step::ChallengeSeen, async {
+    pub async fn insert_challenges(&self, read: &ScannedRange<'_>, challenges: &[NewChallenge]) -> Result<u64> {
+        around(Step::ChallengeSeen, async {
             let mut db = self.begin().await?;
             let mut new = 0;
             for challenge in challenges {
-                sqlx::query(FORGET_NAMES)
+                sqlx::query(CLEAR_REQUESTS)
                     .bind(&challenge.key.transaction_hash)
                     .bind(challenge.key.log_index as i64)
-                    .bind(&challenge.asker)
+                    .bind(&challenge.requester)
                     .bind(&challenge.payload)
                     .run(&mut *db)
                     .await?;
-                new += sqlx::query(SEE)
+                new += sqlx::query(UPSERT_CHALLENGE)
                     .bind(&challenge.key.transaction_hash)
                     .bind(challenge.key.log_index as i64)
                     .bind(challenge.route.as_str())
-                    .bind(&challenge.asker)
+                    .bind(&challenge.requester)
                     .bind(&challenge.payload)
                     .bind(challenge.block as i64)
                     .bind(&challenge.block_hash)
@@ -160,8 +160,8 @@ impl Ledger {
                     .run(&mut *db)
                     .await?;
             }
-            have_read(&mut db, read).await?;
-            db.commit().await.map_err(broken)?;
+            advance_cursor(&mut db, read).await?;
+            db.commit().await.map_err(db_fault)?;
             Ok(new)
         })
         .await
@@ -184,10 +184,10 @@ impl Ledger {
         sqlx::query_scalar(concat!("SELECT EXISTS (SELECT 1 FROM challenge WHERE ", claimable!(), ")"))
             .bind(self.owner())
             .bind(now())
-            .bind(LEASE)
+            .bind(LEASE_SECS)
             .fetch_one(&self.pool)
             .await
-            .map_err(broken)
+            .map_err(db_fault)
     }
 
     /// Takes the challenge of a validator whose document is to be read; the newest first, as of those that are proven.
@@ -204,13 +204,13 @@ impl Ledger {
     }
 
     async fn claim(&self, one: &'static str) -> Result<Option<Challenge>> {
-        let claimed = sqlx::query_as(one).bind(self.owner()).bind(now()).bind(LEASE);
-        claimed.fetch_optional(&self.pool).await.map_err(broken)
+        let claimed = sqlx::query_as(one).bind(self.owner()).bind(now()).bind(LEASE_SECS);
+        claimed.fetch_optional(&self.pool).await.map_err(db_fault)
     }
 
     /// Keeps which requests the document of a claimed challenge names, and gives the challenge back: it waits for its proofs now.
-    pub async fn name_requests(&self, challenge: &Challenge, requests: &[RequestKey]) -> Result<()> {
-        step(Step::ChallengeNamed, async {
+    pub async fn set_challenge_requests(&self, challenge: &Challenge, requests: &[RequestKey]) -> Result<()> {
+        around(Step::ChallengeNamed, async {
             let mut db = self.begin().await?;
             // After a reorg another challenge may stand in its place.
             let given_back = "UPDATE challenge SET owner = NULL, lease_until = 0, tries = 0,
@@ -225,7 +225,7 @@ impl Ledger {
                 .run(&mut *db)
                 .await?;
             if moved == 0 {
-                return Err(Fault::Retry(anyhow::anyhow!("challenge {} is no longer ours", challenge.transaction_hash)));
+                return Err(Fault::Transient(anyhow::anyhow!("challenge {} is no longer ours", challenge.transaction_hash)));
             }
             for (position, request) in requests.iter().enumerate() {
                 sqlx::query("INSERT INTO challenge_request VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
@@ -237,7 +237,7 @@ impl Ledger {
                     .run(&mut *db)
                     .await?;
             }
-            db.commit().await.map_err(broken)
+            db.commit().await.map_err(db_fault)
         })
         .await
     }
@@ -255,13 +255,13 @@ impl Ledger {
         .bind(payload)
         .fetch_one(&self.pool)
         .await
-        .map_err(broken)
+        .map_err(db_fault)
     }
 
     /// True if a validator's challenge in this contract was read that says `payload`.
     pub async fn has_challenge(&self, contract: &str, payload: &str) -> Result<bool> {
         let read = "SELECT EXISTS (SELECT 1 FROM challenge WHERE route = 'ipfs' AND payload = ? AND coalesce(contract = ?, true))";
-        sqlx::query_scalar(read).bind(payload).bind(contract).fetch_one(&self.pool).await.map_err(broken)
+        sqlx::query_scalar(read).bind(payload).bind(contract).fetch_one(&self.pool).await.map_err(db_fault)
     }
 
     /// What a challenge says.
@@ -271,11 +271,11 @@ impl Ledger {
             .bind(key.log_index as i64)
             .fetch_optional(&self.pool)
             .await
-            .map_err(broken)
+            .map_err(db_fault)
     }
 
     /// The requests that a challenge asks about, if they were kept.
-    pub async fn named_requests(&self, key: &ChallengeKey) -> Result<Vec<String>> {
+    pub async fn challenge_requests(&self, key: &ChallengeKey) -> Result<Vec<String>> {
         sqlx::query_scalar(
             "SELECT request FROM challenge_request WHERE transaction_hash = ? AND log_index = ? ORDER BY position",
         )
@@ -283,7 +283,7 @@ impl Ledger {
         .bind(key.log_index as i64)
         .fetch_all(&self.pool)
         .await
-        .map_err(broken)
+        .map_err(db_fault)
     }
 
     /// True if a proof of this request was made before.
@@ -292,14 +292,14 @@ impl Ledger {
             .bind(request)
             .fetch_one(&self.pool)
             .await
-            .map_err(broken)
+            .map_err(db_fault)
     }
 
     /// Deliveries queued since `since`, in unix seconds, that were sent or are to be: each costs gas.
     pub async fn deliveries_since(&self, since: i64) -> Result<u32> {
         let sent = "SELECT count(*) FROM tx WHERE purpose IN ('respond', 'prove') AND queued_at >= ?
                  AND (state = 'queued' OR EXISTS (SELECT 1 FROM attempt WHERE attempt.tx = tx.key))";
-        sqlx::query_scalar(sent).bind(since).fetch_one(&self.pool).await.map_err(broken)
+        sqlx::query_scalar(sent).bind(since).fetch_one(&self.pool).await.map_err(db_fault)
     }
 
     /// Proofs made since `since`, in unix seconds: what `NOVA_MAX_PROOFS_PER_DAY` counts. Canaries are ours, and take nothing from
@@ -308,11 +308,11 @@ impl Ledger {
         let asked = "SELECT count(*) FROM proof WHERE proved_at >= ? AND NOT EXISTS (
                  SELECT 1 FROM proof_attempt WHERE proof_attempt.contract = proof.contract
                      AND proof_attempt.request = proof.request AND purpose = 'canary' AND outcome = 'verified')";
-        sqlx::query_scalar(asked).bind(since).fetch_one(&self.pool).await.map_err(broken)
+        sqlx::query_scalar(asked).bind(since).fetch_one(&self.pool).await.map_err(db_fault)
     }
 
     /// `asked → proved`: every proof is made and verified. `delivery` is the call that carries it, where that is known.
-    pub async fn proved(&self, key: &ChallengeKey, delivery: Option<&[u8]>) -> Result<()> {
+    pub async fn mark_proved(&self, key: &ChallengeKey, delivery: Option<&[u8]>) -> Result<()> {
         let free = delivery.is_some();
         self.moved(
             Step::ChallengeProved,
@@ -353,16 +353,16 @@ impl Ledger {
     }
 
     async fn moved(&self, kind: Step, update: Update<'_>, key: &ChallengeKey) -> Result<()> {
-        match step(kind, update.run(&self.pool)).await? {
-            0 => Err(Fault::Retry(anyhow::anyhow!("challenge {} is no longer ours", key.transaction_hash))),
+        match around(kind, update.run(&self.pool)).await? {
+            0 => Err(Fault::Transient(anyhow::anyhow!("challenge {} is no longer ours", key.transaction_hash))),
             _ => Ok(()),
         }
     }
 
     /// Gives a claimed challenge back: it is tried again after a while, or has `failed` for good. What could not be done
     /// in a day (a document that no gateway has) fails too. One that was `orphaned` meanwhile stays so.
-    pub async fn challenge_fault(&self, challenge: &Challenge, fault: &Fault) -> Result<()> {
-        let failed = matches!(fault, Fault::Row(_)) || now() - challenge.seen_at > PATIENCE;
+    pub async fn record_challenge_failure(&self, challenge: &Challenge, fault: &Fault) -> Result<()> {
+        let failed = matches!(fault, Fault::Permanent(_)) || now() - challenge.seen_at > RETRY_WINDOW_SECS;
         let update = sqlx::query(
             "UPDATE challenge SET state = iif(?1 AND state <> 'orphaned', 'failed', state),
                  reason = iif(state <> 'orphaned', ?2, reason), owner = NULL, lease_until = 0, next_try = ?3, changed_at = ?4
@@ -375,7 +375,7 @@ impl Ledger {
         .bind(&challenge.transaction_hash)
         .bind(challenge.log_index)
         .bind(self.owner());
-        step(Step::ChallengeFault, update.run(&self.pool)).await.map(drop)
+        around(Step::ChallengeFault, update.run(&self.pool)).await.map(drop)
     }
 
     /// Puts off a claimed challenge until `until` (unix seconds), with the reason. Its day begins then.
@@ -391,6 +391,6 @@ impl Ledger {
         .bind(&challenge.transaction_hash)
         .bind(challenge.log_index)
         .bind(self.owner());
-        step(Step::ChallengePostponed, update.run(&self.pool)).await.map(drop)
+        around(Step::ChallengePostponed, update.run(&self.pool)).await.map(drop)
     }
 }

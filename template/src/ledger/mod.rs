@@ -4,26 +4,26 @@
 //! Rows are claimed with an owner and a lease, and moved by guarded updates (`UPDATE … WHERE state = … RETURNING`):
 //! a row that is no longer where the caller thinks it is stays as it is, and the caller is told.
 
-mod blocks;
-#[cfg(test)]
-mod blocks_tests;
 mod challenge;
-mod claim;
+mod cursor;
 #[cfg(test)]
-mod model_tests;
+mod cursor_tests;
+mod db;
+mod lease;
 #[cfg(test)]
 mod old_ledger_tests;
-mod owner;
+mod process_lock;
 mod proof_attempt;
 #[cfg(test)]
 mod proof_attempt_tests;
 mod request;
 mod retry;
+#[cfg(test)]
+mod state_machine_tests;
 mod status;
 #[cfg(test)]
 mod tests;
 mod tx;
-mod write;
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,24 +32,24 @@ use anyhow::{Context as _, anyhow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, SqlitePool};
 
-pub use blocks::{Block, Gap, Read, Rows};
-pub use challenge::{Challenge, ChallengeKey, Route, SeenChallenge};
+pub use challenge::{Challenge, ChallengeKey, DeliveryChannel, NewChallenge};
+pub use cursor::{Block, Gap, Rows, ScannedRange};
 pub use proof_attempt::{BegunCanary, ProofOutcome, Refusals};
-pub use request::{Inferred, Reading, Request, RequestKey, RequestTerms, SeenRequest};
-pub use status::{Counts, Status};
-pub use tx::{Allowed, Attempt, AttemptKind, Mined, NewAttempt, Purpose, Targets, Tx};
+pub use request::{Inferred, NewRequest, Reading, Request, RequestKey, RequestTerms};
+pub use status::{StateCount, Status};
+pub use tx::{Attempt, AttemptKind, Mined, NewAttempt, Purpose, SubmissionPolicy, Targets, Tx};
 
 use crate::fault::{Classify as _, Fault, Result};
 use crate::machine;
-use crate::private;
-use owner::Owner;
-use write::Run as _;
+use crate::secure_fs;
+use db::ExecuteExt as _;
+use process_lock::ProcessLock;
 
 /// The ledger of one modeler on one chain, kept in SQLite.
 #[derive(Clone)]
 pub struct Ledger {
     pool: SqlitePool,
-    owner: std::sync::Arc<Owner>,
+    owner: std::sync::Arc<ProcessLock>,
 }
 
 const MODELER: &str = "modeler";
@@ -72,15 +72,15 @@ impl Ledger {
     /// Opens `<artifacts>/ledger.sqlite`, making it if it is not there, and frees what dead processes had claimed.
     ///
     /// # Errors
-    /// `Stop` where it cannot be written, or lies on another machine.
+    /// `Fatal` where it cannot be written, or lies on another machine.
     pub async fn open(artifacts: &Path) -> Result<Self> {
-        machine::refuse_network(artifacts).stop()?;
-        private::create_own_folder(artifacts)
+        machine::refuse_network(artifacts).fatal()?;
+        secure_fs::create_own_folder(artifacts)
             .with_context(|| format!("cannot make the artifacts folder {}", artifacts.display()))
-            .stop()?;
+            .fatal()?;
         let path = artifacts.join("ledger.sqlite");
         // SQLite gives its other files the mode of this one.
-        private::ensure_file(&path).with_context(|| format!("cannot write {}", path.display())).stop()?;
+        secure_fs::ensure_file(&path).with_context(|| format!("cannot write {}", path.display())).fatal()?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -101,11 +101,11 @@ impl Ledger {
             .connect_with(options)
             .await
             .with_context(|| format!("cannot open the ledger {}", path.display()))
-            .stop()?;
-        migrate(&pool, &path).await.stop()?;
-        let owner = Owner::register(artifacts)?;
+            .fatal()?;
+        migrate(&pool, &path).await.fatal()?;
+        let owner = ProcessLock::register(artifacts)?;
         let ledger = Self { pool, owner: std::sync::Arc::new(owner) };
-        ledger.free_dead_claims().await?;
+        ledger.release_stale_leases().await?;
         Ok(ledger)
     }
 
@@ -131,7 +131,7 @@ impl Ledger {
         learnt.bind(name).bind(value).run(&self.pool).await?;
         let held = self.identity(name).await?.unwrap_or_default();
         if held != value {
-            return Err(Fault::Stop(anyhow!(
+            return Err(Fault::Fatal(anyhow!(
                 "this ledger is of another daemon: its {name} is {held}, here it is {value}; set NOVA_ARTIFACTS_PATH to a folder of \
                  its own"
             )));
@@ -159,7 +159,7 @@ impl Ledger {
 
     async fn identity(&self, name: &str) -> Result<Option<String>> {
         let held = sqlx::query_scalar("SELECT value FROM identity WHERE name = ?").bind(name);
-        held.fetch_optional(&self.pool).await.map_err(broken)
+        held.fetch_optional(&self.pool).await.map_err(db_fault)
     }
 
     /// True if the ledger can be written to: part of `/readyz`.
@@ -184,7 +184,7 @@ async fn migrate(pool: &SqlitePool, path: &Path) -> anyhow::Result<()> {
 }
 
 /// A ledger that is busy or on a full disk may come back; anything else needs a person.
-fn broken(error: sqlx::Error) -> Fault {
+fn db_fault(error: sqlx::Error) -> Fault {
     // SQLite's primary result codes: 5 BUSY, 6 LOCKED, 10 IOERR, 13 FULL.
     let passing = match &error {
         sqlx::Error::Database(database) => database
@@ -195,7 +195,7 @@ fn broken(error: sqlx::Error) -> Fault {
         _ => false,
     };
     let error = anyhow::Error::new(error).context("the ledger does not answer");
-    if passing { Fault::Retry(error) } else { Fault::Stop(error) }
+    if passing { Fault::Transient(error) } else { Fault::Fatal(error) }
 }
 
 /// Seconds since 1970 on this machine's clock.

@@ -2,9 +2,9 @@
 
 use sqlx::FromRow;
 
-use super::write::Run as _;
-use super::{Ledger, RequestKey, broken, now};
-use crate::failpoint::{Step, step};
+use super::db::ExecuteExt as _;
+use super::{Ledger, RequestKey, db_fault, now};
+use crate::failpoint::{Step, around};
 use crate::fault::Result;
 
 /// The newest answers among which a canary is chosen.
@@ -85,7 +85,7 @@ impl Ledger {
             .bind(CANARY_CHOICE)
             .fetch_optional(&self.pool)
             .await
-            .map_err(broken)
+            .map_err(db_fault)
     }
 
     /// As if it had never begun: it made way for something else.
@@ -98,7 +98,7 @@ impl Ledger {
         let mut db = self.begin().await?;
         insert_proof(&canary.key(), vk_digest, seconds).run(&mut *db).await?;
         end(canary, ProofOutcome::Verified, None).run(&mut *db).await?;
-        db.commit().await.map_err(broken)
+        db.commit().await.map_err(db_fault)
     }
 
     /// `begun → refused | failed`, with the reason.
@@ -108,11 +108,11 @@ impl Ledger {
 
     /// Keeps that a proof that was asked for was made and verified.
     pub async fn proof_made(&self, request: &RequestKey, model: &str, vk_digest: &str, seconds: f64) -> Result<()> {
-        step(Step::ProofMade, async {
+        around(Step::ProofMade, async {
             let mut db = self.begin().await?;
             insert_proof(request, vk_digest, seconds).run(&mut *db).await?;
             insert_asked(request, model, ProofOutcome::Verified, None).run(&mut *db).await?;
-            db.commit().await.map_err(broken)
+            db.commit().await.map_err(db_fault)
         })
         .await
     }
@@ -130,7 +130,7 @@ impl Ledger {
             since_the_last_proof!(),
             " ORDER BY id DESC LIMIT 1"
         );
-        sqlx::query_as(failed).bind(model).fetch_optional(&self.pool).await.map_err(broken)
+        sqlx::query_as(failed).bind(model).fetch_optional(&self.pool).await.map_err(db_fault)
     }
 
     /// True if an attempt to prove an answer of this model has failed, and none has worked since.
@@ -140,7 +140,7 @@ impl Ledger {
             since_the_last_proof!(),
             ")"
         );
-        sqlx::query_scalar(failed).bind(model).fetch_one(&self.pool).await.map_err(broken)
+        sqlx::query_scalar(failed).bind(model).fetch_one(&self.pool).await.map_err(db_fault)
     }
 
     /// What was refused a proof since one of this model was last made, within `window` seconds before the last refusal.
@@ -154,13 +154,13 @@ impl Ledger {
              FROM refused LEFT JOIN request ON request.contract = refused.contract AND request.id = refused.request
              WHERE refused.ended_at >= (SELECT ended_at FROM last) - ?2"
         );
-        sqlx::query_as(refusals).bind(model).bind(window).fetch_one(&self.pool).await.map_err(broken)
+        sqlx::query_as(refusals).bind(model).bind(window).fetch_one(&self.pool).await.map_err(db_fault)
     }
 
     /// Tells the rows of requests that wait why they do.
     pub async fn explain_waiting(&self, reason: &str) -> Result<()> {
         let waits = "SELECT EXISTS (SELECT 1 FROM request WHERE state = 'seen' AND owner IS NULL AND reason IS NOT ?1)";
-        if !sqlx::query_scalar(waits).bind(reason).fetch_one(&self.pool).await.map_err(broken)? {
+        if !sqlx::query_scalar(waits).bind(reason).fetch_one(&self.pool).await.map_err(db_fault)? {
             return Ok(());
         }
         sqlx::query("UPDATE request SET reason = ?1 WHERE state = 'seen' AND owner IS NULL AND reason IS NOT ?1")
@@ -171,7 +171,7 @@ impl Ledger {
     }
 }
 
-fn insert_proof<'q>(request: &'q RequestKey, vk_digest: &'q str, seconds: f64) -> super::write::Update<'q> {
+fn insert_proof<'q>(request: &'q RequestKey, vk_digest: &'q str, seconds: f64) -> super::db::Update<'q> {
     sqlx::query("INSERT INTO proof VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
         .bind(&request.contract)
         .bind(&request.id)
@@ -185,7 +185,7 @@ fn insert_asked<'q>(
     model: &'q str,
     outcome: ProofOutcome,
     reason: Option<&'q str>,
-) -> super::write::Update<'q> {
+) -> super::db::Update<'q> {
     sqlx::query(
         "INSERT INTO proof_attempt (contract, request, model_digest, purpose, outcome, reason, begun_at, ended_at)
          VALUES (?, ?, ?, ?, ?, ?, ?7, ?7)",
@@ -199,7 +199,7 @@ fn insert_asked<'q>(
     .bind(now())
 }
 
-fn end<'q>(canary: &BegunCanary, outcome: ProofOutcome, reason: Option<&'q str>) -> super::write::Update<'q> {
+fn end<'q>(canary: &BegunCanary, outcome: ProofOutcome, reason: Option<&'q str>) -> super::db::Update<'q> {
     sqlx::query("UPDATE proof_attempt SET outcome = ?, reason = ?, ended_at = ? WHERE id = ? AND outcome = 'begun'")
         .bind(outcome)
         .bind(reason)

@@ -11,12 +11,12 @@ async fn with_answers(count: u8, consumers: &[&str]) -> (tempfile::TempDir, Ledg
     let (folder, ledger) = ledger().await;
     let made = (1..=count).map(|n| {
         let consumer = consumers[usize::from(n) % consumers.len()].to_owned();
-        SeenRequest { reading: Reading::Terms(RequestTerms { consumer, ..terms(1000) }), ..seen(n, 1000) }
+        NewRequest { reading: Reading::Terms(RequestTerms { consumer, ..terms(1000) }), ..seen(n, 1000) }
     });
-    ledger.see_requests(&read(7), &made.collect::<Vec<_>>(), 0).await.unwrap();
+    ledger.insert_requests(&read(7), &made.collect::<Vec<_>>(), 0).await.unwrap();
     ledger.claim_requests(usize::from(count)).await.unwrap();
     for n in 1..=count {
-        ledger.inferred(&key(n), &tests::inferred(false)).await.unwrap();
+        ledger.mark_inferred(&key(n), &tests::inferred(false)).await.unwrap();
     }
     ledger.queue_answers(&targets()).await.unwrap();
     (folder, ledger)
@@ -143,7 +143,7 @@ async fn refusals_end_with_a_proof_and_not_with_time() {
 #[tokio::test]
 async fn requests_that_wait_are_told_why() {
     let (_folder, ledger) = ledger().await;
-    ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 2000)], 0).await.unwrap();
+    ledger.insert_requests(&read(7), &[seen(1, 1000), seen(2, 2000)], 0).await.unwrap();
     ledger.claim_requests(1).await.unwrap();
     ledger.explain_waiting("no proof works").await.unwrap();
     let reason = async |n| ledger.request(&key(n).id).await.unwrap().unwrap().reason;

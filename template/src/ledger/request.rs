@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use sqlx::FromRow;
 
-use super::blocks::have_read;
-use super::claim::LEASE;
-use super::write::Run as _;
-use super::{Ledger, Read, backoff, broken, now};
-use crate::failpoint::{Step, step};
+use super::cursor::advance_cursor;
+use super::db::ExecuteExt as _;
+use super::lease::LEASE_SECS;
+use super::{Ledger, ScannedRange, backoff, db_fault, now};
+use crate::failpoint::{Step, around};
 use crate::fault::{Fault, Result};
 
 /// What identifies a request on one chain.
@@ -22,7 +22,7 @@ pub struct RequestKey {
 
 /// A request as the watcher read it.
 #[derive(Debug, Clone)]
-pub struct SeenRequest {
+pub struct NewRequest {
     pub key: RequestKey,
     pub block: u64,
     pub block_hash: String,
@@ -41,7 +41,7 @@ pub enum Reading {
     },
 }
 
-impl SeenRequest {
+impl NewRequest {
     fn terms(&self) -> (RequestTerms, Option<&str>) {
         match &self.reading {
             Reading::Terms(terms) => (terms.clone(), None),
@@ -120,7 +120,7 @@ pub struct Inferred {
 
 /// A request that is new, or that comes from another block than before. One that was `orphaned` is to be worked on again,
 /// with its answer if it has one.
-const SEE: &str = "INSERT INTO request
+const UPSERT_REQUEST: &str = "INSERT INTO request
          (contract, id, input, consumer, block, block_hash, requested, deadline, seen_at, changed_at, reason, state)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9,
          coalesce(?10, iif(?8 < ?11, 'it was first seen after its deadline', NULL)),
@@ -142,13 +142,18 @@ const SEE: &str = "INSERT INTO request
 impl Ledger {
     /// Writes the requests of a range of blocks and that it was read, both or neither. Returns how many are new or come
     /// from another block than before. A request whose deadline has passed at `chain_time` is `expired` from the start.
-    pub async fn see_requests(&self, read: &Read<'_>, requests: &[SeenRequest], chain_time: u64) -> Result<u64> {
-        step(Step::RequestSeen, async {
+    pub async fn insert_requests(
+        &self,
+        read: &ScannedRange<'_>,
+        requests: &[NewRequest],
+        chain_time: u64,
+    ) -> Result<u64> {
+        around(Step::RequestSeen, async {
             let mut db = self.begin().await?;
             let mut new = 0;
             for request in requests {
                 let (terms, reason) = request.terms();
-                new += sqlx::query(SEE)
+                new += sqlx::query(UPSERT_REQUEST)
                     .bind(&request.key.contract)
                     .bind(&request.key.id)
                     .bind(&terms.input)
@@ -163,8 +168,8 @@ impl Ledger {
                     .run(&mut *db)
                     .await?;
             }
-            have_read(&mut db, read).await?;
-            db.commit().await.map_err(broken)?;
+            advance_cursor(&mut db, read).await?;
+            db.commit().await.map_err(db_fault)?;
             Ok(new)
         })
         .await
@@ -182,7 +187,7 @@ impl Ledger {
         .fetch_all(&self.pool)
         .await
         .map(|known: Vec<(String, String)>| known.into_iter().collect())
-        .map_err(broken)
+        .map_err(db_fault)
     }
 
     /// Takes up to `limit` requests to work on, newest first: where time is short the freshest can still be answered.
@@ -198,11 +203,11 @@ impl Ledger {
         )
         .bind(self.owner())
         .bind(now())
-        .bind(LEASE)
+        .bind(LEASE_SECS)
         .bind(limit as i64)
         .fetch_all(&self.pool)
         .await
-        .map_err(broken)
+        .map_err(db_fault)
     }
 
     /// `seen | inferred → expired`, at once, for all whose deadline has passed at `chain_time`. Returns how many.
@@ -214,7 +219,7 @@ impl Ledger {
         )
         .bind(now())
         .bind(chain_time as i64);
-        step(Step::RequestExpired, late.run(&self.pool)).await
+        around(Step::RequestExpired, late.run(&self.pool)).await
     }
 
     /// What the contract has told of a claimed request, of which only the log was known. The row as it is then.
@@ -231,12 +236,13 @@ impl Ledger {
         .bind(&request.contract)
         .bind(&request.id)
         .bind(self.owner());
-        let read = step(Step::RequestRead, async { update.fetch_optional(&self.pool).await.map_err(broken) }).await?;
-        read.ok_or_else(|| Fault::Retry(anyhow::anyhow!("request {} is no longer ours to answer", request.id)))
+        let read =
+            around(Step::RequestRead, async { update.fetch_optional(&self.pool).await.map_err(db_fault) }).await?;
+        read.ok_or_else(|| Fault::Transient(anyhow::anyhow!("request {} is no longer ours to answer", request.id)))
     }
 
     /// `seen → inferred`, with everything that sending needs. An `orphaned` request keeps it until it comes back.
-    pub async fn inferred(&self, key: &RequestKey, inferred: &Inferred) -> Result<()> {
+    pub async fn mark_inferred(&self, key: &RequestKey, inferred: &Inferred) -> Result<()> {
         let update = sqlx::query(
             "UPDATE request SET state = iif(state = 'seen', 'inferred', state), reason = iif(state = 'seen', NULL, reason),
                  model_value = ?, circuit_value = ?, submitted_value = ?, model_digest = ?, witness = ?, answer = ?,
@@ -254,17 +260,17 @@ impl Ledger {
         .bind(&key.contract)
         .bind(&key.id)
         .bind(self.owner());
-        let moved = step(Step::RequestInferred, update.run(&self.pool)).await?;
+        let moved = around(Step::RequestInferred, update.run(&self.pool)).await?;
         if moved == 0 {
-            return Err(Fault::Retry(anyhow::anyhow!("request {} is no longer ours to answer", key.id)));
+            return Err(Fault::Transient(anyhow::anyhow!("request {} is no longer ours to answer", key.id)));
         }
         Ok(())
     }
 
     /// Gives a claimed request back: it is tried again after a while (`retry`), or has `failed` for good. One that was
     /// `orphaned` meanwhile stays so.
-    pub async fn request_fault(&self, request: &Request, fault: &Fault) -> Result<()> {
-        let state = if matches!(fault, Fault::Row(_)) { "failed" } else { "seen" };
+    pub async fn record_request_failure(&self, request: &Request, fault: &Fault) -> Result<()> {
+        let state = if matches!(fault, Fault::Permanent(_)) { "failed" } else { "seen" };
         let update = sqlx::query(
             "UPDATE request SET state = iif(state = 'seen', ?, state), reason = iif(state = 'seen', ?, reason),
                  owner = NULL, lease_until = 0, next_try = ?, changed_at = ?
@@ -277,11 +283,11 @@ impl Ledger {
         .bind(&request.contract)
         .bind(&request.id)
         .bind(self.owner());
-        step(Step::RequestFault, update.run(&self.pool)).await.map(drop)
+        around(Step::RequestFault, update.run(&self.pool)).await.map(drop)
     }
 
     /// One request by its id, whichever contract it came from.
     pub async fn request(&self, id: &str) -> Result<Option<Request>> {
-        sqlx::query_as("SELECT * FROM request WHERE id = ?").bind(id).fetch_optional(&self.pool).await.map_err(broken)
+        sqlx::query_as("SELECT * FROM request WHERE id = ?").bind(id).fetch_optional(&self.pool).await.map_err(db_fault)
     }
 }

@@ -1,7 +1,7 @@
 //! `nova retry`: a person has mended what was wrong.
 
-use super::write::Run as _;
-use super::{Ledger, broken, now};
+use super::db::ExecuteExt as _;
+use super::{Ledger, db_fault, now};
 use crate::fault::Result;
 
 /// Back to where a stage finds it: a request to `seen`, or to `inferred` if it was the sending that failed. From there it is
@@ -28,7 +28,7 @@ impl Ledger {
         if retried == 0 {
             return Ok(false);
         }
-        db.commit().await.map_err(broken)?;
+        db.commit().await.map_err(db_fault)?;
         Ok(true)
     }
 }

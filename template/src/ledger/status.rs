@@ -3,20 +3,20 @@
 use serde::Serialize;
 use sqlx::FromRow;
 
-use super::{Ledger, broken};
+use super::{Ledger, db_fault};
 use crate::fault::Result;
 
 /// Everything `nova status` shows.
 #[derive(Debug, Serialize)]
 pub struct Status {
-    pub requests: Vec<RequestLine>,
-    pub challenges: Vec<ChallengeLine>,
-    pub counts: Vec<Counts>,
+    pub requests: Vec<RequestSummary>,
+    pub challenges: Vec<ChallengeSummary>,
+    pub counts: Vec<StateCount>,
 }
 
 /// How many rows of a kind are in a state.
 #[derive(Debug, Serialize, FromRow)]
-pub struct Counts {
+pub struct StateCount {
     pub kind: String,
     pub state: String,
     pub rows: i64,
@@ -24,7 +24,7 @@ pub struct Counts {
 
 /// One request with its answer. Times are unix seconds on the chain's clock.
 #[derive(Debug, Serialize, FromRow)]
-pub struct RequestLine {
+pub struct RequestSummary {
     pub id: String,
     pub state: String,
     pub reason: Option<String>,
@@ -39,7 +39,7 @@ pub struct RequestLine {
 
 /// One proof request with its delivery.
 #[derive(Debug, Serialize, FromRow)]
-pub struct ChallengeLine {
+pub struct ChallengeSummary {
     pub asked_in: String,
     pub route: String,
     pub payload: String,
@@ -63,7 +63,7 @@ impl Ledger {
         .bind(limit)
         .fetch_all(&self.pool)
         .await
-        .map_err(broken)?;
+        .map_err(db_fault)?;
         let challenges = sqlx::query_as(
             "SELECT challenge.transaction_hash AS asked_in, route, payload, challenge.state,
                  coalesce(challenge.reason, tx.reason) AS reason, cid, tx.mined_hash AS \"transaction\", tx.gas_used
@@ -74,7 +74,7 @@ impl Ledger {
         .bind(limit)
         .fetch_all(&self.pool)
         .await
-        .map_err(broken)?;
+        .map_err(db_fault)?;
         let counts = sqlx::query_as(
             "SELECT 'request' AS kind, state, count(*) AS rows FROM request GROUP BY state
              UNION ALL SELECT 'challenge', state, count(*) FROM challenge GROUP BY state
@@ -82,7 +82,7 @@ impl Ledger {
         )
         .fetch_all(&self.pool)
         .await
-        .map_err(broken)?;
+        .map_err(db_fault)?;
         Ok(Status { requests, challenges, counts })
     }
 }

@@ -2,15 +2,15 @@
 
 use super::*;
 
-pub(super) const ALL: Allowed = Allowed { answers: true, proofs: true };
+pub(super) const ALL: SubmissionPolicy = SubmissionPolicy { answers: true, proofs: true };
 const CONTRACT: &str = "0xc0";
 
 pub(super) fn key(n: u8) -> RequestKey {
     RequestKey { contract: CONTRACT.to_owned(), id: format!("0x{}", hex::encode([n; 32])) }
 }
 
-pub(super) fn seen(n: u8, deadline: u64) -> SeenRequest {
-    SeenRequest { key: key(n), block: 7, block_hash: "0xb10c".to_owned(), reading: Reading::Terms(terms(deadline)) }
+pub(super) fn seen(n: u8, deadline: u64) -> NewRequest {
+    NewRequest { key: key(n), block: 7, block_hash: "0xb10c".to_owned(), reading: Reading::Terms(terms(deadline)) }
 }
 
 pub(super) fn terms(deadline: u64) -> RequestTerms {
@@ -23,9 +23,9 @@ pub(super) fn terms(deadline: u64) -> RequestTerms {
 }
 
 /// A request of which only the log is known.
-pub(super) fn unread(n: u8, deadline: u64) -> SeenRequest {
+pub(super) fn unread(n: u8, deadline: u64) -> NewRequest {
     let reading = Reading::Failed { consumer: "0xconsumer".to_owned(), deadline, reason: "it is not told".to_owned() };
-    SeenRequest { reading, ..seen(n, deadline) }
+    NewRequest { reading, ..seen(n, deadline) }
 }
 
 pub(super) fn inferred(commitment: bool) -> Inferred {
@@ -65,8 +65,8 @@ pub(super) fn targets() -> Targets {
 }
 
 /// All blocks up to this one.
-pub(super) fn read(last: u64) -> Read<'static> {
-    Read { stream: "requests", first: 0, last, reorgs: 0 }
+pub(super) fn read(last: u64) -> ScannedRange<'static> {
+    ScannedRange { stream: "requests", first: 0, last, reorgs: 0 }
 }
 
 pub(super) async fn ledger() -> (tempfile::TempDir, Ledger) {
@@ -78,9 +78,9 @@ pub(super) async fn ledger() -> (tempfile::TempDir, Ledger) {
 /// A ledger whose request 1 is inferred and queued.
 pub(super) async fn answering(commitment: bool) -> (tempfile::TempDir, Ledger) {
     let (folder, ledger) = ledger().await;
-    ledger.see_requests(&read(7), &[seen(1, 1000)], 0).await.unwrap();
+    ledger.insert_requests(&read(7), &[seen(1, 1000)], 0).await.unwrap();
     ledger.claim_requests(1).await.unwrap();
-    ledger.inferred(&key(1), &inferred(commitment)).await.unwrap();
+    ledger.mark_inferred(&key(1), &inferred(commitment)).await.unwrap();
     assert_eq!(ledger.queue_answers(&targets()).await.unwrap(), 1);
     (folder, ledger)
 }
@@ -93,15 +93,15 @@ pub(super) async fn state(ledger: &Ledger, n: u8) -> String {
 async fn reading_a_log_twice_adds_nothing() {
     let (_folder, ledger) = ledger().await;
     assert_eq!(ledger.cursor("requests").await.unwrap(), None);
-    assert_eq!(ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 1000)], 0).await.unwrap(), 2);
-    assert_eq!(ledger.see_requests(&read(8), &[seen(2, 1000), seen(3, 1000)], 0).await.unwrap(), 1);
+    assert_eq!(ledger.insert_requests(&read(7), &[seen(1, 1000), seen(2, 1000)], 0).await.unwrap(), 2);
+    assert_eq!(ledger.insert_requests(&read(8), &[seen(2, 1000), seen(3, 1000)], 0).await.unwrap(), 1);
     assert_eq!(ledger.cursor("requests").await.unwrap(), Some(9));
 }
 
 #[tokio::test]
 async fn a_request_whose_log_alone_is_known_is_read_by_who_is_to_answer_it() {
     let (_folder, ledger) = ledger().await;
-    assert_eq!(ledger.see_requests(&read(7), &[unread(1, 1000), unread(2, 610)], 700).await.unwrap(), 2);
+    assert_eq!(ledger.insert_requests(&read(7), &[unread(1, 1000), unread(2, 610)], 700).await.unwrap(), 2);
     assert_eq!((state(&ledger, 1).await.as_str(), state(&ledger, 2).await.as_str()), ("seen", "expired"));
     let claimed = ledger.claim_requests(9).await.unwrap().remove(0);
     assert!(!claimed.is_read() && claimed.reason.as_deref() == Some("it is not told"), "{claimed:?}");
@@ -109,8 +109,8 @@ async fn a_request_whose_log_alone_is_known_is_read_by_who_is_to_answer_it() {
     assert!(told.is_read() && told.reason.is_none() && told.input == "0xwallet" && told.deadline == 990, "{told:?}");
 
     // From another block, read by a node that lags: what is known stays.
-    let moved = SeenRequest { block_hash: "0xb10d".to_owned(), ..unread(1, 1100) };
-    assert_eq!(ledger.see_requests(&read(8), &[moved], 500).await.unwrap(), 1);
+    let moved = NewRequest { block_hash: "0xb10d".to_owned(), ..unread(1, 1100) };
+    assert_eq!(ledger.insert_requests(&read(8), &[moved], 500).await.unwrap(), 1);
     let row = ledger.request(&key(1).id).await.unwrap().unwrap();
     assert_eq!((row.input.as_str(), row.deadline, row.block_hash.as_str()), ("0xwallet", 990, "0xb10d"));
 }
@@ -118,7 +118,7 @@ async fn a_request_whose_log_alone_is_known_is_read_by_who_is_to_answer_it() {
 #[tokio::test]
 async fn a_request_that_nobody_tells_expires_with_the_reason() {
     let (_folder, ledger) = ledger().await;
-    ledger.see_requests(&read(7), &[unread(1, 1000)], 500).await.unwrap();
+    ledger.insert_requests(&read(7), &[unread(1, 1000)], 500).await.unwrap();
     assert_eq!(ledger.expire_requests(1001).await.unwrap(), 1);
     let row = ledger.request(&key(1).id).await.unwrap().unwrap();
     assert_eq!((row.state.as_str(), row.reason.as_deref()), ("expired", Some("it is not told")));
@@ -128,11 +128,11 @@ async fn a_request_that_nobody_tells_expires_with_the_reason() {
 async fn a_claimed_request_is_nobody_elses_until_its_owner_dies() {
     let (folder, ledger) = ledger().await;
     let other = Ledger::open(folder.path()).await.unwrap();
-    ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 2000)], 0).await.unwrap();
+    ledger.insert_requests(&read(7), &[seen(1, 1000), seen(2, 2000)], 0).await.unwrap();
     let first = ledger.claim_requests(1).await.unwrap();
     assert_eq!(first[0].id, key(2).id, "the newest goes first");
     assert_eq!(other.claim_requests(9).await.unwrap().len(), 1);
-    assert!(other.inferred(&key(2), &inferred(false)).await.is_err(), "it is not the other's");
+    assert!(other.mark_inferred(&key(2), &inferred(false)).await.is_err(), "it is not the other's");
     drop(ledger);
     let third = Ledger::open(folder.path()).await.unwrap();
     assert_eq!(third.claim_requests(9).await.unwrap()[0].id, key(2).id);
@@ -142,22 +142,22 @@ async fn a_claimed_request_is_nobody_elses_until_its_owner_dies() {
 async fn what_a_process_had_claimed_that_died_is_free_for_those_beside_it() {
     let (folder, ledger) = ledger().await;
     let other = Ledger::open(folder.path()).await.unwrap();
-    ledger.see_requests(&read(7), &[seen(1, 1000)], 0).await.unwrap();
+    ledger.insert_requests(&read(7), &[seen(1, 1000)], 0).await.unwrap();
     assert_eq!(ledger.claim_requests(9).await.unwrap().len(), 1);
-    other.renew_claims().await.unwrap();
+    other.renew_leases().await.unwrap();
     assert!(other.claim_requests(9).await.unwrap().is_empty(), "its owner lives");
     drop(ledger);
-    other.renew_claims().await.unwrap();
+    other.renew_leases().await.unwrap();
     assert_eq!(other.claim_requests(9).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn a_request_that_may_succeed_later_waits_and_one_that_may_not_fails() {
     let (_folder, ledger) = ledger().await;
-    ledger.see_requests(&read(7), &[seen(1, 1000), seen(2, 1000)], 0).await.unwrap();
+    ledger.insert_requests(&read(7), &[seen(1, 1000), seen(2, 1000)], 0).await.unwrap();
     let claimed = ledger.claim_requests(2).await.unwrap();
-    ledger.request_fault(&claimed[0], &Fault::Retry(anyhow!("Plumber is down"))).await.unwrap();
-    ledger.request_fault(&claimed[1], &Fault::Row(anyhow!("no wallet"))).await.unwrap();
+    ledger.record_request_failure(&claimed[0], &Fault::Transient(anyhow!("Plumber is down"))).await.unwrap();
+    ledger.record_request_failure(&claimed[1], &Fault::Permanent(anyhow!("no wallet"))).await.unwrap();
     let (waits, failed) = (&claimed[0].id, &claimed[1].id);
     let waits = ledger.request(waits).await.unwrap().unwrap();
     assert_eq!((waits.state.as_str(), waits.reason.as_deref()), ("seen", Some("Plumber is down")));
@@ -171,7 +171,7 @@ async fn a_request_that_may_succeed_later_waits_and_one_that_may_not_fails() {
 #[tokio::test]
 async fn requests_expire_on_the_chains_clock_and_answers_under_way_do_not() {
     let (_folder, ledger) = answering(false).await;
-    ledger.see_requests(&read(8), &[seen(2, 1000), seen(3, 2000)], 0).await.unwrap();
+    ledger.insert_requests(&read(8), &[seen(2, 1000), seen(3, 2000)], 0).await.unwrap();
     assert_eq!(ledger.expire_requests(1500).await.unwrap(), 1);
     assert_eq!(state(&ledger, 1).await, "answering");
     assert_eq!(state(&ledger, 2).await, "expired");
@@ -186,9 +186,9 @@ async fn an_answer_is_signed_after_its_commitment_and_queued_once() {
     assert_eq!(first.len(), 1);
     assert_eq!(first[0].purpose(), Purpose::Commit);
     assert_eq!(first[0].target, "0x4e9");
-    ledger.signed(&first[0].key, &attempt("0x01", 5)).await.unwrap();
+    ledger.mark_signed(&first[0].key, &attempt("0x01", 5)).await.unwrap();
     assert!(ledger.sendable(9, ALL).await.unwrap().is_empty(), "its nonce may be taken by somebody else");
-    ledger.mined(&first[0].key, &mined("0x01")).await.unwrap();
+    ledger.mark_mined(&first[0].key, &mined("0x01")).await.unwrap();
     let second = ledger.sendable(9, ALL).await.unwrap();
     assert_eq!(second[0].purpose(), Purpose::Answer);
     assert_eq!(second[0].target, CONTRACT);
@@ -198,12 +198,12 @@ async fn an_answer_is_signed_after_its_commitment_and_queued_once() {
 async fn a_transaction_is_signed_once_and_its_bytes_are_kept() {
     let (_folder, ledger) = answering(false).await;
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
-    ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
-    assert!(ledger.signed(&tx.key, &attempt("0x02", 6)).await.is_err());
+    ledger.mark_signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
+    assert!(ledger.mark_signed(&tx.key, &attempt("0x02", 6)).await.is_err());
     let kept = ledger.attempts(&tx.key).await.unwrap();
     assert_eq!(kept.len(), 1, "the refused attempt leaves nothing behind");
     assert_eq!((kept[0].hash.as_str(), kept[0].raw.as_slice()), ("0x01", &[3][..]));
-    assert_eq!(ledger.held_nonces("0xme", 0).await.unwrap(), [5].into());
+    assert_eq!(ledger.reserved_nonces("0xme", 0).await.unwrap(), [5].into());
     assert_eq!(ledger.next_sequence_id("0xme").await.unwrap(), Some(16));
 }
 
@@ -211,15 +211,15 @@ async fn a_transaction_is_signed_once_and_its_bytes_are_kept() {
 async fn the_request_is_final_when_its_answer_is_deep_enough() {
     let (_folder, ledger) = answering(false).await;
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
-    ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
-    ledger.broadcast(&tx.key).await.unwrap();
+    ledger.mark_signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
+    ledger.mark_broadcast(&tx.key).await.unwrap();
     let mined = mined("0x01");
-    ledger.mined(&tx.key, &mined).await.unwrap();
+    ledger.mark_mined(&tx.key, &mined).await.unwrap();
     assert_eq!(state(&ledger, 1).await, "answering");
-    ledger.unmined(&tx.key).await.unwrap();
+    ledger.mark_unmined(&tx.key).await.unwrap();
     assert_eq!(ledger.tx(&tx.key).await.unwrap().unwrap().state, "broadcast");
-    ledger.mined(&tx.key, &mined).await.unwrap();
-    ledger.finalized(&tx).await.unwrap();
+    ledger.mark_mined(&tx.key, &mined).await.unwrap();
+    ledger.mark_final(&tx).await.unwrap();
     assert_eq!(state(&ledger, 1).await, "final");
     assert!(ledger.in_flight().await.unwrap().is_empty());
 }
@@ -228,11 +228,11 @@ async fn the_request_is_final_when_its_answer_is_deep_enough() {
 async fn a_lost_nonce_puts_the_transaction_back() {
     let (_folder, ledger) = answering(false).await;
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
-    ledger.signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
-    ledger.sign_anew(&tx.key, "its nonce was spent by another transaction").await.unwrap();
+    ledger.mark_signed(&tx.key, &attempt("0x01", 5)).await.unwrap();
+    ledger.requeue(&tx.key, "its nonce was spent by another transaction").await.unwrap();
     assert!(!ledger.attempts(&tx.key).await.unwrap()[0].is_live(), "it stays in view");
     assert_eq!(ledger.sendable(9, ALL).await.unwrap()[0].key, tx.key);
-    assert!(ledger.held_nonces("0xme", 0).await.unwrap().is_empty());
+    assert!(ledger.reserved_nonces("0xme", 0).await.unwrap().is_empty());
     assert_eq!(ledger.next_sequence_id("0xme").await.unwrap(), Some(16), "a sequence id is never used again");
 }
 
@@ -240,10 +240,10 @@ async fn a_lost_nonce_puts_the_transaction_back() {
 async fn a_fatal_answer_ends_its_request_with_the_reason() {
     let (_folder, ledger) = answering(true).await;
     let commit = ledger.sendable(9, ALL).await.unwrap().remove(0);
-    ledger.fatal(&commit, "failed", "AlreadyCommitted").await.unwrap();
+    ledger.mark_failed(&commit, "failed", "AlreadyCommitted").await.unwrap();
     assert_eq!(state(&ledger, 1).await, "answering", "the answer can still be sent");
     let answer = ledger.sendable(9, ALL).await.unwrap().remove(0);
-    ledger.fatal(&answer, "answered", "the chain holds our answer already").await.unwrap();
+    ledger.mark_failed(&answer, "answered", "the chain holds our answer already").await.unwrap();
     assert_eq!(state(&ledger, 1).await, "answered");
 }
 
@@ -252,7 +252,7 @@ async fn retry_brings_back_what_failed_in_sending_too() {
     let (_folder, ledger) = answering(false).await;
     assert!(!ledger.retry(&key(1).id).await.unwrap(), "it has not failed");
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
-    ledger.fatal(&tx, "failed", "reverted on chain: window closed").await.unwrap();
+    ledger.mark_failed(&tx, "failed", "reverted on chain: window closed").await.unwrap();
     assert_eq!(state(&ledger, 1).await, "failed");
     assert!(ledger.sendable(9, ALL).await.unwrap().is_empty());
     assert!(ledger.retry(&key(1).id).await.unwrap());
@@ -265,33 +265,36 @@ async fn retry_brings_back_what_failed_in_sending_too() {
 async fn a_challenge_goes_from_asked_to_final() {
     let (_folder, ledger) = ledger().await;
     let key = ChallengeKey { transaction_hash: "0xaa".to_owned(), log_index: 3 };
-    let challenge = SeenChallenge {
+    let challenge = NewChallenge {
         contract: "0xmodeler".to_owned(),
         key: key.clone(),
-        route: Route::Ipfs,
-        asker: "0xvalidator".to_owned(),
+        route: DeliveryChannel::Ipfs,
+        requester: "0xvalidator".to_owned(),
         payload: "bafy".to_owned(),
         block: 9,
         block_hash: "0xb10c".to_owned(),
     };
-    assert_eq!(ledger.see_challenges(&read(9), &[challenge.clone(), challenge]).await.unwrap(), 1);
+    assert_eq!(ledger.insert_challenges(&read(9), &[challenge.clone(), challenge]).await.unwrap(), 1);
     assert!(ledger.claim_challenge().await.unwrap().is_none(), "its document is to be read first");
     let claimed = ledger.claim_document().await.unwrap().unwrap();
     assert!(ledger.claim_document().await.unwrap().is_none());
-    ledger.challenge_fault(&claimed, &Fault::Retry(anyhow!("the gateway hangs"))).await.unwrap();
+    ledger.record_challenge_failure(&claimed, &Fault::Transient(anyhow!("the gateway hangs"))).await.unwrap();
     sqlx::query("UPDATE challenge SET next_try = 0").execute(&ledger.pool).await.unwrap();
     let claimed = ledger.claim_document().await.unwrap().unwrap();
     assert_eq!(claimed.tries, 2);
     let mut other = claimed.clone();
     other.payload = "bafyother".to_owned();
-    assert!(ledger.name_requests(&other, &[super::tests::key(2)]).await.is_err(), "another stands in its place");
-    ledger.name_requests(&claimed, &[super::tests::key(1)]).await.unwrap();
+    assert!(
+        ledger.set_challenge_requests(&other, &[super::tests::key(2)]).await.is_err(),
+        "another stands in its place"
+    );
+    ledger.set_challenge_requests(&claimed, &[super::tests::key(1)]).await.unwrap();
     assert!(ledger.claim_document().await.unwrap().is_none(), "it was read");
     let claimed = ledger.claim_challenge().await.unwrap().unwrap();
     assert_eq!((claimed.tries, claimed.reason.as_deref()), (1, None));
     assert!(ledger.claim_challenge().await.unwrap().is_none());
-    ledger.proved(&key, None).await.unwrap();
-    ledger.challenge_fault(&claimed, &Fault::Retry(anyhow!("Plumber is down"))).await.unwrap();
+    ledger.mark_proved(&key, None).await.unwrap();
+    ledger.record_challenge_failure(&claimed, &Fault::Transient(anyhow!("Plumber is down"))).await.unwrap();
     assert!(ledger.uploaded(&key, "cid", &[1]).await.is_err(), "it was given back");
     sqlx::query("UPDATE challenge SET next_try = 0").execute(&ledger.pool).await.unwrap();
     assert_eq!(ledger.claim_challenge().await.unwrap().unwrap().state, "proved");
@@ -299,9 +302,9 @@ async fn a_challenge_goes_from_asked_to_final() {
     assert_eq!(ledger.queue_deliveries(&targets()).await.unwrap(), 1);
     let tx = ledger.sendable(9, ALL).await.unwrap().remove(0);
     assert_eq!((tx.purpose(), tx.target.as_str()), (Purpose::Respond, "0xmodeler"));
-    ledger.signed(&tx.key, &attempt("0x01", 1)).await.unwrap();
-    ledger.mined(&tx.key, &mined("0x01")).await.unwrap();
-    ledger.finalized(&tx).await.unwrap();
+    ledger.mark_signed(&tx.key, &attempt("0x01", 1)).await.unwrap();
+    ledger.mark_mined(&tx.key, &mined("0x01")).await.unwrap();
+    ledger.mark_final(&tx).await.unwrap();
     assert_eq!(ledger.status(9).await.unwrap().challenges[0].state, "final");
 }
 
@@ -309,18 +312,22 @@ async fn a_challenge_goes_from_asked_to_final() {
 #[tokio::test]
 async fn of_validators_the_newest_challenge_comes_first() {
     let (_folder, ledger) = ledger().await;
-    let asked = [(Route::Chain, 3), (Route::Chain, 4), (Route::Ipfs, 5), (Route::Ipfs, 8)].map(|(route, block)| {
-        SeenChallenge {
-            contract: "0xmodeler".to_owned(),
-            key: ChallengeKey { transaction_hash: format!("0x{block}"), log_index: 0 },
-            route,
-            asker: "0xwho".to_owned(),
-            payload: key(1).id,
-            block,
-            block_hash: format!("0xb10c{block}"),
-        }
+    let asked = [
+        (DeliveryChannel::Chain, 3),
+        (DeliveryChannel::Chain, 4),
+        (DeliveryChannel::Ipfs, 5),
+        (DeliveryChannel::Ipfs, 8),
+    ]
+    .map(|(route, block)| NewChallenge {
+        contract: "0xmodeler".to_owned(),
+        key: ChallengeKey { transaction_hash: format!("0x{block}"), log_index: 0 },
+        route,
+        requester: "0xwho".to_owned(),
+        payload: key(1).id,
+        block,
+        block_hash: format!("0xb10c{block}"),
     });
-    ledger.see_challenges(&read(9), &asked).await.unwrap();
+    ledger.insert_challenges(&read(9), &asked).await.unwrap();
     let mut order = Vec::new();
     while let Some(challenge) = ledger.claim_challenge().await.unwrap() {
         order.push(challenge.transaction_hash);
@@ -331,7 +338,7 @@ async fn of_validators_the_newest_challenge_comes_first() {
 #[tokio::test]
 async fn the_schema_refuses_states_without_what_they_need() {
     let (_folder, ledger) = ledger().await;
-    ledger.see_requests(&read(7), &[seen(1, 1000)], 0).await.unwrap();
+    ledger.insert_requests(&read(7), &[seen(1, 1000)], 0).await.unwrap();
     for update in [
         "UPDATE request SET state = 'inferred'",
         "UPDATE request SET state = 'failed'",

@@ -322,7 +322,7 @@ fn a_model_of_an_unknown_opset_may_be_its_circuit_s() {
     std::fs::write(file.path(), old.encode_to_vec()).unwrap();
     let model = Model::load_for_circuit(file.path(), &[]).unwrap();
     assert_eq!(model.inputs()[0].shape, [1, 3]);
-    assert!(model.refusal().unwrap().contains("opset 6"), "{:?}", model.refusal());
+    assert!(model.unsupported_reason().unwrap().contains("opset 6"), "{:?}", model.unsupported_reason());
     assert!(Model::load(file.path(), &[]).is_err());
 }
 

@@ -11,7 +11,7 @@ use super::node::name_of;
 const SHOWN: usize = 10;
 
 /// The names that a node takes from around it: its inputs, then what the graphs inside it capture.
-pub fn needs(node: &NodeProto) -> Vec<String> {
+pub fn dependencies(node: &NodeProto) -> Vec<String> {
     node.input.iter().cloned().chain(captured(node)).collect()
 }
 
@@ -19,7 +19,7 @@ pub fn needs(node: &NodeProto) -> Vec<String> {
 pub fn captured(node: &NodeProto) -> Vec<String> {
     let mut names = Vec::new();
     for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
-        names.extend(free(graph));
+        names.extend(free_names(graph));
     }
     let mut seen = HashSet::new();
     names.retain(|name| seen.insert(name.clone()));
@@ -27,12 +27,12 @@ pub fn captured(node: &NodeProto) -> Vec<String> {
 }
 
 /// The names that a graph uses and does not make.
-fn free(graph: &GraphProto) -> Vec<String> {
+fn free_names(graph: &GraphProto) -> Vec<String> {
     let inputs = graph.input.iter().map(|input| &input.name);
     let weights = graph.initializer.iter().map(|weight| &weight.name);
     let made: HashSet<&String> = inputs.chain(weights).chain(graph.node.iter().flat_map(|node| &node.output)).collect();
     let outputs = graph.output.iter().map(|output| output.name.clone());
-    let used = graph.node.iter().flat_map(needs).chain(outputs);
+    let used = graph.node.iter().flat_map(dependencies).chain(outputs);
     used.filter(|name| !name.is_empty() && !made.contains(name)).collect()
 }
 
@@ -42,8 +42,8 @@ fn free(graph: &GraphProto) -> Vec<String> {
 /// Two nodes of the same output, an input that nothing gives, nodes that wait for each other.
 pub fn order<'a>(graph: &'a GraphProto, given: &HashSet<&str>) -> Result<Vec<&'a NodeProto>> {
     let nodes = &graph.node;
-    let makers = makers(nodes, given)?;
-    let takes: Vec<Vec<String>> = nodes.iter().map(needs).collect();
+    let makers = producers(nodes, given)?;
+    let takes: Vec<Vec<String>> = nodes.iter().map(dependencies).collect();
     let needed = needed(graph, &makers, &takes, given)?;
     // Kahn's algorithm: a node is ready when all that it waits for have run.
     let mut waiting: Vec<usize> = vec![0; nodes.len()];
@@ -67,12 +67,12 @@ pub fn order<'a>(graph: &'a GraphProto, given: &HashSet<&str>) -> Result<Vec<&'a
     }
     match (0..nodes.len()).find(|at| waiting[*at] > 0) {
         None => Ok(ordered),
-        Some(stuck) => bail!("its nodes wait for each other: {}", circle(nodes, &makers, &takes, &waiting, stuck)),
+        Some(stuck) => bail!("its nodes wait for each other: {}", cycle(nodes, &makers, &takes, &waiting, stuck)),
     }
 }
 
 /// Which node makes each name.
-fn makers<'a>(nodes: &'a [NodeProto], given: &HashSet<&str>) -> Result<HashMap<&'a str, usize>> {
+fn producers<'a>(nodes: &'a [NodeProto], given: &HashSet<&str>) -> Result<HashMap<&'a str, usize>> {
     let mut makers = HashMap::new();
     for (at, node) in nodes.iter().enumerate() {
         for name in node.output.iter().filter(|name| !name.is_empty()) {
@@ -116,7 +116,7 @@ fn needed(
 }
 
 /// The names of nodes that wait for each other, found by walking backwards from one that never ran.
-fn circle(
+fn cycle(
     nodes: &[NodeProto],
     makers: &HashMap<&str, usize>,
     takes: &[Vec<String>],

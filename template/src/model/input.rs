@@ -115,7 +115,7 @@ impl InputSpec {
     }
 
     /// A tensor to try the model out with: of this whole number, or of 1, which is in the domain of every function.
-    pub(super) fn trial(&self, whole: i64) -> Anyhow<Tensor> {
+    pub(super) fn dummy_input(&self, whole: i64) -> Anyhow<Tensor> {
         let number = if self.dtype.is_float() { 1 } else { whole };
         Ok(Tensor::new(number, &Device::Cpu)?
             .to_dtype(self.dtype)?

@@ -69,16 +69,16 @@ impl Model {
             outputs: graph.output.iter().map(output).collect(),
             inputs,
         };
-        if let Err(error) = model.try_out() {
+        if let Err(error) = model.smoke_run() {
             model.plan = model.plan.and(Err(format!("{error:#}")));
         }
         Ok(model)
     }
 
     /// Runs the model once: some of what it cannot do shows only then.
-    fn try_out(&self) -> Anyhow<()> {
+    fn smoke_run(&self) -> Anyhow<()> {
         let with = |whole: i64| {
-            let tensors: Anyhow<Vec<Tensor>> = self.inputs.iter().map(|input| input.trial(whole)).collect();
+            let tensors: Anyhow<Vec<Tensor>> = self.inputs.iter().map(|input| input.dummy_input(whole)).collect();
             self.evaluate(&tensors?).map(|_| ()).context("does not run on candle")
         };
         // Whole numbers may be places, of which the first is always there, or what is divided by.
@@ -88,7 +88,7 @@ impl Model {
 
 fn read(path: &Path, parse: impl FnOnce(&[u8]) -> Anyhow<Model>) -> Result<Model> {
     let bytes = std::fs::read(path).context("cannot be read");
-    bytes.and_then(|bytes| parse(&bytes)).with_context(|| format!("the model {}", path.display())).stop()
+    bytes.and_then(|bytes| parse(&bytes)).with_context(|| format!("the model {}", path.display())).fatal()
 }
 
 /// The names of the outputs of an ONNX file.

@@ -64,22 +64,22 @@ impl Model {
 
     /// The frame that `pre_process` gave, as the model takes it.
     pub fn tensors(&self, frame: &DataFrame) -> Result<ModelInput> {
-        input::tensors(&self.inputs, frame).context("the model's input").fail_row()
+        input::tensors(&self.inputs, frame).context("the model's input").permanent()
     }
 
     /// One run.
     pub fn run(&self, input: &ModelInput) -> Result<ModelOutput> {
-        self.evaluate(&input.tensors).and_then(finite).context("the model on candle").fail_row()
+        self.evaluate(&input.tensors).and_then(finite).context("the model on candle").permanent()
     }
 
     /// Why candle cannot run it, of a model that was loaded for its circuit alone.
-    pub fn refusal(&self) -> Option<&str> {
+    pub fn unsupported_reason(&self) -> Option<&str> {
         self.plan.as_ref().err().map(String::as_str)
     }
 
     /// The circuit's numbers as the model's outputs, where candle has none.
     pub fn outputs_of(&self, values: Vec<Vec<f64>>) -> Result<ModelOutput> {
-        self.named(values).context("the circuit's output").fail_row()
+        self.named(values).context("the circuit's output").permanent()
     }
 
     fn named(&self, values: Vec<Vec<f64>>) -> Anyhow<ModelOutput> {
@@ -127,8 +127,8 @@ mod bad_input_tests;
 #[cfg(test)]
 mod conformance_tests;
 #[cfg(test)]
+mod onnxruntime_parity_tests;
+#[cfg(test)]
 mod python_tests;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod whole_tests;

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use candle_onnx::onnx::{GraphProto, NodeProto};
 
 use super::budget::Budget;
-use super::graph::{needs, order};
+use super::graph::{dependencies, order};
 use super::lower::{Kernel, UNKNOWN, lower};
 use super::node::{Args, Node, name_of};
 use super::tensor::tensor;
@@ -63,8 +63,8 @@ impl Plan {
     /// The same of a graph inside a node.
     pub fn build_within(graph: &GraphProto, inputs: &[String], opset: i64, budget: &Budget) -> Result<Self> {
         ensure!(graph.sparse_initializer.is_empty(), "it has sparse weights, which are not supported");
-        let mut building = Building::new(inputs, budget);
-        let mut refused = Refused::default();
+        let mut building = PlanBuilder::new(inputs, budget);
+        let mut refused = UnsupportedNodes::default();
         for weight in &graph.initializer {
             let tensor = match weights::named(weight) {
                 Ok(tensor) => tensor,
@@ -166,13 +166,13 @@ fn operator(node: &NodeProto) -> String {
 
 /// What cannot run: weights, and what nodes ask for, with the nodes that do, in the order in which it was found.
 #[derive(Default)]
-struct Refused {
+struct UnsupportedNodes {
     weights: Vec<String>,
     found: Vec<(String, Vec<String>)>,
     places: HashMap<String, usize>,
 }
 
-impl Refused {
+impl UnsupportedNodes {
     fn add_node(&mut self, node: &NodeProto, reason: &anyhow::Error) {
         let complaint = format!("{}: {reason:#}", operator(node));
         let place = *self.places.entry(complaint.clone()).or_insert(self.found.len());
@@ -183,10 +183,11 @@ impl Refused {
     }
 
     fn check(&self) -> Result<()> {
-        let found = self.found.iter().map(|(complaint, nodes)| format!("{complaint} (nodes: {})", few(nodes, ", ")));
+        let found =
+            self.found.iter().map(|(complaint, nodes)| format!("{complaint} (nodes: {})", join_truncated(nodes, ", ")));
         let found: Vec<String> = found.collect();
         let nodes = (!found.is_empty()).then(|| format!("uses what cannot run: {}", found.join("; ")));
-        let weights = (!self.weights.is_empty()).then(|| few(&self.weights, "; "));
+        let weights = (!self.weights.is_empty()).then(|| join_truncated(&self.weights, "; "));
         match (weights, nodes) {
             (None, None) => Ok(()),
             (Some(one), None) | (None, Some(one)) => bail!(one),
@@ -196,20 +197,20 @@ impl Refused {
 }
 
 /// The first of these, and how many there are besides.
-fn few(all: &[String], between: &str) -> String {
+fn join_truncated(all: &[String], between: &str) -> String {
     let listed = all[..all.len().min(SHOWN)].join(between);
     let more = all.len().saturating_sub(SHOWN);
     if more > 0 { format!("{listed} and {more} more") } else { listed }
 }
 
 /// A plan while its steps are added.
-struct Building<'a> {
+struct PlanBuilder<'a> {
     plan: Plan,
     places: HashMap<String, Source>,
     budget: &'a Budget,
 }
 
-impl<'a> Building<'a> {
+impl<'a> PlanBuilder<'a> {
     fn new(inputs: &[String], budget: &'a Budget) -> Self {
         let places = inputs.iter().enumerate().map(|(at, name)| (name.clone(), Source::Value(at))).collect();
         let plan = Plan {
@@ -229,9 +230,9 @@ impl<'a> Building<'a> {
 
     /// Adds a step, or what it computes if that never changes.
     fn step(&mut self, node: &NodeProto, kernel: Kernel) -> Result<()> {
-        let needs = needs(node);
+        let needed = dependencies(node);
         let inputs: Vec<Option<Source>> =
-            needs.iter().map(|name| if name.is_empty() { None } else { self.places.get(name).copied() }).collect();
+            needed.iter().map(|name| if name.is_empty() { None } else { self.places.get(name).copied() }).collect();
         if let Some(made) = self.fold(&kernel, &inputs, node) {
             for (name, tensor) in node.output.iter().zip(made).filter(|(name, _)| !name.is_empty()) {
                 self.constant(name, tensor);

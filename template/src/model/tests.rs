@@ -116,7 +116,7 @@ pub(super) fn refused(proto: &ModelProto) -> String {
 
 fn row_error<T: std::fmt::Debug>(result: Result<T>) -> String {
     match result {
-        Err(fault @ Fault::Row(_)) => fault.to_string(),
+        Err(fault @ Fault::Permanent(_)) => fault.to_string(),
         other => panic!("{other:?}"),
     }
 }
@@ -278,7 +278,7 @@ fn files_that_are_no_model_stop_the_daemon_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     let stopped = || match Model::load(&path, &[]) {
-        Err(fault @ Fault::Stop(_)) => fault.to_string(),
+        Err(fault @ Fault::Fatal(_)) => fault.to_string(),
         other => panic!("{other:?}"),
     };
     let absent = stopped();

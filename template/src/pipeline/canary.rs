@@ -55,8 +55,8 @@ impl Canary {
                 self.ledger.canary_verified(canary, &proof.vk_digest, seconds).await?;
                 tracing::info!(request = canary.request, seconds, "canary verified");
             }
-            Err(Fault::Retry(error)) => {
-                self.set_pause(Some((Instant::now() + PAUSE, Fault::Retry(error).to_string())));
+            Err(Fault::Transient(error)) => {
+                self.set_pause(Some((Instant::now() + PAUSE, Fault::Transient(error).to_string())));
                 self.ledger.forget_canary(canary).await?;
             }
             Err(fault) => {
@@ -71,16 +71,18 @@ impl Canary {
     }
 
     /// # Errors
-    /// `Retry`: the last canary failed, and no proof has worked since.
+    /// `Transient`: the last canary failed, and no proof has worked since.
     pub async fn check(&self) -> Result<()> {
         if let Some((request, reason)) = self.ledger.canary_trouble(&self.model).await? {
-            return Err(Fault::Retry(anyhow!(
+            return Err(Fault::Transient(anyhow!(
                 "the answer to request {request} cannot be proven: {reason}. `nova prove {request}` tries it by hand; this \
                  passes with the next proof that works"
             )));
         }
         match self.paused() {
-            Some((_, reason)) => Err(Fault::Retry(anyhow!("no answer could be proven, tried again soon: {reason}"))),
+            Some((_, reason)) => {
+                Err(Fault::Transient(anyhow!("no answer could be proven, tried again soon: {reason}")))
+            }
             None => Ok(()),
         }
     }

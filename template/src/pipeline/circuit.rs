@@ -12,7 +12,7 @@ use anyhow::{Context as _, anyhow};
 use super::tolerance::Measured;
 use crate::config::{Config, MockPolicy};
 use crate::ezkl::Ezkl;
-use crate::ezkl::files::{Making, ModelVersion};
+use crate::ezkl::model_version::{ModelVersion, SetupRecord};
 use crate::ezkl::reason::{Refusal, about_inputs};
 use crate::ezkl::witness::Witness;
 use crate::fault::{Classify as _, Fault, Result};
@@ -51,7 +51,7 @@ impl Circuit {
     /// The circuit of the model files, with an EZKL of their version.
     ///
     /// # Errors
-    /// `Stop`: files that are missing or do not belong together, another version of EZKL, visibilities that no answer can be
+    /// `Fatal`: files that are missing or do not belong together, another version of EZKL, visibilities that no answer can be
     /// proven with.
     pub async fn load(config: &Config) -> Result<Self> {
         let version = ModelVersion::read(&config.model_files)?;
@@ -64,21 +64,21 @@ impl Circuit {
     /// A version of the model files of `config`, of which `setup` has left its measurements beside them.
     ///
     /// # Errors
-    /// `Stop`: an ONNX file or a manifest that cannot be read.
+    /// `Fatal`: an ONNX file or a manifest that cannot be read.
     pub fn of(config: &Config, ezkl: Ezkl, version: ModelVersion) -> Result<Self> {
-        let making = Making::beside(&config.model_files)?;
+        let making = SetupRecord::beside(&config.model_files)?;
         let (measured, outputs) = making.map(|making| (making.fidelity.measured, making.outputs)).unwrap_or_default();
         let circuit = Self::new(ezkl, version, measured, config.ezkl.mock)?;
         Ok(Self { outputs: Arc::new(outputs), ..circuit })
     }
 
     /// # Errors
-    /// `Stop`: an ONNX file that cannot be read.
+    /// `Fatal`: an ONNX file that cannot be read.
     pub fn new(ezkl: Ezkl, version: ModelVersion, measured: Measured, policy: MockPolicy) -> Result<Self> {
         let onnx = version.files.compiled_onnx();
         let claims =
             std::fs::read(onnx).map_err(anyhow::Error::from).and_then(|bytes| model::claimed_operators(&bytes));
-        let claims = Arc::new(claims.with_context(|| format!("the model {}", onnx.display())).stop()?);
+        let claims = Arc::new(claims.with_context(|| format!("the model {}", onnx.display())).fatal()?);
         let measured = Arc::new(measured);
         // The first that is checked is the twentieth: a command or a test that makes one needs no worker more.
         let ordinary = Arc::new(AtomicU64::new(1));
@@ -108,7 +108,7 @@ impl Circuit {
     /// The witness of an input.
     ///
     /// # Errors
-    /// `Row` where EZKL refuses it; with the column that reaches furthest where a number does not fit into the circuit.
+    /// `Permanent` where EZKL refuses it; with the column that reaches furthest where a number does not fit into the circuit.
     pub async fn witness(&self, input: &ModelInput) -> Result<Witness> {
         self.ezkl.witness(&self.version.files, &input.flat()).await.map_err(|fault| {
             let cause = Refusal::in_error(fault.error()).and_then(Refusal::cause);
@@ -120,11 +120,11 @@ impl Circuit {
     }
 
     /// # Errors
-    /// `Row` where the witness of this input cannot be proven: nothing may be promised then. Where its values are beyond the circuit's
+    /// `Permanent` where the witness of this input cannot be proven: nothing may be promised then. Where its values are beyond the circuit's
     /// ranges, with the column that reaches furthest.
     pub async fn check_provable(&self, witness: &Witness, input: &ModelInput) -> Result<()> {
         let settings = &self.version.settings;
-        let (is_inside, is_near_edge) = (witness.is_inside(settings), witness.is_near_edge(settings));
+        let (is_inside, is_near_edge) = (witness.is_within_ranges(settings), witness.is_near_edge(settings));
         let reason = self.reason(is_inside, is_near_edge);
         let because = match (reason, self.policy) {
             (None, _) => return Ok(()),
@@ -137,7 +137,7 @@ impl Circuit {
             },
         };
         let column = furthest(input).filter(|_| !is_inside).map_or_else(String::new, |said| format!("; {said}"));
-        Err(Fault::Row(anyhow!(
+        Err(Fault::Permanent(anyhow!(
             "this answer could not be proven, so it is not given: {}; {because}{column}",
             witness.describe_ranges(settings)
         )))
@@ -145,8 +145,8 @@ impl Circuit {
 
     /// Whether all constraints of the circuit hold for the witness, or EZKL's reason why not.
     pub async fn mock(&self, witness: &Witness) -> Result<std::result::Result<(), String>> {
-        let saved = self.ezkl.scratch().file().retry()?;
-        tokio::fs::write(saved.path(), &witness.json).await.context("cannot write a temporary file").retry()?;
+        let saved = self.ezkl.scratch().file().transient()?;
+        tokio::fs::write(saved.path(), &witness.json).await.context("cannot write a temporary file").transient()?;
         self.ezkl.mock(&self.version.files, saved.path()).await
     }
 

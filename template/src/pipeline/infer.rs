@@ -8,15 +8,15 @@ use super::circuit::Circuit;
 use super::predict::{Prediction, Predictor};
 use crate::chain::{Chain, contracts};
 use crate::config::{Config, FeatureSource};
-use crate::digest;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::features::{FeatureRow, IncompleteFeatures, Input, frame, parse_input};
 use crate::ledger::{Inferred, Ledger, Request};
-use crate::spectral::plumber::{Plumber, absent};
-use crate::spectral::service::Absence;
-use crate::supervise::{Seldom, insistently};
-use crate::times::milliseconds;
-use crate::witness::{Manifest, Store};
+use crate::retry::{LogThrottle, retry_write};
+use crate::services::http_service::Absence;
+use crate::services::plumber::{Plumber, absent};
+use crate::sha256;
+use crate::timing::milliseconds;
+use crate::witness_store::{Manifest, Store};
 
 /// What is left of the SLA for an answer once its features are there, or a quarter of it where it is short: for the witness and
 /// `mock`, and for two transactions, one after the other, of which the first may have to be replaced.
@@ -32,7 +32,7 @@ pub struct Inferrer {
     pub store: Store,
     pub ledger: Ledger,
     /// Requests that are tried again.
-    pub retries: std::sync::Arc<Seldom>,
+    pub retries: std::sync::Arc<LogThrottle>,
 }
 
 impl Inferrer {
@@ -95,13 +95,13 @@ impl Inferrer {
         let Err(fault) = outcome else { return Ok(()) };
         let fault = self.retry_while_in_time(&request, fault).await;
         match &fault {
-            Fault::Row(error) => {
+            Fault::Permanent(error) => {
                 tracing::error!(request = request.id, reason = format!("{error:#}"), "this request has failed");
             }
-            Fault::Retry(error) => {
+            Fault::Transient(error) => {
                 let reason = format!("{error:#}");
                 tracing::debug!(request = request.id, reason, "this request is tried again");
-                self.retries.say(|times| {
+                self.retries.log(|times| {
                     tracing::warn!(
                         request = request.id,
                         reason,
@@ -110,10 +110,10 @@ impl Inferrer {
                     );
                 });
             }
-            Fault::Stop(_) => {}
+            Fault::Fatal(_) => {}
         }
-        insistently(|| self.ledger.request_fault(&request, &fault)).await?;
-        if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) }
+        retry_write(|| self.ledger.record_request_failure(&request, &fault)).await?;
+        if matches!(fault, Fault::Fatal(_)) { Err(fault) } else { Ok(()) }
     }
 
     /// The request with its input, which the watcher may not have been told yet.
@@ -125,7 +125,7 @@ impl Inferrer {
             let terms = self.chain.read_request(&request.contract, &request.id, &request.block_hash).await?;
             let read = self.ledger.request_read(&request, &terms).await?;
             if self.chain.head().await?.time > terms.deadline {
-                return Err(Fault::Retry(anyhow!("what was asked was told after its deadline")));
+                return Err(Fault::Transient(anyhow!("what was asked was told after its deadline")));
             }
             Ok(read)
         };
@@ -143,7 +143,7 @@ impl Inferrer {
                 request = request.id,
                 "the chain holds our commitment to it: answering what was committed to"
             );
-            return self.ledger.inferred(&request.key(), &self.answer_of(&manifest)?).await;
+            return self.ledger.mark_inferred(&request.key(), &self.answer_of(&manifest)?).await;
         }
         let started = Instant::now();
         let features = match features {
@@ -163,11 +163,11 @@ impl Inferrer {
         }
         let may_change = self.config.inference.feature_source == FeatureSource::Plumber;
         match fault {
-            Fault::Retry(error) | Fault::Row(error) => {
+            Fault::Transient(error) | Fault::Permanent(error) => {
                 let again = may_change && self.has_time(request).await;
-                if again { Fault::Retry(error) } else { Fault::Row(error) }
+                if again { Fault::Transient(error) } else { Fault::Permanent(error) }
             }
-            stop @ Fault::Stop(_) => stop,
+            stop @ Fault::Fatal(_) => stop,
         }
     }
 
@@ -180,22 +180,22 @@ impl Inferrer {
 
     async fn infer(&self, request: &Request, features: FeatureRow, fetched: Duration) -> Result<()> {
         let mut prediction = self.predictor.predict(&request.id, &request.input, features).await?;
-        let circuit = self.predictor.circuit().context("answering needs EZKL's model files").stop()?;
+        let circuit = self.predictor.circuit().context("answering needs EZKL's model files").fatal()?;
         let manifest = manifest_of(request, &prediction, circuit)?;
         let inferred = self.answer_of(&manifest)?;
         let mut times = std::mem::take(&mut prediction.times);
         times.stage("save", self.save(&manifest, &prediction)).await?;
-        self.ledger.inferred(&request.key(), &inferred).await?;
+        self.ledger.mark_inferred(&request.key(), &inferred).await?;
         tracing::info!(
             request = request.id,
             value = inferred.submitted_value,
             features_ms = milliseconds(fetched),
-            pre_process_ms = times.of("pre_process").map(milliseconds),
-            candle_ms = times.of("candle").map(milliseconds),
-            witness_ms = times.of("witness").map(milliseconds),
-            provable_ms = times.of("provable").map(milliseconds),
-            post_process_ms = times.of("post_process").map(milliseconds),
-            save_ms = times.of("save").map(milliseconds),
+            pre_process_ms = times.get("pre_process").map(milliseconds),
+            candle_ms = times.get("candle").map(milliseconds),
+            witness_ms = times.get("witness").map(milliseconds),
+            provable_ms = times.get("provable").map(milliseconds),
+            post_process_ms = times.get("post_process").map(milliseconds),
+            save_ms = times.get("save").map(milliseconds),
             "inferred"
         );
         Ok(())
@@ -227,7 +227,7 @@ impl Inferrer {
             return Ok(None);
         }
         if self.chain.has_answer(&request.contract, &request.id).await? {
-            return Err(Fault::Row(anyhow!(
+            return Err(Fault::Permanent(anyhow!(
                 "the chain holds our answer already, and the store its witness; this ledger knows of neither"
             )));
         }
@@ -240,15 +240,15 @@ impl Inferrer {
     }
 
     async fn save(&self, manifest: &Manifest, prediction: &Prediction) -> Result<()> {
-        let (_, witness) = prediction.circuit.as_ref().context("no witness").stop()?;
-        let input = serde_json::to_vec(&serde_json::json!({ "input_data": prediction.input.flat() })).stop()?;
+        let (_, witness) = prediction.circuit.as_ref().context("no witness").fatal()?;
+        let input = serde_json::to_vec(&serde_json::json!({ "input_data": prediction.input.flat() })).fatal()?;
         self.store.save(manifest, &input, &witness.json).await
     }
 }
 
 /// What is promised with this answer.
 fn manifest_of(request: &Request, prediction: &Prediction, circuit: &Circuit) -> Result<Manifest> {
-    let (outputs, witness) = prediction.circuit.as_ref().context("no witness").stop()?;
+    let (outputs, witness) = prediction.circuit.as_ref().context("no witness").fatal()?;
     let settings = &circuit.version.settings;
     Ok(Manifest {
         request_id: request.id.clone(),
@@ -256,10 +256,10 @@ fn manifest_of(request: &Request, prediction: &Prediction, circuit: &Circuit) ->
         model_digest: circuit.version.digest.clone(),
         model_files: circuit.version.digests.clone(),
         ezkl_version: settings.version.clone(),
-        witness_sha256: digest::of_bytes(&witness.json),
-        instances: Manifest::write_instances(&witness.instances(settings).fail_row()?),
+        witness_sha256: sha256::of_bytes(&witness.json),
+        instances: Manifest::write_instances(&witness.instances(settings).permanent()?),
         model_value: prediction.model.as_ref().and_then(|model| first(&model.values)),
-        circuit_value: first(&outputs.values).context("the circuit has no output").fail_row()?,
+        circuit_value: first(&outputs.values).context("the circuit has no output").permanent()?,
         submitted_value: prediction.submitted,
     })
 }

@@ -11,7 +11,7 @@ use super::circuit::Circuit;
 use super::tolerance::{Coarse, Disagreement, Measured, Tolerance};
 use crate::config::{Config, Inference, InferenceSource};
 use crate::context::{Context, ContextFiles};
-use crate::ezkl::files::Making;
+use crate::ezkl::model_version::SetupRecord;
 use crate::ezkl::witness::Witness;
 use crate::fault::{Classify as _, Fault, Result};
 use crate::features::{Expectation, FeatureRow};
@@ -19,7 +19,7 @@ use crate::hook_runner::run_hook;
 use crate::hooks;
 use crate::model::{InputSpec, Model, ModelInput, ModelOutput};
 use crate::preprocess::gap;
-use crate::times::Times;
+use crate::timing::StageTimings;
 
 /// Everything that an inference needs.
 #[derive(Clone)]
@@ -60,12 +60,12 @@ pub struct Prediction {
     pub circuit: Option<(ModelOutput, Witness)>,
     /// What `post_process` made of it.
     pub submitted: f64,
-    pub times: Times,
+    pub times: StageTimings,
 }
 
 impl Predictor {
     /// # Errors
-    /// `Stop`: an ONNX file that is absent, damaged, or uses an op that cannot run.
+    /// `Fatal`: an ONNX file that is absent, damaged, or uses an op that cannot run.
     pub fn new(config: &Config, circuit: Option<Circuit>) -> Result<Self> {
         let outputs = circuit.as_ref().map(|circuit| circuit.outputs.clone()).unwrap_or_default();
         Self::with_outputs(config, circuit, &outputs)
@@ -88,10 +88,10 @@ impl Predictor {
         } else {
             Model::load(&files.onnx, outputs)?
         };
-        if let Some(refusal) = model.refusal() {
+        if let Some(refusal) = model.unsupported_reason() {
             if config.inference.source == InferenceSource::Model {
                 let both = "NOVA_INFERENCE_SOURCE=model submits candle's value, and candle cannot run this model";
-                return Err(Fault::Stop(anyhow!("{both}: {refusal}")));
+                return Err(Fault::Fatal(anyhow!("{both}: {refusal}")));
             }
             tracing::warn!("{}", circuit_only(refusal));
         }
@@ -108,7 +108,7 @@ impl Predictor {
 
     /// Why candle cannot run the model, where the circuit alone answers.
     pub fn candle_refusal(&self) -> Option<&str> {
-        self.model.refusal()
+        self.model.unsupported_reason()
     }
 
     /// The same model and hooks with another circuit.
@@ -129,7 +129,7 @@ impl Predictor {
     /// Runs the owner's `pre_process` and checks its frame against the model's inputs.
     ///
     /// # Errors
-    /// `Row`, with an [`IncompleteFeatures`](crate::features::IncompleteFeatures) where the model's input would depend on features
+    /// `Permanent`, with an [`IncompleteFeatures`](crate::features::IncompleteFeatures) where the model's input would depend on features
     /// that are absent, or hold what they never held in `setup`'s sample.
     pub async fn model_input(&self, request_id: &str, raw_input: &str, features: FeatureRow) -> Result<ModelInput> {
         let hook = |frame| self.pre_processed(request_id, raw_input, frame);
@@ -148,7 +148,7 @@ impl Predictor {
 
     async fn pre_processed(&self, request_id: &str, raw_input: &str, features: DataFrame) -> Result<ModelInput> {
         let context = self.context(request_id, raw_input);
-        let _core = self.cores.acquire().await.context("the hooks have ended").stop()?;
+        let _core = self.cores.acquire().await.context("the hooks have ended").fatal()?;
         let hook = move || Ok((hooks::pre_process(&context, features)?, gap::take()));
         let (frame, gaps) = run_hook("pre_process", self.settings.hook_timeout, hook).await?;
         self.model.tensors(&frame).map_err(|fault| {
@@ -162,14 +162,14 @@ impl Predictor {
     /// One inference. `raw_input` is the request's input as the hooks may see it.
     ///
     /// # Errors
-    /// `Row` where the answer would be wrong or unprovable: nothing may be sent then.
+    /// `Permanent` where the answer would be wrong or unprovable: nothing may be sent then.
     pub async fn predict(&self, request_id: &str, raw_input: &str, features: FeatureRow) -> Result<Prediction> {
-        let mut times = Times::default();
+        let mut times = StageTimings::default();
         let input = times.stage("pre_process", self.model_input(request_id, raw_input, features)).await?;
-        if let (Some(refusal), None) = (self.model.refusal(), &self.circuit) {
-            return Err(Fault::Row(anyhow!("there is no circuit, and candle cannot run the model: {refusal}")));
+        if let (Some(refusal), None) = (self.model.unsupported_reason(), &self.circuit) {
+            return Err(Fault::Permanent(anyhow!("there is no circuit, and candle cannot run the model: {refusal}")));
         }
-        let model = times.stage("candle", self.candle(input.clone())).await?;
+        let model = times.stage("candle", self.run_float_model(input.clone())).await?;
         let circuit = match &self.circuit {
             None => None,
             Some(circuit) => {
@@ -191,7 +191,7 @@ impl Predictor {
             InferenceSource::Circuit => answers.circuit.or(answers.model),
             InferenceSource::Model => answers.model,
         };
-        let submitted = submitted.context("neither candle nor the circuit has an output").fail_row()?;
+        let submitted = submitted.context("neither candle nor the circuit has an output").permanent()?;
         Ok(Prediction { input, model, circuit, submitted, times })
     }
 
@@ -203,7 +203,7 @@ impl Predictor {
         model: Option<&ModelOutput>,
     ) -> Result<(ModelOutput, Witness)> {
         let witness = circuit.witness(input).await?;
-        let outputs = witness.outputs(&circuit.version.settings).fail_row()?;
+        let outputs = witness.outputs(&circuit.version.settings).permanent()?;
         let outputs = match model {
             Some(model) => model.with_values(outputs),
             None => self.model.outputs_of(outputs)?,
@@ -230,31 +230,31 @@ impl Predictor {
     }
 
     /// # Errors
-    /// `Row` where `post_process` makes something else of the circuit's output than of candle's: a threshold lies between them.
+    /// `Permanent` where `post_process` makes something else of the circuit's output than of candle's: a threshold lies between them.
     pub fn check_answers(&self, model: f64, circuit: f64) -> Result<()> {
-        self.tolerance
-            .check_answer(model, circuit)
-            .map_err(|apart| Fault::Row(anyhow!("what post_process makes of both outputs: {apart}{}", advice(&apart))))
+        self.tolerance.check_answer(model, circuit).map_err(|apart| {
+            Fault::Permanent(anyhow!("what post_process makes of both outputs: {apart}{}", advice(&apart)))
+        })
     }
 
     /// What candle says, unless the circuit answers alone.
-    pub async fn candle(&self, input: ModelInput) -> Result<Option<ModelOutput>> {
-        if self.model.refusal().is_some() {
+    pub async fn run_float_model(&self, input: ModelInput) -> Result<Option<ModelOutput>> {
+        if self.model.unsupported_reason().is_some() {
             return Ok(None);
         }
         let model = self.model.clone();
         let run = tokio::task::spawn_blocking(move || model.run(&input)).await;
-        run.context("candle's thread was ended").retry()?.map(Some)
+        run.context("candle's thread was ended").transient()?.map(Some)
     }
 
     async fn post_process(&self, request_id: &str, raw_input: &str, output: ModelOutput) -> Result<f64> {
         let context = self.context(request_id, raw_input);
-        let _core = self.cores.acquire().await.context("the hooks have ended").stop()?;
+        let _core = self.cores.acquire().await.context("the hooks have ended").fatal()?;
         let value =
             run_hook("post_process", self.settings.hook_timeout, move || hooks::post_process(&context, &output))
                 .await?;
         if !value.is_finite() {
-            return Err(Fault::Row(anyhow!("post_process returned {value}, which is not a number to submit")));
+            return Err(Fault::Permanent(anyhow!("post_process returned {value}, which is not a number to submit")));
         }
         Ok(value)
     }
@@ -265,19 +265,19 @@ impl Predictor {
     }
 
     /// # Errors
-    /// `Row` if a value of the circuit is not as near to candle's as is allowed.
+    /// `Permanent` if a value of the circuit is not as near to candle's as is allowed.
     pub fn check_agreement(&self, model: &ModelOutput, circuit: &ModelOutput) -> Result<()> {
         let same_shape = model.values.len() == circuit.values.len()
             && model.values.iter().zip(&circuit.values).all(|(model, circuit)| model.len() == circuit.len());
         if !same_shape {
-            return Err(Fault::Row(anyhow!(
+            return Err(Fault::Permanent(anyhow!(
                 "candle and the circuit have outputs of different shapes: the circuit was made of another model; run `nova setup`"
             )));
         }
         for (at, (model, circuit)) in model.values.iter().zip(&circuit.values).enumerate() {
             for (model, circuit) in model.iter().zip(circuit) {
                 self.tolerance.check_output(at, *model, *circuit).map_err(|apart| {
-                    Fault::Row(anyhow!("{}: {apart}{}", self.model.output_name(at), advice(&apart)))
+                    Fault::Permanent(anyhow!("{}: {apart}{}", self.model.output_name(at), advice(&apart)))
                 })?;
             }
         }
@@ -305,7 +305,7 @@ impl Predictor {
 
 /// What `setup` has found in its sample. Files of another making allow no gap and no string.
 fn expectation(config: &Config) -> Result<Expectation> {
-    let making = Making::beside(&config.model_files)?;
+    let making = SetupRecord::beside(&config.model_files)?;
     Ok(Expectation::AsIn(making.map(|making| making.features).unwrap_or_default()))
 }
 

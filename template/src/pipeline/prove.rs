@@ -12,12 +12,12 @@ use crate::config::Config;
 use crate::ezkl::Ezkl;
 use crate::ezkl::proof::ProofFile;
 use crate::fault::{Classify as _, Fault, Result};
-use crate::ledger::{Challenge, Ledger, Request, RequestKey, Route, now};
-use crate::plain;
-use crate::spectral::gateway::Gateway;
-use crate::spectral::plumber::Plumber;
-use crate::supervise::{Seldom, insistently};
-use crate::witness::{Manifest, Store};
+use crate::ledger::{Challenge, DeliveryChannel, Ledger, Request, RequestKey, now};
+use crate::retry::{LogThrottle, retry_write};
+use crate::sanitize;
+use crate::services::ipfs_gateway::IpfsGateway;
+use crate::services::plumber::Plumber;
+use crate::witness_store::{Manifest, Store};
 
 /// The most requests that one challenge may name: each costs a proof.
 pub(crate) const MAX_REQUESTS: usize = 100;
@@ -44,7 +44,7 @@ impl Unproven {
     /// Of a failure that is for good; what may pass says nothing about the answer.
     fn fault(fault: Fault) -> Fault {
         match fault {
-            Fault::Row(error) => Fault::Row(Self(error).into()),
+            Fault::Permanent(error) => Fault::Permanent(Self(error).into()),
             passing => passing,
         }
     }
@@ -78,11 +78,11 @@ impl Prover {
         let request_id = manifest.request_id.as_str();
         let version = self.store.model(&manifest.model_digest).await?;
         let ezkl = self.ezkl.of_version(&version.settings.version, &version.files.settings).await?;
-        let folder = self.ezkl.scratch().folder().retry()?;
+        let folder = self.ezkl.scratch().folder().transient()?;
         let (witness, proof) = (folder.path().join("witness.json"), folder.path().join("proof.json"));
         let vk_digest = version.vk_digest().to_owned();
         if let Some(json) = self.store.proof(&manifest).await? {
-            tokio::fs::write(&proof, &json).await.context("cannot write a temporary file").retry()?;
+            tokio::fs::write(&proof, &json).await.context("cannot write a temporary file").transient()?;
             if check_instances(&json, &manifest).is_ok() && ezkl.verify(&version.files, &proof).await? {
                 return Ok(Proof { manifest, json, seconds: None, vk_digest });
             }
@@ -93,14 +93,14 @@ impl Prover {
         ezkl.prove(&version.files, &witness, &proof).await.map_err(Unproven::fault)?;
         let seconds = start.elapsed().as_secs_f64();
         if !ezkl.verify(&version.files, &proof).await? {
-            return Err(Unproven::fault(Fault::Row(anyhow!(
+            return Err(Unproven::fault(Fault::Permanent(anyhow!(
                 "EZKL's own proof of request {request_id} does not verify: the proving key, the verification key and the SRS in {} \
                  do not belong together",
                 version.files.folder.display()
             ))));
         }
-        let json = tokio::fs::read(&proof).await.context("EZKL wrote no proof").retry()?;
-        check_instances(&json, &manifest).fail_row().map_err(Unproven::fault)?;
+        let json = tokio::fs::read(&proof).await.context("EZKL wrote no proof").transient()?;
+        check_instances(&json, &manifest).permanent().map_err(Unproven::fault)?;
         self.store.save_proof(&manifest, &json).await?;
         tracing::info!(request = request_id, seconds, "proved and verified");
         Ok(Proof { manifest, json, seconds: Some(seconds), vk_digest })
@@ -119,17 +119,17 @@ fn check_instances(json: &[u8], manifest: &Manifest) -> anyhow::Result<()> {
 
 /// Serves proof requests.
 #[derive(Clone)]
-pub struct Responder {
+pub struct ChallengeHandler {
     pub prover: Prover,
     pub plumber: Plumber,
-    pub gateway: Gateway,
+    pub gateway: IpfsGateway,
     pub chain: Chain,
     pub ledger: Ledger,
     /// Proof requests that are tried again.
-    pub retries: Arc<Seldom>,
+    pub retries: Arc<LogThrottle>,
 }
 
-impl Responder {
+impl ChallengeHandler {
     /// Works on one claimed challenge and writes down how it ended.
     pub async fn serve(&self, challenge: &Challenge) -> Result<()> {
         self.note(challenge, self.respond(challenge).await).await
@@ -144,23 +144,23 @@ impl Responder {
         let Err(fault) = outcome else { return Ok(()) };
         let asked_in = &challenge.transaction_hash;
         match &fault {
-            Fault::Row(error) if error.is::<Unwanted>() => {
+            Fault::Permanent(error) if error.is::<Unwanted>() => {
                 tracing::info!(asked_in, reason = %error, "nobody waits for this proof request any more");
             }
-            Fault::Row(error) => {
+            Fault::Permanent(error) => {
                 tracing::error!(asked_in, reason = format!("{error:#}"), "this proof request has failed")
             }
-            Fault::Retry(error) => {
+            Fault::Transient(error) => {
                 let reason = format!("{error:#}");
                 tracing::debug!(asked_in, reason, "this proof request is tried again");
-                self.retries.say(|times| {
+                self.retries.log(|times| {
                     tracing::warn!(asked_in, reason, times, "proof requests are tried again, this one was the last");
                 });
             }
-            Fault::Stop(_) => {}
+            Fault::Fatal(_) => {}
         }
-        insistently(|| self.ledger.challenge_fault(challenge, &fault)).await?;
-        if matches!(fault, Fault::Stop(_)) { Err(fault) } else { Ok(()) }
+        retry_write(|| self.ledger.record_challenge_failure(challenge, &fault)).await?;
+        if matches!(fault, Fault::Fatal(_)) { Err(fault) } else { Ok(()) }
     }
 
     async fn respond(&self, challenge: &Challenge) -> Result<()> {
@@ -171,7 +171,7 @@ impl Responder {
         for id in &ids {
             promised.push(self.promised(id).await?);
         }
-        if let Some(reason) = self.over_the_limit(challenge.route(), &ids).await? {
+        if let Some(reason) = self.daily_limit_reached(challenge.route(), &ids).await? {
             tracing::warn!(asked_in = challenge.transaction_hash, reason, "this proof request waits");
             return self.ledger.postpone_challenge(challenge, &reason, now() + LOOK_AGAIN).await;
         }
@@ -180,22 +180,24 @@ impl Responder {
             proofs.push(self.prove(&request, manifest).await?);
         }
         match challenge.route() {
-            Route::Chain => self.deliver_on_chain(challenge, &proofs).await,
-            Route::Ipfs => self.deliver_by_ipfs(challenge, &proofs).await,
+            DeliveryChannel::Chain => self.deliver_on_chain(challenge, &proofs).await,
+            DeliveryChannel::Ipfs => self.deliver_by_ipfs(challenge, &proofs).await,
         }
     }
 
     /// Why these proofs would cost more than `NOVA_MAX_PROOFS_PER_DAY` allows. Proofs that exist cost their delivery only. A quarter of
     /// the limit is kept for validators: consumers, who ask through the registry, cannot use it up.
-    async fn over_the_limit(&self, route: Route, ids: &[String]) -> Result<Option<String>> {
+    async fn daily_limit_reached(&self, route: DeliveryChannel, ids: &[String]) -> Result<Option<String>> {
         let limit = self.prover.config.chain.as_ref().map_or(0, |chain| chain.max_proofs_per_day as usize);
-        let reserved = if route == Route::Chain { limit / VALIDATORS_SHARE } else { 0 };
+        let reserved = if route == DeliveryChannel::Chain { limit / VALIDATORS_SHARE } else { 0 };
         let mut unproven = 0;
         for id in ids {
             unproven += usize::from(!self.ledger.is_proven(id).await?);
         }
         if unproven > limit {
-            return Err(Fault::Row(anyhow!("it asks for {unproven} proofs, NOVA_MAX_PROOFS_PER_DAY allows {limit}")));
+            return Err(Fault::Permanent(anyhow!(
+                "it asks for {unproven} proofs, NOVA_MAX_PROOFS_PER_DAY allows {limit}"
+            )));
         }
         let proofs = self.ledger.proofs_since(now() - DAY).await? as usize;
         let deliveries = self.ledger.deliveries_since(now() - DAY).await? as usize;
@@ -209,13 +211,12 @@ impl Responder {
 
     /// A request, and what was answered to it.
     async fn promised(&self, id: &str) -> Result<(Request, Manifest)> {
-        let request = self
-            .ledger
-            .request(id)
-            .await?
-            .ok_or_else(|| Fault::Row(anyhow!("request {id} is unknown here: this daemon has never seen it")))?;
+        let request =
+            self.ledger.request(id).await?.ok_or_else(|| {
+                Fault::Permanent(anyhow!("request {id} is unknown here: this daemon has never seen it"))
+            })?;
         if request.state == "seen" && request.witness.is_none() {
-            return Err(Fault::Retry(anyhow!("request {id} is not answered yet")));
+            return Err(Fault::Transient(anyhow!("request {id} is not answered yet")));
         }
         let manifest = self.prover.store.manifest(id, request.witness.as_deref()).await?;
         Ok((request, manifest))
@@ -242,24 +243,27 @@ impl Responder {
     /// # Errors
     /// A validator's challenge that nobody waits for any more: it costs nothing.
     async fn check_wanted(&self, challenge: &Challenge) -> Result<()> {
-        if challenge.route() == Route::Chain {
+        if challenge.route() == DeliveryChannel::Chain {
             return Ok(());
         }
         match self.chain.superseded(&self.ledger, challenge).await? {
-            Some(reason) => Err(Fault::Row(Unwanted(reason).into())),
+            Some(reason) => Err(Fault::Permanent(Unwanted(reason).into())),
             None => Ok(()),
         }
     }
 
     /// The requests that a challenge is about: those of its document, or the one that it names itself.
     async fn requests_of(&self, challenge: &Challenge) -> Result<Vec<String>> {
-        let named = self.ledger.named_requests(&challenge.key()).await?;
+        let named = self.ledger.challenge_requests(&challenge.key()).await?;
         if !named.is_empty() {
             return Ok(named);
         }
         let payload = challenge.payload.trim();
         if !is_request_id(payload) {
-            return Err(Fault::Row(anyhow!("it asks for {:?}, which is no request id", plain::at_most(payload, 80))));
+            return Err(Fault::Permanent(anyhow!(
+                "it asks for {:?}, which is no request id",
+                sanitize::truncate(payload, 80)
+            )));
         }
         Ok(vec![payload.to_lowercase()])
     }
@@ -271,26 +275,28 @@ impl Responder {
             vec![cid.to_lowercase()]
         } else {
             let document = self.gateway.fetch(cid).await?;
-            read_document(&document).with_context(|| format!("the challenge document {cid}")).fail_row()?
+            read_document(&document).with_context(|| format!("the challenge document {cid}")).permanent()?
         };
         let contract = self.chain.identity().consumption;
         let keys: Vec<RequestKey> = ids.into_iter().map(|id| RequestKey { contract: contract.clone(), id }).collect();
-        self.ledger.name_requests(challenge, &keys).await
+        self.ledger.set_challenge_requests(challenge, &keys).await
     }
 
     async fn deliver_on_chain(&self, challenge: &Challenge, proofs: &[Proof]) -> Result<()> {
-        let [proof] = proofs else { return Err(Fault::Row(anyhow!("the registry asks for one proof at a time"))) };
+        let [proof] = proofs else {
+            return Err(Fault::Permanent(anyhow!("the registry asks for one proof at a time")));
+        };
         let manifest = &proof.manifest;
-        let bytes = ProofFile::read(&proof.json).and_then(|file| file.bytes()).fail_row()?;
+        let bytes = ProofFile::read(&proof.json).and_then(|file| file.bytes()).permanent()?;
         let call = self.chain.delivery_on_chain(&manifest.request_id, bytes, &manifest.instance_bytes()?)?;
-        self.ledger.proved(&challenge.key(), Some(&call)).await
+        self.ledger.mark_proved(&challenge.key(), Some(&call)).await
     }
 
     async fn deliver_by_ipfs(&self, challenge: &Challenge, proofs: &[Proof]) -> Result<()> {
         if challenge.state == "asked" {
-            self.ledger.proved(&challenge.key(), None).await?;
+            self.ledger.mark_proved(&challenge.key(), None).await?;
         }
-        let cid = self.plumber.upload(pack(proofs).fail_row()?).await?;
+        let cid = self.plumber.upload(pack(proofs).permanent()?).await?;
         let call = self.chain.delivery_by_ipfs(&challenge.asker, &cid)?;
         self.ledger.uploaded(&challenge.key(), &cid, &call).await?;
         tracing::info!(asked_in = challenge.transaction_hash, cid, "uploaded");

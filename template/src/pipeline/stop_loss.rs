@@ -34,7 +34,7 @@ impl StopLoss {
     /// Looks whether a proof has been refused, or has worked, meanwhile. Requests that wait for it are told why.
     ///
     /// # Errors
-    /// `Retry`: nothing may be promised, with the reason and what to do.
+    /// `Transient`: nothing may be promised, with the reason and what to do.
     pub async fn check(&self) -> Result<()> {
         let refusals = self.ledger.refusals(&self.model, WINDOW).await?;
         let triggered = refusals.requests >= MIN_REQUESTS && refusals.consumers >= MIN_CONSUMERS;
@@ -42,7 +42,7 @@ impl StopLoss {
         if !triggered {
             return Ok(());
         }
-        let fault = Fault::Retry(anyhow!(
+        let fault = Fault::Transient(anyhow!(
             "no request is answered: the proofs of {} requests of {} consumers were refused and none has worked since. Find out why \
              with `nova doctor` and `nova prove {}`; it ends with a proof that works (`nova retry` brings failed proof requests \
              back) or with a new model (`nova setup`). The last was: {}",

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use polars::prelude::Column;
 use serde::Deserialize;
 
-use super::columns::{Gaps, Precision, check_length, check_output, check_sorted, labelled, map, numbers};
+use super::columns::{MissingValues, Precision, check_length, check_output, check_sorted, labelled, map, numbers};
 use super::encode::one_hot;
 use super::step::{Built, Parameters, Step};
 
@@ -50,11 +50,13 @@ impl Parameters for KBinsDiscretizer {
 impl Step for Bins {
     fn apply(&self, columns: &[Column], precision: Precision) -> Result<Vec<Column>> {
         match self.encode {
-            Encode::Ordinal => map(columns, Gaps::Refused, precision, |at, number| self.bin(at, number) as f64),
+            Encode::Ordinal => {
+                map(columns, MissingValues::Refused, precision, |at, number| self.bin(at, number) as f64)
+            }
             Encode::Onehot => {
                 let mut made = Vec::new();
                 for (at, column) in columns.iter().enumerate() {
-                    let numbers = numbers(column, Gaps::Refused)?;
+                    let numbers = numbers(column, MissingValues::Refused)?;
                     let bins: Vec<_> = numbers.no_null_iter().map(|number| Some(self.bin(at, number))).collect();
                     made.extend(one_hot(&bins, self.edges[at].len() + 1));
                 }

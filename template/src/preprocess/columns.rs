@@ -10,7 +10,7 @@ use crate::features;
 
 /// Whether NaN, or null, which is the same here, may stand in a column.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Gaps {
+pub enum MissingValues {
     Allowed,
     Refused,
 }
@@ -44,9 +44,9 @@ impl Precision {
 }
 
 /// The column's numbers. An infinite one is refused, as scikit-learn refuses it.
-pub fn numbers(column: &Column, gaps: Gaps) -> Result<Float64Chunked> {
+pub fn numbers(column: &Column, gaps: MissingValues) -> Result<Float64Chunked> {
     let numbers = any_numbers(column)?;
-    let refused = |number: f64| number.is_infinite() || (gaps == Gaps::Refused && number.is_nan());
+    let refused = |number: f64| number.is_infinite() || (gaps == MissingValues::Refused && number.is_nan());
     if let Some(row) = numbers.no_null_iter().position(refused) {
         let what = if numbers.get(row).is_some_and(f64::is_nan) { "no number" } else { "an infinite number" };
         bail!("column {:?} has {what} in row {row}", column.name());
@@ -62,7 +62,7 @@ pub fn any_numbers(column: &Column) -> Result<Float64Chunked> {
 /// Each column's numbers under a function of its own, `function(which column, number)`, rounded.
 pub fn map(
     columns: &[Column],
-    gaps: Gaps,
+    gaps: MissingValues,
     precision: Precision,
     function: impl Fn(usize, f64) -> f64,
 ) -> Result<Vec<Column>> {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use polars::prelude::{ChunkApply, Column, IntoColumn};
 use serde::Deserialize;
 
-use super::columns::{Gaps, Precision, any_numbers, numbers};
+use super::columns::{MissingValues, Precision, any_numbers, numbers};
 use super::step::{Built, Parameters, Step};
 
 /// A function of each number. With `validate`, NaN and infinite numbers are refused before it.
@@ -41,7 +41,7 @@ impl Step for FunctionTransformer {
             Function::Sqrt => f64::sqrt,
         };
         let each = columns.iter().map(|column| {
-            let numbers = if self.validate { numbers(column, Gaps::Refused)? } else { any_numbers(column)? };
+            let numbers = if self.validate { numbers(column, MissingValues::Refused)? } else { any_numbers(column)? };
             Ok(numbers.apply_values(|number| precision.round(function(number))).into_column())
         });
         each.collect()

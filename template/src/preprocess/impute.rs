@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use polars::prelude::{ChunkApply, Column, Float64Chunked, IntoColumn, NewChunkedArray, PlSmallStr, StringChunked};
 use serde::Deserialize;
 
-use super::columns::{Gaps, Precision, check_length, check_output, numbers};
+use super::columns::{MissingValues, Precision, check_length, check_output, numbers};
 use super::lookup::strings;
 use super::step::{Built, Parameters, Step};
 
@@ -85,7 +85,7 @@ impl Impute {
 
     /// NaN is refused where something else stands for missing, as scikit-learn refuses it.
     fn numbers(&self, column: &Column) -> Result<Float64Chunked> {
-        numbers(column, if self.missing.is_none() { Gaps::Allowed } else { Gaps::Refused })
+        numbers(column, if self.missing.is_none() { MissingValues::Allowed } else { MissingValues::Refused })
     }
 
     fn is_missing_number(&self, number: f64) -> bool {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use polars::prelude::{ChunkFullNull as _, Column, StringChunked};
 use serde_json::Value;
 
-use super::columns::{Gaps, any_numbers, numbers};
+use super::columns::{MissingValues, any_numbers, numbers};
 
 /// Categories are all numbers or all strings; null among them stands for what is missing: NaN, null.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Lookup {
     pub fn find(&self, column: &Column) -> Result<Vec<Option<usize>>> {
         match &self.known {
             Known::Numbers(known) => {
-                let numbers = numbers(column, Gaps::Allowed)?;
+                let numbers = numbers(column, MissingValues::Allowed)?;
                 let find = |number: f64| if number.is_nan() { self.missing } else { known.get(&bits(number)).copied() };
                 Ok(numbers.no_null_iter().map(find).collect())
             }

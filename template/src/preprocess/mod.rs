@@ -4,6 +4,7 @@
 //! Each file here is one family of transformers: the JSON of each, what must hold of it, and what it does to columns.
 
 mod bins;
+mod column_transformer;
 mod columns;
 mod encode;
 mod format;
@@ -15,7 +16,6 @@ mod normal;
 mod power;
 mod quantile;
 mod scale;
-mod split;
 mod step;
 #[cfg(test)]
 mod tests;

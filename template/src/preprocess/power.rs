@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 use polars::prelude::Column;
 use serde::Deserialize;
 
-use super::columns::{Gaps, Precision, check_length, map, numbers};
-use super::scale::Shift;
+use super::columns::{MissingValues, Precision, check_length, map, numbers};
+use super::scale::Affine;
 use super::step::{Built, Parameters, Step};
 
 /// One λ a column. With `standardize`, a StandardScaler's mean and scale follow.
@@ -29,13 +29,13 @@ enum Method {
 struct Power {
     method: Method,
     lambdas: Vec<f64>,
-    standardize: Shift,
+    standardize: Affine,
 }
 
 impl Parameters for PowerTransformer {
     fn build(self, input: &[String]) -> Result<Built> {
         check_length("lambdas", self.lambdas.len(), input)?;
-        let standardize = Shift::new(("mean", self.mean), self.scale, input)?;
+        let standardize = Affine::new(("mean", self.mean), self.scale, input)?;
         Built::one_to_one(Power { method: self.method, lambdas: self.lambdas, standardize }, input)
     }
 }
@@ -45,10 +45,10 @@ impl Step for Power {
         let bent = match self.method {
             Method::BoxCox => {
                 columns.iter().try_for_each(check_positive)?;
-                map(columns, Gaps::Allowed, precision, |at, number| box_cox(number, self.lambdas[at]))?
+                map(columns, MissingValues::Allowed, precision, |at, number| box_cox(number, self.lambdas[at]))?
             }
             Method::YeoJohnson => {
-                map(columns, Gaps::Allowed, precision, |at, number| yeo_johnson(number, self.lambdas[at]))?
+                map(columns, MissingValues::Allowed, precision, |at, number| yeo_johnson(number, self.lambdas[at]))?
             }
         };
         self.standardize.apply(&bent, precision)
@@ -56,7 +56,7 @@ impl Step for Power {
 }
 
 fn check_positive(column: &Column) -> Result<()> {
-    match numbers(column, Gaps::Allowed)?.no_null_iter().position(|number| number <= 0.0) {
+    match numbers(column, MissingValues::Allowed)?.no_null_iter().position(|number| number <= 0.0) {
         Some(row) => {
             bail!("column {:?} is not positive in row {row}, and box-cox takes positive numbers", column.name())
         }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use polars::prelude::Column;
 use serde::Deserialize;
 
-use super::columns::{Gaps, Precision, check_length, check_sorted, labelled, map};
+use super::columns::{MissingValues, Precision, check_length, check_sorted, labelled, map};
 use super::normal;
 use super::step::{Built, Parameters, Step};
 
@@ -50,7 +50,7 @@ impl Parameters for QuantileTransformer {
 impl Step for QuantileTransformer {
     fn apply(&self, columns: &[Column], precision: Precision) -> Result<Vec<Column>> {
         let ends = [normal::quantile(BOUNDS - f64::EPSILON), normal::quantile(1.0 - (BOUNDS - f64::EPSILON))];
-        map(columns, Gaps::Allowed, precision, |at, number| {
+        map(columns, MissingValues::Allowed, precision, |at, number| {
             let share = precision.round(self.share(&self.quantiles[at], number, precision));
             match self.output_distribution {
                 Distribution::Uniform => share,

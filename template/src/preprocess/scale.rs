@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 use polars::prelude::Column;
 use serde::Deserialize;
 
-use super::columns::{Gaps, Precision, check_length, labelled, map};
+use super::columns::{MissingValues, Precision, check_length, labelled, map};
 use super::step::{Built, Parameters, Step};
 
 /// (x − mean) / scale, each where training had it: `with_mean`, `with_std`.
@@ -42,20 +42,20 @@ pub struct MinMaxScaler {
 
 impl Parameters for StandardScaler {
     fn build(self, input: &[String]) -> Result<Built> {
-        Built::one_to_one(Shift::new(("mean", self.mean), self.scale, input)?, input)
+        Built::one_to_one(Affine::new(("mean", self.mean), self.scale, input)?, input)
     }
 }
 
 impl Parameters for RobustScaler {
     fn build(self, input: &[String]) -> Result<Built> {
-        Built::one_to_one(Shift::new(("center", self.center), self.scale, input)?, input)
+        Built::one_to_one(Affine::new(("center", self.center), self.scale, input)?, input)
     }
 }
 
 impl Parameters for MaxAbsScaler {
     fn build(self, input: &[String]) -> Result<Built> {
-        let shift = Shift::new(("center", None), Some(self.scale), input)?;
-        Built::one_to_one(Shift { clip: self.clip.then_some([-1.0, 1.0]), ..shift }, input)
+        let shift = Affine::new(("center", None), Some(self.scale), input)?;
+        Built::one_to_one(Affine { clip: self.clip.then_some([-1.0, 1.0]), ..shift }, input)
     }
 }
 
@@ -70,13 +70,13 @@ impl Parameters for MinMaxScaler {
 
 /// (x − center) / scale, then clipped.
 #[derive(Debug)]
-pub struct Shift {
+pub struct Affine {
     center: Option<Vec<f64>>,
     scale: Option<Vec<f64>>,
     clip: Option<[f64; 2]>,
 }
 
-impl Shift {
+impl Affine {
     /// Both as far as they are there; the center has the name that its class gives it.
     pub fn new(center: (&str, Option<Vec<f64>>), scale: Option<Vec<f64>>, input: &[String]) -> Result<Self> {
         let (name, center) = center;
@@ -93,9 +93,9 @@ impl Shift {
     }
 }
 
-impl Step for Shift {
+impl Step for Affine {
     fn apply(&self, columns: &[Column], precision: Precision) -> Result<Vec<Column>> {
-        map(columns, Gaps::Allowed, precision, |at, number| {
+        map(columns, MissingValues::Allowed, precision, |at, number| {
             let centered = self.center.as_ref().map_or(number, |center| precision.round(number - center[at]));
             let scaled = self.scale.as_ref().map_or(centered, |scale| precision.round(centered / scale[at]));
             clipped(scaled, self.clip)
@@ -105,7 +105,7 @@ impl Step for Shift {
 
 impl Step for MinMaxScaler {
     fn apply(&self, columns: &[Column], precision: Precision) -> Result<Vec<Column>> {
-        map(columns, Gaps::Allowed, precision, |at, number| {
+        map(columns, MissingValues::Allowed, precision, |at, number| {
             let scaled = precision.round(number * self.scale[at]);
             clipped(precision.round(scaled + self.min[at]), self.clip)
         })

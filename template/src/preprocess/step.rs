@@ -7,7 +7,7 @@ use polars::prelude::Column;
 
 use super::columns::Precision;
 use super::format::RawStep;
-use super::{bins, encode, function, impute, power, quantile, scale, split};
+use super::{bins, column_transformer, encode, function, impute, power, quantile, scale};
 
 /// One fitted transformer.
 pub trait Step: Debug + Send + Sync {
@@ -131,7 +131,7 @@ pub fn has_gap(column: &Column) -> bool {
 /// The step that the class stands for.
 fn build(raw: RawStep, input: &[String]) -> Result<Built> {
     match raw.class.as_str() {
-        "ColumnTransformer" => raw.parameters::<split::ColumnTransformer>()?.build(input),
+        "ColumnTransformer" => raw.parameters::<column_transformer::ColumnTransformer>()?.build(input),
         "FunctionTransformer" => raw.parameters::<function::FunctionTransformer>()?.build(input),
         "KBinsDiscretizer" => raw.parameters::<bins::KBinsDiscretizer>()?.build(input),
         "MaxAbsScaler" => raw.parameters::<scale::MaxAbsScaler>()?.build(input),

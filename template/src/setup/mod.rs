@@ -3,16 +3,16 @@
 //! The sample's rows go through the owner's own hooks; most of them calibrate the circuit, the others measure it. What was
 //! made is moved into place together, once all of it is there.
 
-pub mod choice;
-pub mod fidelity;
-mod keep;
+pub mod accuracy;
+mod circuit_builder;
+pub mod circuit_params;
+mod install;
 mod progress;
 mod reach;
-mod reference;
 mod sample;
+mod srs_source;
 mod tune;
 pub mod visibility;
-mod workshop;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,18 +22,18 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use crate::config::{Config, ModelFiles};
-use crate::digest;
-use crate::ezkl::files::{CIRCUIT, Making};
+use crate::ezkl::model_version::{CIRCUIT, SetupRecord};
 use crate::ezkl::{Ezkl, srs};
 use crate::locked_folder::LockedFolder;
 use crate::model::circuit::{self, CircuitOnnx};
 use crate::model::output_names;
 use crate::pipeline::predict::Predictor;
-use choice::Choice;
-use fidelity::{Fidelity, Refused};
+use crate::sha256;
+use accuracy::{AccuracyReport, Refused};
+use circuit_builder::{BuiltCircuit, Checks, CircuitBuilder, ROWS_FOR_RANGE};
+use circuit_params::CircuitParams;
 use progress::Progress;
 use sample::Sample;
-use workshop::{Checks, Made, ROWS_FOR_RANGE, Workshop};
 
 /// How far the lookup tables reach where nothing is said: EZKL's own default.
 const LOOKUP_MARGIN: f64 = 2.0;
@@ -45,7 +45,7 @@ const FINER_BY: usize = 2;
 const MOST_FINER: i32 = 4;
 
 /// What is wanted of `setup`.
-pub struct Request {
+pub struct SetupOptions {
     pub sample: PathBuf,
     pub insecure_srs: bool,
     pub lookup_margin: Option<f64>,
@@ -54,19 +54,19 @@ pub struct Request {
     /// Outputs of the model that the circuit is to have. None: as it has now, or all.
     pub outputs: Vec<String>,
     /// Search for the fastest proof.
-    pub tune: Option<Goal>,
+    pub tune: Option<TuningLimits>,
 }
 
 /// What a search must stay within.
-pub struct Goal {
+pub struct TuningLimits {
     pub tolerance: Option<f64>,
     pub max_memory_mb: Option<u64>,
 }
 
 /// The circuit that is kept, and what was measured of it.
 struct Finished {
-    made: Made,
-    fidelity: Fidelity,
+    made: BuiltCircuit,
+    fidelity: AccuracyReport,
     keys: Duration,
     prove: Duration,
     checks: Checks,
@@ -77,7 +77,7 @@ struct Finished {
 ///
 /// # Errors
 /// Says which file, row or step is at fault. The model files are then as they were.
-pub async fn run(mut config: Config, request: Request) -> Result<()> {
+pub async fn run(mut config: Config, request: SetupOptions) -> Result<()> {
     let target = config.model_files.clone();
     ensure!(
         target.onnx.is_file(),
@@ -96,7 +96,7 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     let onnx = folder.path().join("model.onnx");
     fs::copy(&target.onnx, &onnx).with_context(|| format!("cannot copy {}", target.onnx.display()))?;
     config.model_files.onnx = onnx.clone();
-    let sample_sha256 = digest::of_file(&request.sample)?;
+    let sample_sha256 = sha256::of_file(&request.sample)?;
     let progress = Progress::new(ezkl.clone());
     let outputs = chosen_outputs(&target, &request.outputs)?;
     let predictor = Predictor::of_a_sample(&config, &outputs)?;
@@ -118,7 +118,7 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     for told in sample.described_unusable().into_iter().chain(sample.rounded()) {
         eprintln!("  {told}");
     }
-    let workshop = Workshop {
+    let workshop = CircuitBuilder {
         visibilities,
         memory_mb: config.ezkl.memory_mb,
         onnx,
@@ -135,17 +135,17 @@ pub async fn run(mut config: Config, request: Request) -> Result<()> {
     };
     let finished = match &request.tune {
         Some(goal) => tune::search(&workshop, &request, goal).await?,
-        None => straight(&workshop, &request).await?,
+        None => build_untuned(&workshop, &request).await?,
     };
     let verifier = workshop.write_verifier(&finished.made);
     workshop.progress.step("writing the Solidity verifier", "moving all into place", verifier).await?;
     let is_public = srs::is_public(&finished.made.files.srs)?;
     workshop.ezkl.shut_down().await;
     let making = making(&finished, &workshop.sample, sample_sha256, outputs);
-    keep::keep(&workshop, &finished.made, !is_public, making)?;
+    install::install(&workshop, &finished.made, !is_public, making)?;
     report(&finished, &workshop.target);
     if !is_public {
-        reference::warn_insecure();
+        srs_source::warn_insecure();
     }
     Ok(())
 }
@@ -179,7 +179,7 @@ fn chosen_outputs(target: &ModelFiles, asked: &[String]) -> Result<Vec<String>> 
     if !asked.is_empty() {
         return Ok(asked.to_vec());
     }
-    let making = Making::beside(target)?;
+    let making = SetupRecord::beside(target)?;
     let held = making.map(|making| making.outputs).unwrap_or_default();
     Ok(if held.iter().all(|name| all.contains(name)) { held } else { Vec::new() })
 }
@@ -197,7 +197,7 @@ fn working_folder(above: &Path) -> Result<LockedFolder> {
 }
 
 /// Without a search: EZKL's scale, tables as wide as asked for, in columns that need not be split.
-async fn straight(shop: &Workshop, request: &Request) -> Result<Finished> {
+async fn build_untuned(shop: &CircuitBuilder, request: &SetupOptions) -> Result<Finished> {
     let steps = &shop.progress;
     let (made, fidelity) = fine_enough(shop, request).await?;
     shop.srs(&made).await?;
@@ -214,7 +214,7 @@ async fn straight(shop: &Workshop, request: &Request) -> Result<Finished> {
 
 /// The circuit at EZKL's scale; at finer ones while it is further from candle than is allowed. One inner column: proofs are then faster
 /// than with EZKL's two, at the same error.
-async fn fine_enough(shop: &Workshop, request: &Request) -> Result<(Made, Fidelity)> {
+async fn fine_enough(shop: &CircuitBuilder, request: &SetupOptions) -> Result<(BuiltCircuit, AccuracyReport)> {
     let steps = &shop.progress;
     let margin = request.lookup_margin.unwrap_or(LOOKUP_MARGIN);
     let what = format!("calibrating on {} rows", shop.sample.rows_of_range(ROWS_FOR_SCALE).len());
@@ -242,13 +242,13 @@ async fn fine_enough(shop: &Workshop, request: &Request) -> Result<(Made, Fideli
 }
 
 /// EZKL's choice of scales, with the fewest digits that hold the rows, beginning with `first`.
-async fn calibrated(shop: &Workshop, num_inner_cols: usize, first: reach::Digits) -> Result<Choice> {
+async fn calibrated(shop: &CircuitBuilder, num_inner_cols: usize, first: reach::Digits) -> Result<CircuitParams> {
     let rows = shop.sample.rows_of_range(ROWS_FOR_SCALE);
     reach::climb(shop, first, async |digits| shop.calibrate(run_args(num_inner_cols, digits), &rows).await).await
 }
 
 /// The choice with the sample's range of values. Range checks get as many digits as the sample needs.
-async fn ranged(shop: &Workshop, choice: Choice, margin: f64) -> Result<Choice> {
+async fn ranged(shop: &CircuitBuilder, choice: CircuitParams, margin: f64) -> Result<CircuitParams> {
     let choice = reach::ranged(shop, choice, (choice.decomp_base, choice.decomp_legs)).await?;
     reach::with_cheapest_digits(shop, choice, margin).await
 }
@@ -258,8 +258,8 @@ fn run_args(num_inner_cols: usize, (decomp_base, decomp_legs): reach::Digits) ->
     fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
-fn making(finished: &Finished, sample: &Sample, sample_sha256: String, outputs: Vec<String>) -> Making {
-    Making {
+fn making(finished: &Finished, sample: &Sample, sample_sha256: String, outputs: Vec<String>) -> SetupRecord {
+    SetupRecord {
         nova_version: env!("CARGO_PKG_VERSION").to_owned(),
         sample: sample.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         sample_sha256,

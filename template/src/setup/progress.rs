@@ -12,7 +12,7 @@ use crate::ezkl::Ezkl;
 /// How often the line on a terminal changes.
 const REDRAW: Duration = Duration::from_millis(120);
 /// How often a long step says, where there is no terminal, that it goes on.
-const SAY_AGAIN: Duration = Duration::from_secs(30);
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// From here on it is said before it begins.
 const LONG_SECS: f64 = 60.0;
@@ -38,7 +38,7 @@ impl Progress {
         if is_plain {
             eprintln!("  {what} … (then: {next})");
         }
-        let mut ticks = tokio::time::interval(if is_plain { SAY_AGAIN } else { REDRAW });
+        let mut ticks = tokio::time::interval(if is_plain { LOG_INTERVAL } else { REDRAW });
         ticks.tick().await;
         let mut work = pin!(work);
         let outcome = loop {

@@ -3,8 +3,8 @@
 
 use anyhow::{Error, Result, bail};
 
-use super::choice::Choice;
-use super::workshop::Workshop;
+use super::circuit_builder::CircuitBuilder;
+use super::circuit_params::CircuitParams;
 use crate::ezkl::reason::{Cause, Refusal, about_inputs};
 
 /// A base and how many digits of it.
@@ -25,7 +25,7 @@ pub fn reach((base, digits): Digits) -> f64 {
 ///
 /// # Errors
 /// Those of `make`; where numbers of the sample do not fit, with the columns that reach furthest.
-pub async fn climb<T>(shop: &Workshop, first: Digits, make: impl AsyncFn(Digits) -> Result<T>) -> Result<T> {
+pub async fn climb<T>(shop: &CircuitBuilder, first: Digits, make: impl AsyncFn(Digits) -> Result<T>) -> Result<T> {
     let mut digits = first;
     loop {
         let error = match make(digits).await {
@@ -44,9 +44,9 @@ pub async fn climb<T>(shop: &Workshop, first: Digits, make: impl AsyncFn(Digits)
 }
 
 /// The choice with the range of values of the sample, and the fewest digits that hold it, beginning with `first`.
-pub async fn ranged(shop: &Workshop, choice: Choice, first: Digits) -> Result<Choice> {
+pub async fn ranged(shop: &CircuitBuilder, choice: CircuitParams, first: Digits) -> Result<CircuitParams> {
     climb(shop, first, async |(decomp_base, decomp_legs)| {
-        shop.ranged(Choice { decomp_base, decomp_legs, ..choice }).await
+        shop.ranged(CircuitParams { decomp_base, decomp_legs, ..choice }).await
     })
     .await
 }
@@ -58,18 +58,18 @@ pub fn at_least(digits: Digits) -> Option<impl Iterator<Item = Digits>> {
 
 /// The choice with the digits that promise the fastest proof, of those that hold `margin` times what the inputs of the sample reach.
 /// Digits that are the usual ones stay.
-pub async fn with_cheapest_digits(shop: &Workshop, choice: Choice, margin: f64) -> Result<Choice> {
+pub async fn with_cheapest_digits(shop: &CircuitBuilder, choice: CircuitParams, margin: f64) -> Result<CircuitParams> {
     let held = (choice.decomp_base, choice.decomp_legs);
     let Some(further) = at_least(held) else { return sized(shop, choice, margin).await };
     let input = shop.sample.largest().first().map_or(0.0, |(_, value)| value.abs());
     let needed = input * f64::from(choice.input_scale).exp2() * margin;
-    let mut best: Option<(f64, Choice)> = None;
+    let mut best: Option<(f64, CircuitParams)> = None;
     for (decomp_base, decomp_legs) in further.filter(|digits| reach(*digits) >= needed) {
-        let choice = Choice { decomp_base, decomp_legs, ..choice };
+        let choice = CircuitParams { decomp_base, decomp_legs, ..choice };
         let sized = sized(shop, choice, margin).await?;
         // The table of a digit is as long as the base: shorter columns split it.
         let logrows = sized.logrows.max(usize::ilog2(decomp_base) + 1);
-        for choice in [sized, Choice { logrows, ..sized }] {
+        for choice in [sized, CircuitParams { logrows, ..sized }] {
             let time = choice.cost(&shop.shape(&choice).await?).time;
             if best.is_none_or(|(least, _)| time < least) {
                 best = Some((time, choice));
@@ -86,9 +86,9 @@ pub async fn with_cheapest_digits(shop: &Workshop, choice: Choice, margin: f64) 
 ///
 /// # Errors
 /// Tables that are longer than any SRS, with the columns that reach furthest.
-pub async fn sized(shop: &Workshop, choice: Choice, margin: f64) -> Result<Choice> {
+pub async fn sized(shop: &CircuitBuilder, choice: CircuitParams, margin: f64) -> Result<CircuitParams> {
     let shape = shop.shape(&choice).await?;
-    let roomy = Choice { logrows: choice.roomy(&shape, margin), ..choice };
+    let roomy = CircuitParams { logrows: choice.min_logrows_single_column(&shape, margin), ..choice };
     let Some(sized) = roomy.with_margin(margin) else {
         bail!(
             "{}, and {} by lookup: tables {margin} times as wide as {:?} need more rows than any SRS has",
@@ -101,7 +101,7 @@ pub async fn sized(shop: &Workshop, choice: Choice, margin: f64) -> Result<Choic
 }
 
 /// With the columns that reach furthest, where numbers of the sample do not fit into the circuit.
-fn explained(shop: &Workshop, error: Error) -> Error {
+fn explained(shop: &CircuitBuilder, error: Error) -> Error {
     let cause = Refusal::in_error(&error).and_then(Refusal::cause).filter(Cause::is_of_values);
     let Some(cause) = cause else { return error };
     let looked_up = shop.looked_up();

@@ -69,8 +69,8 @@ impl Sample {
             let gaps: Vec<String> = row.missing().map(str::to_owned).collect();
             match sample.add(predictor, at, row).await {
                 Ok(()) => _ = missing.insert(gaps),
-                Err(Fault::Row(error)) => {
-                    sample.unusable.push((at, crate::plain::one_line(&format!("{error:#}")).into()))
+                Err(Fault::Permanent(error)) => {
+                    sample.unusable.push((at, crate::sanitize::escape_control_chars(&format!("{error:#}")).into()))
                 }
                 Err(other) => return Err(anyhow::Error::from(other).context(format!("{} row {at}", file.display()))),
             }
@@ -85,7 +85,7 @@ impl Sample {
         if let Some(other) = self.held_out.first() {
             input.share_labels(&other.input);
         }
-        let model = predictor.candle(input.clone()).await?;
+        let model = predictor.run_float_model(input.clone()).await?;
         let gaps = predictor.used_gaps(&features, &input, &self.features.gaps.columns).await?;
         self.features.add(&features, gaps);
         let part = if at.is_multiple_of(HELD_OUT) { &mut self.held_out } else { &mut self.calibration };
@@ -112,7 +112,7 @@ impl Sample {
     /// How many rows cannot be used, and why the first of them cannot; `None` where all can.
     pub fn described_unusable(&self) -> Option<String> {
         let (count, file) = (self.unusable.len(), self.file.display());
-        let reason = |reason: &str| crate::plain::at_most(reason, REASON_LENGTH).into_owned();
+        let reason = |reason: &str| crate::sanitize::truncate(reason, REASON_LENGTH).into_owned();
         let named = self.unusable.iter().take(NAMED).map(|(at, told)| format!("row {at}: {}", reason(told)));
         let named = named.collect::<Vec<_>>().join("; ");
         (count > 0).then(|| {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use super::nova::Nova;
-use super::{A_WHILE, SOON, secrets, wait_until};
+use super::{DEFAULT_TIMEOUT, PROOF_TIMEOUT, secrets, wait_until};
 
 /// How long the daemon may take to stop.
 pub const STOPS_WITHIN: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ impl Daemon {
 
     /// Waits until `/readyz` says yes.
     pub async fn ready(mut self) -> Self {
-        wait_until("a ready daemon", SOON, async || {
+        wait_until("a ready daemon", DEFAULT_TIMEOUT, async || {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the daemon ended with {status}");
             }
@@ -62,7 +62,7 @@ impl Daemon {
 
     /// Waits until `/readyz` says no, and this of a part.
     pub async fn is_unready(&self, part: &str, says: &str) {
-        wait_until(format!("a daemon whose {part} says {says:?}"), A_WHILE, async || match self.readyz().await {
+        wait_until(format!("a daemon whose {part} says {says:?}"), PROOF_TIMEOUT, async || match self.readyz().await {
             Some((503, body)) if body["parts"][part].as_str().is_some_and(|told| told.contains(says)) => Ok(()),
             other => Err(format!("{other:?}")),
         })
@@ -88,8 +88,8 @@ impl Daemon {
     }
 
     /// Waits until the log says this.
-    pub async fn says(&self, what: &str) {
-        wait_until(format!("{what:?} in the log"), SOON, async || {
+    pub async fn wait_for_log(&self, what: &str) {
+        wait_until(format!("{what:?} in the log"), DEFAULT_TIMEOUT, async || {
             if self.log().contains(what) { Ok(()) } else { Err("the log does not say it".to_owned()) }
         })
         .await;
@@ -109,8 +109,8 @@ impl Daemon {
     }
 
     /// Waits until the prover works on something.
-    pub async fn proves(&self) {
-        wait_until("a running prover", SOON, async || {
+    pub async fn wait_proving(&self) {
+        wait_until("a running prover", DEFAULT_TIMEOUT, async || {
             let workers = self.workers();
             let prover = workers.iter().any(|(_, command)| command.contains("--background"));
             if prover { Ok(()) } else { Err(format!("{workers:?}")) }
@@ -142,10 +142,11 @@ impl Daemon {
     }
 
     /// Waits until it has ended as by SIGKILL, whoever sent it: it may die of a proof.
-    pub async fn dies(mut self) {
+    pub async fn wait_killed(mut self) {
         let workers = self.workers();
-        let status = tokio::time::timeout(A_WHILE, self.child.wait()).await;
-        let status = status.unwrap_or_else(|_| panic!("it still runs after {A_WHILE:?}:\n{}", self.log())).unwrap();
+        let status = tokio::time::timeout(PROOF_TIMEOUT, self.child.wait()).await;
+        let status =
+            status.unwrap_or_else(|_| panic!("it still runs after {PROOF_TIMEOUT:?}:\n{}", self.log())).unwrap();
         assert_eq!(status.signal(), Some(9), "it ended with {status}:\n{}", self.log());
         gone(&workers).await;
     }
@@ -156,7 +157,7 @@ impl Daemon {
     }
 
     /// SIGTERM, whatever else may happen to it meanwhile: it must be gone in time.
-    pub async fn ends(mut self) {
+    pub async fn stop_unchecked(mut self) {
         let workers = self.workers();
         try_signal("TERM", self.pid).await;
         let ended = tokio::time::timeout(STOPS_WITHIN, self.child.wait()).await;
@@ -196,7 +197,7 @@ async fn gone(workers: &[(u32, String)]) {
     for (id, _) in workers {
         try_signal("CONT", *id).await;
     }
-    wait_until("the workers' end", SOON, async || {
+    wait_until("the workers' end", DEFAULT_TIMEOUT, async || {
         let left: Vec<_> = workers.iter().filter(|(id, _)| is_running(*id)).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })

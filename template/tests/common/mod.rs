@@ -19,12 +19,12 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that usually takes seconds: long enough for a busy machine.
-pub const SOON: Duration = Duration::from_secs(120);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long anything with a proof in it may take. A prover has what others leave of the processor: seconds by itself, many
 /// minutes beside seven other tests on two cores.
-pub const A_WHILE: Duration = Duration::from_secs(900);
+pub const PROOF_TIMEOUT: Duration = Duration::from_secs(900);
 /// How often what is awaited is looked for.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Looks again and again until there is something. What `look` returns as error says how things are instead.
 pub async fn wait_until<T>(
@@ -39,13 +39,13 @@ pub async fn wait_until<T>(
             Err(instead) if Instant::now() > deadline => {
                 panic!("{what} did not come within {timeout:?}; instead: {instead}")
             }
-            Err(_) => tokio::time::sleep(LOOK).await,
+            Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 }
 
 /// Asserts that the text says all of this.
-pub fn assert_says(text: &str, parts: &[&str]) {
+pub fn assert_contains_all(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "expected {part:?} in:\n{text}");
     }

@@ -10,10 +10,10 @@ use nova_devnet::contracts::{Competition, Consumption, ConsumptionString, Paymen
 use nova_devnet::public_node::{Manners, PublicNode};
 use nova_devnet::request::{Answer, Request};
 use nova_devnet::sender::Call;
-use nova_devnet::{Devnet, InferenceEncoding, Network, Options, Terms};
+use nova_devnet::{CompetitionParams, Devnet, InferenceEncoding, Network, Options};
 use serde_json::{Value, json};
 
-use super::{SOON, model_files, secrets};
+use super::{DEFAULT_TIMEOUT, model_files, secrets};
 
 /// What the daemon's node is like, where it is to be like a provider's: names for `Manners::like`.
 const LIKE: &str = "NOVA_TESTS_NODE_LIKE";
@@ -40,12 +40,12 @@ impl Net {
     }
 
     /// With these terms, and no proofs on chain.
-    pub async fn with_terms(terms: Terms) -> Self {
+    pub async fn with_terms(terms: CompetitionParams) -> Self {
         Self::with(Options { terms, ..Options::default() }).await
     }
 
     /// With the model's verifier registered.
-    pub async fn with_verifier(terms: Terms) -> Self {
+    pub async fn with_verifier(terms: CompetitionParams) -> Self {
         let model_files = tokio::task::spawn_blocking(model_files::model_files).await.unwrap();
         Self::with(Options { terms, model_files: Some(model_files), ..Options::default() }).await
     }
@@ -99,7 +99,7 @@ impl Net {
 
     /// Waits until every request is answered, and asserts that each is answered once, by us.
     pub async fn answered_once(&self, requests: &[Request]) -> HashMap<H256, Answer> {
-        let answers = self.wait_answers(requests, SOON).await.unwrap();
+        let answers = self.wait_answers(requests, DEFAULT_TIMEOUT).await.unwrap();
         for request in requests {
             self.assert_answers(request, 1).await;
         }

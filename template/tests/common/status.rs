@@ -5,7 +5,7 @@ use std::fmt::LowerHex;
 use serde::Deserialize;
 
 use super::project::Project;
-use super::{SOON, wait_until};
+use super::{DEFAULT_TIMEOUT, wait_until};
 
 #[derive(Debug, Deserialize)]
 pub struct Status {
@@ -63,7 +63,7 @@ impl Project {
 
     /// Waits until a request's row is as wanted.
     pub async fn request_row(&self, id: impl LowerHex, what: &str, wanted: impl Fn(&RequestRow) -> bool) -> RequestRow {
-        wait_until(format!("request {id:#x} {what}"), SOON, async || {
+        wait_until(format!("request {id:#x} {what}"), DEFAULT_TIMEOUT, async || {
             let status = self.status().await;
             status.request(&id).filter(|row| wanted(row)).cloned().ok_or_else(|| format!("{:?}", status.request(&id)))
         })
@@ -77,7 +77,7 @@ impl Project {
 
     /// Waits until so many transactions are in a state.
     pub async fn transactions_in(&self, state: &str, count: i64) {
-        wait_until(format!("{count} transactions in state {state}"), SOON, async || {
+        wait_until(format!("{count} transactions in state {state}"), DEFAULT_TIMEOUT, async || {
             let status = self.status().await;
             if status.count("transaction", state) == count { Ok(()) } else { Err(format!("{status:?}")) }
         })
@@ -91,7 +91,7 @@ impl Project {
         what: &str,
         wanted: impl Fn(&ChallengeRow) -> bool,
     ) -> ChallengeRow {
-        wait_until(format!("proof request {asked_in:#x} {what}"), SOON, async || {
+        wait_until(format!("proof request {asked_in:#x} {what}"), DEFAULT_TIMEOUT, async || {
             let status = self.status().await;
             let row = status.challenge(&asked_in);
             row.filter(|row| wanted(row)).cloned().ok_or_else(|| format!("{row:?}"))

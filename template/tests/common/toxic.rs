@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::secrets::RPC_KEY;
-use super::{A_WHILE, wait_until};
+use super::{PROOF_TIMEOUT, wait_until};
 
 /// What the proxy does with one call.
 #[derive(Debug, Clone, Copy)]
@@ -27,9 +27,9 @@ pub enum Toxic {
     /// The right answer, a byte a second.
     Drip,
     /// Another answer: status, a header, body.
-    Say(u16, &'static str, &'static str),
+    Respond(u16, &'static str, &'static str),
     /// A JSON-RPC error, with the code and message, at this HTTP status.
-    Refuse(u16, i64, &'static str),
+    RpcError(u16, i64, &'static str),
     /// The call is passed on, and the answer replaced by a JSON-RPC error.
     PassAndRefuse(i64, &'static str),
     /// The call is passed on and carried out; the answer is lost.
@@ -125,7 +125,7 @@ impl ToxicProxy {
     /// Waits until so many calls were not simply passed on.
     pub async fn has_hit(&self, count: usize) {
         // Calls that hang are given up after half a minute each, and an upload comes after its proof.
-        wait_until(format!("{count} calls that go wrong"), A_WHILE, async || {
+        wait_until(format!("{count} calls that go wrong"), PROOF_TIMEOUT, async || {
             if self.hits() >= count { Ok(()) } else { Err(format!("there were {}", self.hits())) }
         })
         .await;
@@ -245,8 +245,8 @@ async fn serve(shared: &Shared, stream: &mut BufReader<TcpStream>, call: Call) -
             }
             Ok(())
         }
-        Toxic::Say(status, header, body) => say(stream, status, header, body.as_bytes()).await,
-        Toxic::Refuse(status, code, message) => {
+        Toxic::Respond(status, header, body) => say(stream, status, header, body.as_bytes()).await,
+        Toxic::RpcError(status, code, message) => {
             say(stream, status, "content-type: application/json", &refusal(&json, code, message)).await
         }
         Toxic::PassAndRefuse(code, message) => {

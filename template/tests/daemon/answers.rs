@@ -6,17 +6,17 @@ use std::io::{Cursor, Read as _};
 
 use ethers::types::{H256, U256};
 use nova_devnet::request::{Answer, Request};
-use nova_devnet::{InferenceEncoding, Terms, features};
+use nova_devnet::{CompetitionParams, InferenceEncoding, features};
 use serde_json::{Value, json};
 
 use crate::common::net::Net;
 use crate::common::project::Project;
-use crate::common::{A_WHILE, assert_says, python};
+use crate::common::{PROOF_TIMEOUT, assert_contains_all, python};
 
 /// The documented contract (`uint256` answers, requests read back flat), through a MultiSig; proofs by every way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_through_a_multisig_are_the_circuits_and_all_ways_to_a_proof_work() {
-    let (project, net) = (Project::new(), Net::with_verifier(Terms::default()).await);
+    let (project, net) = (Project::new(), Net::with_verifier(CompetitionParams::default()).await);
     let daemon = project.nova(&["run"]).envs(net.env()).start().ready().await;
     let requests = ask_in_every_form(&net).await;
     let values = check_answers(&project, &net, &requests).await;
@@ -24,13 +24,13 @@ async fn answers_through_a_multisig_are_the_circuits_and_all_ways_to_a_proof_wor
 
     // One request: the response is its proof. Several: a ZIP of them.
     let challenge = net.challenge(&[first]).await.unwrap();
-    let response = net.wait_response(&challenge, A_WHILE).await.unwrap();
+    let response = net.wait_response(&challenge, PROOF_TIMEOUT).await.unwrap();
     let proof = net.download(&response.cid).await.unwrap();
     assert_eq!(check_proof(&project, &proof), values[&first]);
     project.challenge_in(challenge.transaction, "final").await;
 
     let challenge = net.challenge(&[second, first]).await.unwrap();
-    let response = net.wait_response(&challenge, A_WHILE).await.unwrap();
+    let response = net.wait_response(&challenge, PROOF_TIMEOUT).await.unwrap();
     let proofs = unpack(&net.download(&response.cid).await.unwrap());
     assert_eq!(proofs.len(), 2, "{:?}", proofs.keys());
     for id in [first, second] {
@@ -39,7 +39,7 @@ async fn answers_through_a_multisig_are_the_circuits_and_all_ways_to_a_proof_wor
     assert_eq!(proofs[&format!("{first:?}.json")], proof, "a proof is computed once");
 
     let asked = net.request_proof(second).await.unwrap();
-    let proven = net.wait_proof(second, A_WHILE).await.unwrap();
+    let proven = net.wait_proof(second, PROOF_TIMEOUT).await.unwrap();
     assert_eq!(proven.value, values[&second]);
     project.challenge_in(asked.transaction, "final").await;
 
@@ -51,7 +51,8 @@ async fn answers_through_a_multisig_are_the_circuits_and_all_ways_to_a_proof_wor
 /// The newer interface (`string` answers, requests read back as a struct), straight from the wallet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_straight_from_the_wallet_and_as_strings_can_be_proven_too() {
-    let terms = Terms { encoding: InferenceEncoding::String, multisig: false, ..Terms::default() };
+    let terms =
+        CompetitionParams { encoding: InferenceEncoding::String, multisig: false, ..CompetitionParams::default() };
     let (project, net) = (Project::new(), Net::with_verifier(terms).await);
     let run = project.nova(&["run"]).envs(net.env());
     let daemon = run.clone().start().ready().await;
@@ -60,9 +61,9 @@ async fn answers_straight_from_the_wallet_and_as_strings_can_be_proven_too() {
 
     let id = requests[1].id;
     net.request_proof(id).await.unwrap();
-    assert_eq!(net.wait_proof(id, A_WHILE).await.unwrap().value, values[&id]);
+    assert_eq!(net.wait_proof(id, PROOF_TIMEOUT).await.unwrap().value, values[&id]);
     let challenge = net.challenge(&[id]).await.unwrap();
-    let response = net.wait_response(&challenge, A_WHILE).await.unwrap();
+    let response = net.wait_response(&challenge, PROOF_TIMEOUT).await.unwrap();
     let proof = net.download(&response.cid).await.unwrap();
     assert_eq!(check_proof(&project, &proof), values[&id]);
     daemon.stop().await;
@@ -75,7 +76,7 @@ async fn answers_straight_from_the_wallet_and_as_strings_can_be_proven_too() {
     let challenge = net.challenge(&[requests[0].id]).await.unwrap();
     let row = project.challenge_row(challenge.transaction, "says why it waits", |row| row.reason.is_some()).await;
     assert_eq!(row.state, "asked");
-    assert_says(&row.reason.unwrap(), &["1 proofs were made", "NOVA_MAX_PROOFS_PER_DAY allows 1"]);
+    assert_contains_all(&row.reason.unwrap(), &["1 proofs were made", "NOVA_MAX_PROOFS_PER_DAY allows 1"]);
 }
 
 /// What Plumber serves for the wallet of a request, as a request of its own.

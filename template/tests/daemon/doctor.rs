@@ -4,14 +4,14 @@ use std::fs;
 
 use ethers::types::{Address, U256};
 use nova_devnet::keys::{anvil_account, private_key};
-use nova_devnet::{Fault, Terms};
+use nova_devnet::{CompetitionParams, Fault};
 
-use crate::bad_start::of_another_version;
 use crate::common::net::Net;
 use crate::common::nova::{Ended, Nova};
 use crate::common::project::Project;
 use crate::common::secrets::RPC_KEY;
-use crate::common::{assert_says, onnx};
+use crate::common::{assert_contains_all, onnx};
+use crate::startup_errors::of_another_version;
 
 /// Each check by the name that its line begins with.
 const CHECKS: [&str; 16] = [
@@ -38,15 +38,15 @@ const BEFORE_SETUP: [&str; 3] = ["model files", "hooks and circuit", "prover"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_finds_nothing_wrong_with_a_devnet_and_names_what_is_wrong_around_the_daemon() {
-    let (project, net) = (Project::new(), Net::with_verifier(Terms::default()).await);
+    let (project, net) = (Project::new(), Net::with_verifier(CompetitionParams::default()).await);
     // A wallet that Plumber does not know shows that it answers.
     net.devnet.services.set_fault(Address::from([0x11; 20]), Some(Fault::Unknown));
     let said = project.nova(&["doctor"]).envs(net.env()).succeed().await;
     for check in CHECKS {
-        assert_says(&said, &[&format!("✓ {check}: ")]);
+        assert_contains_all(&said, &[&format!("✓ {check}: ")]);
     }
     assert!(!said.contains('✗'), "{said}");
-    assert_says(&said, &["INSECURE", "all 18 checks passed", &format!("{:?}", net.deployment.modeler)]);
+    assert_contains_all(&said, &["INSECURE", "all 18 checks passed", &format!("{:?}", net.deployment.modeler)]);
 
     // Without model files there is less to wait for.
     let project = Project::without_setup();
@@ -85,13 +85,13 @@ async fn doctor_finds_nothing_wrong_with_a_devnet_and_names_what_is_wrong_around
     line(&ended, "Plumber", &["401", "the key was refused: is it right?"]);
     // What can be checked without the settings that are missing is checked all the same.
     let ended = failing(doctor.env("NOVA_CHALLENGE_ADDRESS", ""), &["settings"]).await;
-    assert_says(&ended.stdout, &["✗ settings: ", "NOVA_CHALLENGE_ADDRESS", "✓ artifacts folder"]);
+    assert_contains_all(&ended.stdout, &["✗ settings: ", "NOVA_CHALLENGE_ADDRESS", "✓ artifacts folder"]);
 }
 
 /// What is wrong with the model, its files and the hooks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_names_what_is_wrong_with_the_model() {
-    let net = Net::with_verifier(Terms::default()).await;
+    let net = Net::with_verifier(CompetitionParams::default()).await;
     let doctor = |project: &Project| project.nova(&["doctor"]).envs(net.env());
 
     let project = Project::without_setup();
@@ -137,7 +137,7 @@ async fn failing(doctor: Nova, checks: &[&str]) -> Ended {
     assert_eq!(failed, checks, "{}", ended.all());
     let count = |mark: &[char]| ended.stdout.lines().filter(|line| line.starts_with(mark)).count();
     let (failed, all) = (count(&['✗']), count(&['✓', '✗']));
-    assert_says(&ended.stderr, &[&format!("{failed} of {all} checks failed")]);
+    assert_contains_all(&ended.stderr, &[&format!("{failed} of {all} checks failed")]);
     ended
 }
 
@@ -145,5 +145,5 @@ async fn failing(doctor: Nova, checks: &[&str]) -> Ended {
 fn line(ended: &Ended, check: &str, says: &[&str]) {
     let found = ended.stdout.lines().find(|line| line.starts_with(&format!("✗ {check}: ")));
     let found = found.unwrap_or_else(|| panic!("✗ {check} is not there:\n{}", ended.all()));
-    assert_says(found, says);
+    assert_contains_all(found, says);
 }

@@ -4,20 +4,20 @@
 mod answers;
 mod bad_challenges;
 mod bad_requests;
-mod bad_start;
 mod bundle;
 mod circuit;
 #[path = "../common/mod.rs"]
 mod common;
 mod data;
 mod doctor;
-mod guard;
 mod magnitudes;
 mod offline;
 mod restart;
 mod rpc;
 mod s3;
 mod secrets;
+mod security;
 mod sending;
 mod setup;
 mod smoke;
+mod startup_errors;

@@ -2,12 +2,12 @@
 
 use ethers::types::Address;
 use nova_devnet::request::Request;
-use nova_devnet::{Fault, Terms};
+use nova_devnet::{CompetitionParams, Fault};
 
 use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
-use crate::common::{A_WHILE, assert_says};
+use crate::common::{PROOF_TIMEOUT, assert_contains_all};
 
 /// The SLA on the devnet.
 const SLA: u64 = 600;
@@ -16,7 +16,7 @@ const SLA: u64 = 600;
 /// has it, but did not say so; inferred; waiting for its features.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_with_requests_in_all_stages_it_answers_each_exactly_once() {
-    let (project, net) = (Project::new(), Net::with_verifier(Terms::default()).await);
+    let (project, net) = (Project::new(), Net::with_verifier(CompetitionParams::default()).await);
     let proxy = Proxy::start(net.devnet.rpc_url()).await;
     let before = net.sent().await;
     let daemon = project.nova(&["run"]).envs(net.env()).env("NOVA_RPC_URLS", proxy.url()).start().ready().await;
@@ -66,13 +66,13 @@ async fn stopped_while_it_proves_it_goes_in_time_and_catches_up_when_it_comes_ba
     let old = net.ask(1).await;
     project.request_in(old[0].id, "final").await;
     let challenge = net.challenge(&[old[0].id]).await.unwrap();
-    daemon.proves().await;
+    daemon.wait_proving().await;
     daemon.kill().await;
     assert_eq!(project.challenge_in(challenge.transaction, "asked").await.reason, None);
 
     // The claim of the killed process holds up nobody.
     let daemon = run.clone().start().ready().await;
-    daemon.proves().await;
+    daemon.wait_proving().await;
     daemon.stop().await;
     assert_eq!(project.challenge_in(challenge.transaction, "asked").await.reason, None);
 
@@ -81,7 +81,7 @@ async fn stopped_while_it_proves_it_goes_in_time_and_catches_up_when_it_comes_ba
     let fresh = net.ask(2).await;
     let before = net.sent().await;
     let daemon = run.start().ready().await;
-    net.wait_response(&challenge, A_WHILE).await.unwrap();
+    net.wait_response(&challenge, PROOF_TIMEOUT).await.unwrap();
     net.answered_once(&fresh).await;
     project.challenge_in(challenge.transaction, "final").await;
     for request in &late {
@@ -105,13 +105,13 @@ async fn workers_that_are_killed_are_replaced_and_their_work_is_done_again() {
     net.answered_once(&net.ask(1).await).await;
 
     let challenge = net.challenge(&[requests[0].id]).await.unwrap();
-    daemon.proves().await;
+    daemon.wait_proving().await;
     daemon.kill_workers().await;
     let row = project.challenge_row(challenge.transaction, "tried again", |row| row.reason.is_some()).await;
     assert_eq!(row.state, "asked");
-    assert_says(&row.reason.unwrap(), &["the EZKL worker died", "signal: 9"]);
+    assert_contains_all(&row.reason.unwrap(), &["the EZKL worker died", "signal: 9"]);
     net.answered_once(&net.ask(1).await).await;
-    net.wait_response(&challenge, A_WHILE).await.unwrap();
+    net.wait_response(&challenge, PROOF_TIMEOUT).await.unwrap();
     project.challenge_in(challenge.transaction, "final").await;
     daemon.stop().await;
 }

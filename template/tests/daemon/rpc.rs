@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use nova_devnet::Terms;
+use nova_devnet::CompetitionParams;
 use serde_json::{Value, json};
 
 use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
-use crate::common::{SOON, assert_says, wait_until};
+use crate::common::{DEFAULT_TIMEOUT, assert_contains_all, wait_until};
 
 /// Where nothing listens.
 const DEAD: &str = "http://127.0.0.1:1/v2/rpc-key-77aa02d5";
@@ -17,7 +17,7 @@ const DEAD: &str = "http://127.0.0.1:1/v2/rpc-key-77aa02d5";
 /// Nodes differ in what they let pass. This one lets nothing pass that JSON-RPC does not allow, as hardhat's does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_every_call_keeps_to_the_rules_of_json_rpc() {
-    let (project, net) = (Project::new(), Net::with_verifier(Terms::default()).await);
+    let (project, net) = (Project::new(), Net::with_verifier(CompetitionParams::default()).await);
     let node = Proxy::start(net.devnet.rpc_url()).await;
     let run = project.nova(&["run"]).envs(net.env()).env("NOVA_RPC_URLS", node.url()).env("NOVA_CLAIM_REWARDS", "true");
     let daemon = run.start().ready().await;
@@ -26,7 +26,7 @@ async fn regression_every_call_keeps_to_the_rules_of_json_rpc() {
     let asked = net.request_proof(requests[0].id).await.unwrap();
     project.challenge_in(asked.transaction, "final").await;
     let doctor = project.nova(&["doctor"]).envs(net.env()).env("NOVA_RPC_URLS", node.url()).run().await;
-    assert_says(&doctor.all(), &["✓ RPC", "✓ contracts"]);
+    assert_contains_all(&doctor.all(), &["✓ RPC", "✓ contracts"]);
     daemon.stop().await;
     assert_eq!(node.invalid(), Vec::<String>::new());
     assert!(node.count() > 50, "{} calls went through it", node.count());
@@ -74,7 +74,7 @@ async fn when_a_provider_fails_the_next_one_is_asked_and_when_all_fail_the_daemo
     let switch = up.clone();
     last.rule(move |_, _| if switch.load(Ordering::Relaxed) { Act::Pass } else { Act::Say(502, "bad gateway") });
     up.store(false, Ordering::Relaxed);
-    wait_until("an unready daemon", SOON, async || match daemon.readyz().await {
+    wait_until("an unready daemon", DEFAULT_TIMEOUT, async || match daemon.readyz().await {
         Some((503, body)) if body["parts"]["rpc"].as_str().unwrap_or_default().contains("502") => Ok(()),
         other => Err(format!("{other:?}")),
     })

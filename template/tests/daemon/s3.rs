@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::secrets::S3_KEY;
-use crate::common::{A_WHILE, python};
+use crate::common::{PROOF_TIMEOUT, python};
 
 const BUCKET: &str = "promises";
 
@@ -98,7 +98,7 @@ async fn what_was_promised_can_be_proven_when_only_the_ledger_and_the_bucket_are
 
     let daemon = nova(&["run"]).start().ready().await;
     let challenge = net.challenge(&[requests[1].id]).await.unwrap();
-    let response = net.wait_response(&challenge, A_WHILE).await.unwrap();
+    let response = net.wait_response(&challenge, PROOF_TIMEOUT).await.unwrap();
     let proof = project.path().join("delivered.json");
     fs::write(&proof, net.download(&response.cid).await.unwrap()).unwrap();
     assert_eq!(python::verify(&proof, &project.model_files()), Ok(answers[&requests[1].id].value));

@@ -14,7 +14,7 @@ use crate::common::nova::Nova;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
 use crate::common::secrets::{KEYSTORE_PASSWORD, PLUMBER_KEY, PRIVATE_KEY, RPC_KEY, assert_none};
-use crate::common::{SOON, wait_until};
+use crate::common::{DEFAULT_TIMEOUT, wait_until};
 
 /// A Plumber in trouble, which echoes what it was sent, the key too. Returns its URL.
 async fn echoing_plumber() -> String {
@@ -52,7 +52,7 @@ async fn keys_are_shown_nowhere() {
     let row = project.request_row(request.id, "tried again", |row| row.reason.is_some()).await;
     assert!(row.reason.unwrap().contains("[key]"), "the answer that echoes the key is quoted");
     proxy.rule(|_, _| Act::Say(500, ""));
-    daemon.says("does not work, trying on").await;
+    daemon.wait_for_log("does not work, trying on").await;
     assert_eq!(daemon.readyz().await.unwrap().0, 503);
     proxy.rule(|_, _| Act::Pass);
     assert!(!daemon.workers().is_empty());
@@ -82,7 +82,7 @@ async fn regression_what_an_endpoint_says_of_its_key_is_shown_nowhere() {
     let daemon = run.start().ready().await;
     proxy.rule(|method, _| if method == "eth_sendRawTransaction" { Act::Say(200, ECHO) } else { Act::Pass });
     net.ask(1).await;
-    wait_until("a transaction that is refused with the reason", SOON, async || {
+    wait_until("a transaction that is refused with the reason", DEFAULT_TIMEOUT, async || {
         let rows = project.rows().await.ok_or("no ledger")?;
         let reasons: Vec<_> = rows.transactions.into_iter().filter_map(|row| row.reason).collect();
         if reasons.iter().any(|reason| reason.contains("project [key] is disabled")) {
@@ -93,7 +93,7 @@ async fn regression_what_an_endpoint_says_of_its_key_is_shown_nowhere() {
     })
     .await;
     proxy.rule(|_, _| Act::Say(200, ECHO));
-    daemon.says("does not work, trying on").await;
+    daemon.wait_for_log("does not work, trying on").await;
     let (status, body) = daemon.readyz().await.unwrap();
     assert_eq!(status, 503);
     assert_none("/readyz", &body.to_string());

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
-use crate::common::{A_WHILE, SOON, assert_says, wait_until};
+use crate::common::{DEFAULT_TIMEOUT, PROOF_TIMEOUT, assert_contains_all, wait_until};
 
 /// One answer that meets all obstacles, one after the other: sending is off; the modeler is not among the top N; the
 /// wallet is empty. Then it goes out on the fixed terms.
@@ -33,18 +33,18 @@ async fn answers_wait_until_they_may_be_sent_and_can_be_paid_for() {
     // Without polling only the ledger's work is done: nobody sees a new request.
     let unseen = net.ask(1).await;
     let daemon = run.clone().env("NOVA_POLLING_ENABLED", "False").start();
-    daemon.says("not among the top N modelers").await;
+    daemon.wait_for_log("not among the top N modelers").await;
     daemon.stop().await;
     assert!(project.status().await.request(unseen[0].id).is_none());
 
     let (price, gas) = ("1.5", 1_234_567);
     let run = run.env("NOVA_GAS_PRICE_GWEI", price).env("NOVA_GAS", gas.to_string());
     let daemon = run.start();
-    daemon.says("not among the top N modelers").await;
+    daemon.wait_for_log("not among the top N modelers").await;
     requests.extend(unseen);
     project.transactions_in("queued", 3).await;
     assert_eq!(net.sent().await, 0);
-    wait_until("a daemon that says what it lacks", SOON, async || match daemon.readyz().await {
+    wait_until("a daemon that says what it lacks", DEFAULT_TIMEOUT, async || match daemon.readyz().await {
         Some((503, body)) if body["parts"]["funds"].as_str().unwrap_or_default().contains("pays for no answer") => {
             Ok(())
         }
@@ -57,7 +57,7 @@ async fn answers_wait_until_they_may_be_sent_and_can_be_paid_for() {
         let row = project.request_row(request.id, "says what it waits for", |row| row.reason.is_some()).await;
         let wallet = format!("{:?}", net.deployment.signer);
         assert_eq!(row.state, "answering");
-        assert_says(&row.reason.unwrap(), &[&wallet, "holds 0.0", "ETH", "send it some"]);
+        assert_contains_all(&row.reason.unwrap(), &[&wallet, "holds 0.0", "ETH", "send it some"]);
     }
     assert_eq!(net.sent().await, 0);
 
@@ -84,12 +84,12 @@ async fn proofs_leave_enough_for_answers(project: &Project, net: &Net, answered:
     let challenge = net.challenge(&[answered]).await.unwrap();
     let row = project.challenge_row(challenge.transaction, "waits for money", |row| row.reason.is_some()).await;
     assert_eq!(row.state, "sending");
-    assert_says(&row.reason.unwrap(), &["holds 0.0025", "send it some"]);
+    assert_contains_all(&row.reason.unwrap(), &["holds 0.0025", "send it some"]);
     net.answered_once(&net.ask(1).await).await;
     assert_eq!(net.sent().await, 4);
 
     net.fund(U256::exp10(18)).await;
-    net.wait_response(&challenge, A_WHILE).await.unwrap();
+    net.wait_response(&challenge, PROOF_TIMEOUT).await.unwrap();
     project.challenge_in(challenge.transaction, "final").await;
     assert_eq!(net.sent().await, 5);
 }

@@ -4,38 +4,38 @@
 use nova_devnet::Fault;
 
 use crate::common::clock::Clock;
-use crate::scene::Scene;
+use crate::scenario::Scenario;
 
 const HOUR: i64 = 3600;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_steps_by_an_hour_holds_up_nothing() {
-    let mut scene = Scene::of_the_example().await;
-    let clock = Clock::new(scene.project.path());
-    let daemon = clock.rules(scene.run()).start().ready().await;
-    let first = scene.ask(1).await;
-    scene.answered(&first).await;
+    let mut scenario = Scenario::of_the_example().await;
+    let clock = Clock::new(scenario.project.path());
+    let daemon = clock.rules(scenario.run()).start().ready().await;
+    let first = scenario.ask(1).await;
+    scenario.answered(&first).await;
     for seconds in [HOUR, 0, -HOUR, 0] {
         // What waits for its next try when the clock steps: features that fail, and a transaction that cannot be paid for.
-        let wallet = scene.net.fresh_wallets(1).await.unwrap()[0];
-        scene.net.devnet.services.set_fault(wallet, Some(Fault::Error));
-        let waiting = scene.ask_about(wallet).await;
-        scene.request_row(&waiting, |row| row.reason.is_some()).await;
-        scene.net.fund(0.into()).await;
-        let unpaid = scene.ask(1).await.remove(0);
-        scene.transaction_row(&unpaid, |row| row.reason.is_some()).await;
+        let wallet = scenario.net.fresh_wallets(1).await.unwrap()[0];
+        scenario.net.devnet.services.set_fault(wallet, Some(Fault::Error));
+        let waiting = scenario.ask_about(wallet).await;
+        scenario.request_row(&waiting, |row| row.reason.is_some()).await;
+        scenario.net.fund(0.into()).await;
+        let unpaid = scenario.ask(1).await.remove(0);
+        scenario.transaction_row(&unpaid, |row| row.reason.is_some()).await;
         clock.set(seconds);
-        scene.net.devnet.services.set_fault(wallet, None);
-        scene.net.fund(ethers::types::U256::exp10(19)).await;
-        let later = scene.ask(1).await.remove(0);
-        scene.answered(&[waiting, unpaid, later]).await;
+        scenario.net.devnet.services.set_fault(wallet, None);
+        scenario.net.fund(ethers::types::U256::exp10(19)).await;
+        let later = scenario.ask(1).await.remove(0);
+        scenario.answered(&[waiting, unpaid, later]).await;
         println!("the clock is {seconds:+} s off");
     }
-    let challenge = scene.challenge(&[first[0].id]).await;
-    daemon.proves().await;
+    let challenge = scenario.challenge(&[first[0].id]).await;
+    daemon.wait_proving().await;
     clock.set(-HOUR);
-    scene.challenge_row(&challenge, |row| row.state == "final").await;
-    let tally = scene.check().await;
+    scenario.challenge_row(&challenge, |row| row.state == "final").await;
+    let tally = scenario.check().await;
     assert_eq!(tally.answered, tally.requests);
     daemon.stop().await;
 }
@@ -43,19 +43,19 @@ async fn a_clock_that_steps_by_an_hour_holds_up_nothing() {
 /// The clock steps while the daemon is down: the claims that it left are of another hour.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_stepped_while_the_daemon_was_down_holds_up_nothing() {
-    let mut scene = Scene::new().await;
-    let clock = Clock::new(scene.project.path());
+    let mut scenario = Scenario::new().await;
+    let clock = Clock::new(scenario.project.path());
     for seconds in [HOUR, -HOUR] {
-        let daemon = clock.rules(scene.run()).env("FAILPOINTS", "witness.saved.before=return").start();
-        scene.ask(2).await;
-        daemon.dies().await;
+        let daemon = clock.rules(scenario.run()).env("FAILPOINTS", "witness.saved.before=return").start();
+        scenario.ask(2).await;
+        daemon.wait_killed().await;
         clock.set(seconds);
-        let daemon = clock.rules(scene.run()).start();
-        scene.answered(&scene.requests).await;
+        let daemon = clock.rules(scenario.run()).start();
+        scenario.answered(&scenario.requests).await;
         daemon.kill().await;
     }
-    let daemon = clock.rules(scene.run()).start().ready().await;
-    let tally = scene.check().await;
+    let daemon = clock.rules(scenario.run()).start().ready().await;
+    let tally = scenario.check().await;
     assert_eq!(tally.answered, tally.requests);
     daemon.stop().await;
 }

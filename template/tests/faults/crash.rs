@@ -1,6 +1,6 @@
 //! A part of the daemon panics: everything stops, and what is printed then shows no key.
 
-use crate::common::assert_says;
+use crate::common::assert_contains_all;
 use crate::common::net::Net;
 use crate::common::project::Project;
 
@@ -12,7 +12,7 @@ async fn a_panic_ends_the_daemon_and_shows_no_key() {
     // `run` looks through all that it says for keys.
     let ended = run.clone().env("FAILPOINTS", "witness.saved.before=panic(out of the blue)").run().await;
     assert_eq!(ended.status.code(), Some(1), "{}", ended.all());
-    assert_says(&ended.all(), &["panicked", "out of the blue"]);
+    assert_contains_all(&ended.all(), &["panicked", "out of the blue"]);
     net.assert_answers(&requests[0], 0).await;
 
     let daemon = run.start().ready().await;

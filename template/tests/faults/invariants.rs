@@ -11,8 +11,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::common::ledger::{RequestRow, Rows};
-use crate::common::{A_WHILE, python, wait_until};
-use crate::scene::Scene;
+use crate::common::{PROOF_TIMEOUT, python, wait_until};
+use crate::scenario::Scenario;
 
 /// Ends of a request, and of a proof request.
 const REQUEST_ENDS: [&str; 5] = ["final", "failed", "expired", "answered", "orphaned"];
@@ -40,10 +40,10 @@ impl fmt::Display for Tally {
     }
 }
 
-impl Scene {
+impl Scenario {
     /// Waits until nothing is under way any more.
     pub async fn settled(&self) {
-        wait_until("the end of all work", A_WHILE, async || {
+        wait_until("the end of all work", PROOF_TIMEOUT, async || {
             let rows = self.project.rows().await.ok_or("there is no ledger")?;
             self.unsettled(&rows).map_or(Ok(()), Err)
         })
@@ -189,7 +189,7 @@ impl Scene {
         1
     }
 
-    /// What the daemon's key sent since the scene began, but for what the test sent.
+    /// What the daemon's key sent since the scenario began, but for what the test sent.
     async fn own_transactions(&self) -> Vec<Transaction> {
         let head = self.net.node.get_block_number().await.unwrap().as_u64();
         let blocks = stream::iter(self.net.deployment.block..=head)

@@ -6,8 +6,8 @@ use nova_devnet::Fault;
 use serde_json::json;
 
 use crate::common::toxic::{Toxic, ToxicProxy};
-use crate::kill::{WHEN, doomed};
-use crate::scene::Scene;
+use crate::kill::{WHEN, start_killed_at};
+use crate::scenario::Scenario;
 
 /// What the chain forgets.
 pub const FORGOTTEN: &[Step] = &[Step::TxUnmined];
@@ -16,48 +16,48 @@ pub const FORGOTTEN: &[Step] = &[Step::TxUnmined];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_the_chain_forgot_survives_a_kill() {
     const DEPTH: u64 = 60;
-    let mut scene = Scene::new().await;
-    let run = scene.run().env("NOVA_CONFIRMATIONS", DEPTH.to_string()).env("NOVA_FINALITY", DEPTH.to_string());
+    let mut scenario = Scenario::new().await;
+    let run = scenario.run().env("NOVA_CONFIRMATIONS", DEPTH.to_string()).env("NOVA_FINALITY", DEPTH.to_string());
     for when in WHEN {
-        let daemon = doomed(run.clone(), Step::TxUnmined, when);
-        let request = scene.ask(1).await;
-        scene.net.anvil("anvil_mine", [DEPTH]).await;
-        let answer = scene.net.answered_once(&request).await.into_values().next().unwrap();
-        scene.net.stop_mining().await;
-        scene.a_transaction_is("mined").await;
-        let depth = scene.net.head().await - answer.block + 1;
+        let daemon = start_killed_at(run.clone(), Step::TxUnmined, when);
+        let request = scenario.ask(1).await;
+        scenario.net.anvil("anvil_mine", [DEPTH]).await;
+        let answer = scenario.net.answered_once(&request).await.into_values().next().unwrap();
+        scenario.net.stop_mining().await;
+        scenario.a_transaction_is("mined").await;
+        let depth = scenario.net.head().await - answer.block + 1;
         assert!(depth < DEPTH, "the request would be gone too");
-        scene.net.anvil("anvil_reorg", json!([depth, []])).await;
-        daemon.dies().await;
-        scene.net.go_on_mining().await;
+        scenario.net.anvil("anvil_reorg", json!([depth, []])).await;
+        daemon.wait_killed().await;
+        scenario.net.go_on_mining().await;
 
         let daemon = run.clone().start();
-        scene.net.answered_once(&request).await;
-        scene.net.anvil("anvil_mine", [DEPTH + 1]).await;
-        scene.answered(&request).await;
+        scenario.net.answered_once(&request).await;
+        scenario.net.anvil("anvil_mine", [DEPTH + 1]).await;
+        scenario.answered(&request).await;
         daemon.kill().await;
     }
-    scene.all_answered_at_last().await;
+    scenario.finish_and_check().await;
 }
 
 /// The endpoint was on another branch for a moment: the request is there, and its block is another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_read_from_another_branch_survives_a_kill() {
-    let mut scene = Scene::new().await;
-    let proxy = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
+    let mut scenario = Scenario::new().await;
+    let proxy = ToxicProxy::start(scenario.net.devnet.rpc_url()).await;
     for when in WHEN {
-        let daemon = doomed(scene.run().env("NOVA_RPC_URLS", proxy.rpc_url()), Step::ReorgOrphaned, when);
+        let daemon = start_killed_at(scenario.run().env("NOVA_RPC_URLS", proxy.rpc_url()), Step::ReorgOrphaned, when);
         proxy.rule(|asked| if asked.method == "eth_getLogs" { Toxic::OtherBranch } else { Toxic::Pass });
         // Not answered before it is noticed.
-        let wallet = scene.net.fresh_wallets(1).await.unwrap()[0];
-        scene.net.devnet.services.set_fault(wallet, Some(Fault::Error));
-        let request = scene.ask_about(wallet).await;
-        scene.request_row(&request, |_| true).await;
+        let wallet = scenario.net.fresh_wallets(1).await.unwrap()[0];
+        scenario.net.devnet.services.set_fault(wallet, Some(Fault::Error));
+        let request = scenario.ask_about(wallet).await;
+        scenario.request_row(&request, |_| true).await;
         proxy.heal();
-        daemon.dies().await;
-        scene.net.devnet.services.set_fault(wallet, None);
+        daemon.wait_killed().await;
+        scenario.net.devnet.services.set_fault(wallet, None);
         // Else the next one dies of this request's block before it reads of its own.
-        scene.recovers().await;
+        scenario.recovers().await;
     }
-    scene.all_answered_at_last().await;
+    scenario.finish_and_check().await;
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::common::net::Net;
 use crate::common::project::Project;
-use crate::common::{SOON, wait_until};
+use crate::common::{DEFAULT_TIMEOUT, wait_until};
 
 /// Seconds that the daemons of these tests wait before they replace a transaction.
 pub const PATIENCE: &str = "2";
@@ -50,7 +50,7 @@ pub async fn attempts(project: &Project, net: &Net, request: &Request) -> Vec<At
 
 /// Waits until so much was signed to answer a request.
 pub async fn signed(project: &Project, net: &Net, request: &Request, count: usize) -> Vec<Attempt> {
-    wait_until(format!("{count} attempts"), SOON, async || {
+    wait_until(format!("{count} attempts"), DEFAULT_TIMEOUT, async || {
         let attempts = attempts(project, net, request).await;
         if attempts.len() >= count { Ok(attempts) } else { Err(format!("{} attempts", attempts.len())) }
     })
@@ -83,7 +83,7 @@ impl Net {
 
     /// Drops a transaction, once it has come: what was signed is not yet sent.
     pub async fn drop_from_pool(&self, hash: &str) {
-        wait_until(format!("{hash} in the pool"), SOON, async || {
+        wait_until(format!("{hash} in the pool"), DEFAULT_TIMEOUT, async || {
             let dropped = self.anvil("anvil_dropTransaction", [hash]).await;
             if dropped.is_null() { Err(dropped.to_string()) } else { Ok(()) }
         })

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::common::net::Net;
 use crate::common::project::Project;
 use crate::common::proxy::{Act, Proxy};
-use crate::common::{A_WHILE, SOON, wait_until};
+use crate::common::{DEFAULT_TIMEOUT, PROOF_TIMEOUT, wait_until};
 use crate::fork::{Asked, orphaned, serve};
 
 /// Before the inference. The request's block goes, as deep as is said, and with it the request. Its consumer's wallet
@@ -31,7 +31,7 @@ async fn a_request_that_is_gone_is_an_orphan_and_made_again_it_is_answered_as_a_
         net.pass(2).await;
         serve(&net, &request);
         let made = net.node.send_raw_transaction(raw).await.unwrap().tx_hash();
-        let again = wait_until("the request's new block", SOON, async || {
+        let again = wait_until("the request's new block", DEFAULT_TIMEOUT, async || {
             let receipt = net.node.get_transaction_receipt(made).await.unwrap();
             let block = receipt.and_then(|receipt| receipt.block_number).ok_or("it is in no block")?.as_u64();
             let all = net.all_requests().await.unwrap();
@@ -98,7 +98,7 @@ async fn what_is_inferred_when_its_request_goes_is_sent_when_it_comes_back() {
     let _daemon = run.start().ready().await;
     net.answered_once(std::slice::from_ref(&request)).await;
     project.request_in(request.id, "final").await;
-    net.wait_response(&challenge, A_WHILE).await.unwrap();
+    net.wait_response(&challenge, PROOF_TIMEOUT).await.unwrap();
     project.challenge_in(challenge.transaction, "final").await;
     assert_eq!(net.sent().await, 3, "two answers and the proof");
 }
@@ -206,7 +206,7 @@ fn lagging(newest: u64, method: &str, params: &serde_json::Value) -> Act {
 pub async fn passes(proxy: &Proxy, count: usize) {
     let looks = || proxy.calls("eth_getLogs").len();
     let before = looks();
-    wait_until(format!("{count} looks"), SOON, async || {
+    wait_until(format!("{count} looks"), DEFAULT_TIMEOUT, async || {
         // Two streams.
         if looks() >= before + 2 * count { Ok(()) } else { Err(format!("{} calls", looks() - before)) }
     })

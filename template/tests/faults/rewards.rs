@@ -6,7 +6,7 @@ use nova_devnet::contracts::consumption::RewardClaimedFilter;
 
 use crate::common::net::Net;
 use crate::common::project::Project;
-use crate::common::{SOON, wait_until};
+use crate::common::{DEFAULT_TIMEOUT, wait_until};
 
 /// Seconds of an epoch.
 pub const EPOCH: u64 = 7 * 24 * 3600;
@@ -52,7 +52,7 @@ pub async fn claimed(net: &Net, count: usize) {
         .address(net.deployment.consumption)
         .topic0(RewardClaimedFilter::signature())
         .topic1(H256::from(net.deployment.modeler));
-    wait_until(format!("{count} claims"), SOON, async || {
+    wait_until(format!("{count} claims"), DEFAULT_TIMEOUT, async || {
         let found = net.logs(&filter, 0).await.unwrap().len();
         if found == count { Ok(()) } else { Err(format!("{found}")) }
     })

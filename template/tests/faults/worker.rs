@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::common::daemon::{Daemon, signal};
 use crate::common::ledger::RequestRow;
-use crate::common::{SOON, python, wait_until};
-use crate::scene::Scene;
+use crate::common::{DEFAULT_TIMEOUT, python, wait_until};
+use crate::scenario::Scenario;
 
 /// A program that is run in place of Python.
 pub struct Wrapper(PathBuf);
@@ -74,7 +74,7 @@ impl Wrapper {
 
     /// Waits until so many calls went wrong.
     pub async fn has_gone_wrong(&self, times: usize) {
-        wait_until(format!("{times} calls that go wrong"), SOON, async || {
+        wait_until(format!("{times} calls that go wrong"), DEFAULT_TIMEOUT, async || {
             let done = fs::read_to_string(self.0.with_file_name("done")).unwrap_or_default();
             if done.lines().count() >= times { Ok(()) } else { Err(done) }
         })
@@ -93,31 +93,31 @@ const WAYS: [&str; 5] = ["die", "rubbish", "other", "long", "hang"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_die_hang_or_talk_rubbish_cost_nothing() {
-    let mut scene = Scene::new().await;
+    let mut scenario = Scenario::new().await;
     let folder = tempfile::tempdir().unwrap();
     let python = Wrapper::middleman(folder.path());
-    let run = scene.run().env("NOVA_PYTHON", python.path());
+    let run = scenario.run().env("NOVA_PYTHON", python.path());
     let run = run.env("NOVA_WITNESS_TIMEOUT", "5").env("NOVA_PROVE_TIMEOUT", "120");
     let daemon = run.start().ready().await;
     for what in WAYS {
         python.plan("gen_witness", what, 2);
-        scene.ask(1).await;
+        scenario.ask(1).await;
         python.has_gone_wrong(2).await;
-        scene.answered(&scene.requests).await;
+        scenario.answered(&scenario.requests).await;
         println!("gen_witness: {what}");
     }
-    let requests = scene.requests.clone();
+    let requests = scenario.requests.clone();
     for (what, request) in WAYS.iter().zip(&requests) {
         python.plan("prove", what, 1);
-        let challenge = scene.challenge(&[request.id]).await;
+        let challenge = scenario.challenge(&[request.id]).await;
         python.has_gone_wrong(1).await;
         // Answers do not wait for it.
-        let meanwhile = scene.ask(1).await;
-        scene.answered(&meanwhile).await;
-        scene.challenge_row(&challenge, |row| row.state == "final").await;
+        let meanwhile = scenario.ask(1).await;
+        scenario.answered(&meanwhile).await;
+        scenario.challenge_row(&challenge, |row| row.state == "final").await;
         println!("prove: {what}");
     }
-    let tally = scene.check().await;
+    let tally = scenario.check().await;
     assert_eq!(tally.answered, tally.requests);
     println!("{} MiB at most", daemon.peak_memory());
     assert!(daemon.peak_memory() < crate::toxic::MEMORY);
@@ -127,47 +127,47 @@ async fn workers_that_die_hang_or_talk_rubbish_cost_nothing() {
 /// A prover that waits for a lock was seen to wait for ever. No deadline is near: a proof may take an hour.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prover_that_sleeps_is_ended_and_the_proof_is_made() {
-    let mut scene = Scene::new().await;
+    let mut scenario = Scenario::new().await;
     let folder = tempfile::tempdir().unwrap();
     let python = Wrapper::middleman(folder.path());
-    let daemon = scene.run().env("NOVA_PYTHON", python.path()).start().ready().await;
-    let request = scene.ask(1).await.remove(0);
-    scene.answered(&scene.requests).await;
+    let daemon = scenario.run().env("NOVA_PYTHON", python.path()).start().ready().await;
+    let request = scenario.ask(1).await.remove(0);
+    scenario.answered(&scenario.requests).await;
     python.plan("prove", "hang", 1);
-    let challenge = scene.challenge(&[request.id]).await;
-    let row = scene.challenge_row(&challenge, |row| row.reason.is_some()).await;
+    let challenge = scenario.challenge(&[request.id]).await;
+    let row = scenario.challenge_row(&challenge, |row| row.reason.is_some()).await;
     assert!(row.reason.unwrap().contains("made no progress in prove"));
     assert_eq!(row.state, "asked", "it is tried again");
-    scene.challenge_row(&challenge, |row| row.state == "final").await;
-    scene.check().await;
+    scenario.challenge_row(&challenge, |row| row.state == "final").await;
+    scenario.check().await;
     daemon.stop().await;
 }
 
 /// SIGSTOP: the process is there and does nothing; the deadline finds out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_are_stopped_or_killed_are_replaced() {
-    let mut scene = Scene::of_the_example().await;
-    let run = scene.run().env("NOVA_WITNESS_TIMEOUT", "5").env("NOVA_PROVE_TIMEOUT", "120");
+    let mut scenario = Scenario::of_the_example().await;
+    let run = scenario.run().env("NOVA_WITNESS_TIMEOUT", "5").env("NOVA_PROVE_TIMEOUT", "120");
     let daemon = run.start().ready().await;
-    let first = scene.ask(1).await;
-    scene.answered(&first).await;
+    let first = scenario.ask(1).await;
+    scenario.answered(&first).await;
     for worker in workers(&daemon, false) {
         signal("STOP", worker).await;
     }
-    let second = scene.ask(1).await;
-    scene.answered(&second).await;
+    let second = scenario.ask(1).await;
+    scenario.answered(&second).await;
 
     for (name, request) in [("STOP", &first[0]), ("KILL", &second[0])] {
-        let challenge = scene.challenge(&[request.id]).await;
-        daemon.proves().await;
+        let challenge = scenario.challenge(&[request.id]).await;
+        daemon.wait_proving().await;
         for worker in workers(&daemon, true) {
             signal(name, worker).await;
         }
-        let meanwhile = scene.ask(1).await;
-        scene.answered(&meanwhile).await;
-        scene.challenge_row(&challenge, |row| row.state == "final").await;
+        let meanwhile = scenario.ask(1).await;
+        scenario.answered(&meanwhile).await;
+        scenario.challenge_row(&challenge, |row| row.state == "final").await;
     }
-    let tally = scene.check().await;
+    let tally = scenario.check().await;
     assert_eq!(tally.answered, tally.requests);
     daemon.stop().await;
 }
@@ -175,21 +175,21 @@ async fn workers_that_are_stopped_or_killed_are_replaced() {
 /// A real limit: the prover cannot have the memory that the proving key needs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prover_that_runs_out_of_memory_takes_nothing_with_it() {
-    let mut scene = Scene::of_the_example().await;
+    let mut scenario = Scenario::of_the_example().await;
     let folder = tempfile::tempdir().unwrap();
     let python = Wrapper::short_of_memory(folder.path(), 200 << 10);
-    let daemon = scene.run().env("NOVA_PYTHON", python.path()).start().ready().await;
-    let request = scene.ask(1).await.remove(0);
-    scene.answered(&scene.requests).await;
+    let daemon = scenario.run().env("NOVA_PYTHON", python.path()).start().ready().await;
+    let request = scenario.ask(1).await.remove(0);
+    scenario.answered(&scenario.requests).await;
     fs::write(folder.path().join("tight"), "").unwrap();
-    let challenge = scene.challenge(&[request.id]).await;
-    let row = scene.challenge_row(&challenge, |row| row.reason.is_some()).await;
+    let challenge = scenario.challenge(&[request.id]).await;
+    let row = scenario.challenge_row(&challenge, |row| row.reason.is_some()).await;
     assert_eq!(row.state, "asked", "it may have the memory later: {row:?}");
-    let meanwhile = scene.ask(2).await;
-    scene.answered(&meanwhile).await;
+    let meanwhile = scenario.ask(2).await;
+    scenario.answered(&meanwhile).await;
     fs::remove_file(folder.path().join("tight")).unwrap();
-    scene.challenge_row(&challenge, |row| row.state == "final").await;
-    let tally = scene.check().await;
+    scenario.challenge_row(&challenge, |row| row.state == "final").await;
+    let tally = scenario.check().await;
     assert_eq!(tally.answered, tally.requests);
     daemon.stop().await;
 }
@@ -197,25 +197,25 @@ async fn a_prover_that_runs_out_of_memory_takes_nothing_with_it() {
 /// Python is gone, as while somebody upgrades it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_no_worker_can_be_started_requests_wait() {
-    let mut scene = Scene::new().await;
+    let mut scenario = Scenario::new().await;
     let folder = tempfile::tempdir().unwrap();
     let python = Wrapper::middleman(folder.path());
-    let daemon = scene.run().env("NOVA_PYTHON", python.path()).start().ready().await;
-    let first = scene.ask(1).await;
-    scene.answered(&first).await;
+    let daemon = scenario.run().env("NOVA_PYTHON", python.path()).start().ready().await;
+    let first = scenario.ask(1).await;
+    scenario.answered(&first).await;
     python.allow(false);
     daemon.kill_workers().await;
-    let request = scene.ask(1).await.remove(0);
+    let request = scenario.ask(1).await.remove(0);
     let says = |row: &RequestRow| row.reason.as_ref().is_some_and(|text| text.contains("cannot start the EZKL worker"));
-    scene.request_row(&request, says).await;
+    scenario.request_row(&request, says).await;
     assert!(daemon.is_alive().await);
-    wait_until("an unready daemon", SOON, async || match daemon.readyz().await {
+    wait_until("an unready daemon", DEFAULT_TIMEOUT, async || match daemon.readyz().await {
         Some((503, body)) if body["parts"]["worker"] != "ok" => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
     python.allow(true);
-    let tally = scene.check().await;
+    let tally = scenario.check().await;
     assert_eq!(tally.answered, 2);
     daemon.ready().await.stop().await;
 }
@@ -223,33 +223,33 @@ async fn while_no_worker_can_be_started_requests_wait() {
 /// A proof that the daemon's own check refuses is not delivered: the row says so, and a person decides.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proof_that_does_not_hold_is_never_delivered() {
-    let mut scene = Scene::new().await;
+    let mut scenario = Scenario::new().await;
     let folder = tempfile::tempdir().unwrap();
     let python = Wrapper::middleman(folder.path());
-    let daemon = scene.run().env("NOVA_PYTHON", python.path()).start().ready().await;
-    let request: Request = scene.ask(1).await.remove(0);
-    scene.answered(&scene.requests).await;
-    let before = scene.net.sent().await;
+    let daemon = scenario.run().env("NOVA_PYTHON", python.path()).start().ready().await;
+    let request: Request = scenario.ask(1).await.remove(0);
+    scenario.answered(&scenario.requests).await;
+    let before = scenario.net.sent().await;
     python.plan("verify", "refuse", 1);
-    let challenge = scene.challenge(&[request.id]).await;
-    let row = scene.challenge_row(&challenge, |row| row.state == "failed").await;
+    let challenge = scenario.challenge(&[request.id]).await;
+    let row = scenario.challenge_row(&challenge, |row| row.state == "failed").await;
     assert!(row.reason.unwrap().contains("does not verify"));
-    assert!(!scene.project.saved(request.id, "proof.json").exists(), "what does not hold is not kept");
-    assert_eq!(scene.net.sent().await, before, "nothing was sent for it");
-    scene.project.nova(&["retry", &format!("{:?}", challenge.transaction)]).succeed().await;
-    scene.challenge_row(&challenge, |row| row.state == "final").await;
-    scene.check().await;
+    assert!(!scenario.project.saved(request.id, "proof.json").exists(), "what does not hold is not kept");
+    assert_eq!(scenario.net.sent().await, before, "nothing was sent for it");
+    scenario.project.nova(&["retry", &format!("{:?}", challenge.transaction)]).succeed().await;
+    scenario.challenge_row(&challenge, |row| row.state == "final").await;
+    scenario.check().await;
     daemon.stop().await;
 }
 
 /// Nobody starts the daemon again who does not look: what passes by itself is waited for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_killed_while_the_daemon_starts_is_replaced() {
-    let mut scene = Scene::new().await;
-    let wrapper = Wrapper::killed_at_first(scene.project.path());
-    let daemon = scene.run().env("NOVA_PYTHON", wrapper.path()).start().ready().await;
+    let mut scenario = Scenario::new().await;
+    let wrapper = Wrapper::killed_at_first(scenario.project.path());
+    let daemon = scenario.run().env("NOVA_PYTHON", wrapper.path()).start().ready().await;
     assert!(daemon.log().contains("the EZKL worker died (signal: 9"), "{}", daemon.log());
-    let requests = scene.ask(1).await;
-    scene.answered(&requests).await;
+    let requests = scenario.ask(1).await;
+    scenario.answered(&requests).await;
     daemon.stop().await;
 }

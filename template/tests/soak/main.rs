@@ -8,8 +8,8 @@ mod common;
 mod invariants;
 mod random;
 #[allow(dead_code)]
-#[path = "../faults/scene.rs"]
-mod scene;
+#[path = "../faults/scenario.rs"]
+mod scenario;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -23,9 +23,9 @@ use serde_json::json;
 
 use common::daemon::{Daemon, try_signal};
 use common::toxic::{Toxic, ToxicProxy};
-use common::{SOON, wait_until};
+use common::{DEFAULT_TIMEOUT, wait_until};
 use random::Random;
-use scene::Scene;
+use scenario::Scenario;
 
 const SECONDS: u64 = 20 * 60;
 /// How long the proofs may take that were asked for meanwhile.
@@ -37,14 +37,14 @@ const RPC: &[Toxic] = &[
     Toxic::ResetInBody,
     Toxic::PassAndReset,
     Toxic::Hang(5),
-    Toxic::Say(429, "retry-after: 1", ""),
-    Toxic::Say(502, "content-type: text/html", "<html>502 Bad Gateway</html>"),
-    Toxic::Say(200, "content-type: application/json", "{"),
+    Toxic::Respond(429, "retry-after: 1", ""),
+    Toxic::Respond(502, "content-type: text/html", "<html>502 Bad Gateway</html>"),
+    Toxic::Respond(200, "content-type: application/json", "{"),
     Toxic::HalfGzip,
     Toxic::Flood(50),
-    Toxic::Refuse(200, -32005, "limit exceeded"),
-    Toxic::Refuse(200, -32016, "over rate limit"),
-    Toxic::Refuse(200, -32000, "header not found"),
+    Toxic::RpcError(200, -32005, "limit exceeded"),
+    Toxic::RpcError(200, -32016, "over rate limit"),
+    Toxic::RpcError(200, -32000, "header not found"),
     Toxic::Lag(3),
     Toxic::Lag(30),
 ];
@@ -53,9 +53,9 @@ const SERVICES: &[Toxic] = &[
     Toxic::Reset,
     Toxic::ResetInBody,
     Toxic::Hang(5),
-    Toxic::Say(429, "retry-after: 2", ""),
-    Toxic::Say(500, "", ""),
-    Toxic::Say(200, "content-type: text/html", "<html>"),
+    Toxic::Respond(429, "retry-after: 2", ""),
+    Toxic::Respond(500, "", ""),
+    Toxic::Respond(200, "content-type: text/html", "<html>"),
     Toxic::HalfGzip,
 ];
 
@@ -123,7 +123,7 @@ fn event(random: &mut Random) -> Event {
 
 /// The stage, and how it stands.
 struct Soak {
-    scene: Scene,
+    scenario: Scenario,
     rpc: ToxicProxy,
     services: ToxicProxy,
     daemon: Option<Daemon>,
@@ -152,24 +152,24 @@ async fn random_faults_lose_nothing_and_double_nothing() {
     }
     soak.heal().await;
     soak.proofs_are_done().await;
-    let tally = soak.scene.check().await;
+    let tally = soak.scenario.check().await;
     println!("{events} events, seed {seed}: {tally}");
 }
 
 impl Soak {
     async fn start() -> Self {
-        let scene = Scene::with_verifier().await;
+        let scenario = Scenario::with_verifier().await;
         // A reorg takes nothing of the deployment.
-        scene.net.anvil("anvil_mine", [DEEPEST]).await;
-        let rpc = ToxicProxy::start(scene.net.devnet.rpc_url()).await;
-        let services = ToxicProxy::start(scene.net.devnet.services.url()).await;
-        let mut soak = Self { scene, rpc, services, daemon: None, bad: Vec::new(), mining: true };
+        scenario.net.anvil("anvil_mine", [DEEPEST]).await;
+        let rpc = ToxicProxy::start(scenario.net.devnet.rpc_url()).await;
+        let services = ToxicProxy::start(scenario.net.devnet.services.url()).await;
+        let mut soak = Self { scenario, rpc, services, daemon: None, bad: Vec::new(), mining: true };
         soak.start_daemon("").await;
         soak
     }
 
     async fn start_daemon(&mut self, failpoints: &str) {
-        let run = self.scene.run().env("NOVA_RPC_URLS", self.rpc.rpc_url());
+        let run = self.scenario.run().env("NOVA_RPC_URLS", self.rpc.rpc_url());
         let run = run.env("NOVA_PLUMBER_HOST", self.services.url()).env("NOVA_IPFS_GATEWAY", self.services.url());
         let run = run.env("NOVA_WITNESS_TIMEOUT", "10").env("NOVA_MAX_PROOFS_PER_DAY", "100000");
         let run = run.env("NOVA_FINALITY", FINAL.to_string());
@@ -179,11 +179,11 @@ impl Soak {
     async fn play(&mut self, event: Event) {
         // One that died at its failpoint comes back, as a service manager brings it.
         if let Some(daemon) = self.daemon.take_if(|daemon| daemon.has_ended()) {
-            daemon.dies().await;
+            daemon.wait_killed().await;
             self.start_daemon("").await;
         }
         match event {
-            Event::Ask(count) if self.mining => drop(self.scene.ask(count).await),
+            Event::Ask(count) if self.mining => drop(self.scenario.ask(count).await),
             Event::Prove if self.mining => self.prove().await,
             Event::NonceTaken if self.mining => self.take_nonce().await,
             Event::Reorg(depth) if self.mining => self.reorg(depth).await,
@@ -195,27 +195,27 @@ impl Soak {
                 self.kill(&format!("{}.{when}=return", step.name())).await;
             }
             Event::Stop => {
-                self.daemon.take().unwrap().ends().await;
+                self.daemon.take().unwrap().stop_unchecked().await;
                 self.start_daemon("").await;
             }
             Event::Rpc(toxic, times) => self.rpc.course(&vec![toxic; times], |_| true),
             Event::Services(toxic, times) => self.services.course(&vec![toxic; times], |_| true),
             Event::BadFeatures if self.mining => {
-                let wallet = self.scene.net.fresh_wallets(1).await.unwrap()[0];
-                self.scene.net.devnet.services.set_fault(wallet, Some(Fault::Error));
-                self.scene.ask_about(wallet).await;
+                let wallet = self.scenario.net.fresh_wallets(1).await.unwrap()[0];
+                self.scenario.net.devnet.services.set_fault(wallet, Some(Fault::Error));
+                self.scenario.ask_about(wallet).await;
                 self.bad.push(wallet);
             }
             Event::BadFeatures => self.good_features(),
-            Event::NoMoney => self.scene.net.fund(U256::zero()).await,
-            Event::Money => self.scene.net.fund(U256::exp10(19)).await,
+            Event::NoMoney => self.scenario.net.fund(U256::zero()).await,
+            Event::Money => self.scenario.net.fund(U256::exp10(19)).await,
             Event::NoBlocks => {
-                self.scene.net.stop_mining().await;
+                self.scenario.net.stop_mining().await;
                 self.mining = false;
             }
             Event::Blocks => self.mine().await,
             Event::Unranked if self.mining => self.unrank().await,
-            Event::Ranked if self.mining => self.scene.net.rank(true).await,
+            Event::Ranked if self.mining => self.scenario.net.rank(true).await,
             Event::Unranked | Event::Ranked => self.mine().await,
             Event::WorkersKilled => self.signal_workers("KILL").await,
             Event::WorkersStopped => self.signal_workers("STOP").await,
@@ -225,53 +225,53 @@ impl Soak {
 
     /// A request that is answered is asked about, on chain: there each can be asked about once.
     async fn prove(&mut self) {
-        let Some(rows) = self.scene.project.rows().await else { return };
-        let asked: Vec<_> = self.scene.challenges.iter().map(|challenge| challenge.payload.clone()).collect();
+        let Some(rows) = self.scenario.project.rows().await else { return };
+        let asked: Vec<_> = self.scenario.challenges.iter().map(|challenge| challenge.payload.clone()).collect();
         let next = rows.requests.iter().find(|row| row.state == "final" && !asked.contains(&row.id));
         if let Some(row) = next {
-            self.scene.request_proof(row.id.parse().unwrap()).await;
+            self.scenario.request_proof(row.id.parse().unwrap()).await;
         }
     }
 
     async fn take_nonce(&mut self) {
-        self.scene.net.fund(U256::exp10(19)).await;
+        self.scenario.net.fund(U256::exp10(19)).await;
         let pay = Call::pay(Address::repeat_byte(7), 1.into());
         // Where the daemon was faster, its transaction has the nonce.
-        if let Ok(receipt) = self.scene.net.devnet.daemon_sender().send(pay).await {
-            self.scene.foreign.insert(receipt.transaction_hash);
+        if let Ok(receipt) = self.scenario.net.devnet.daemon_sender().send(pay).await {
+            self.scenario.foreign.insert(receipt.transaction_hash);
         }
     }
 
     /// Our modeler is not among the top N any more. What was signed before the daemon could know may be reverted.
     async fn unrank(&mut self) {
-        let before = self.scene.net.head().await;
-        self.scene.net.rank(false).await;
-        let since = self.scene.net.head().await;
-        wait_until("another block", SOON, async || {
-            let head = self.scene.net.head().await;
+        let before = self.scenario.net.head().await;
+        self.scenario.net.rank(false).await;
+        let since = self.scenario.net.head().await;
+        wait_until("another block", DEFAULT_TIMEOUT, async || {
+            let head = self.scenario.net.head().await;
             if head > since { Ok(()) } else { Err(head.to_string()) }
         })
         .await;
-        for block in before..=self.scene.net.head().await {
-            let block = self.scene.net.node.get_block(block).await.unwrap().expect("the block is there");
-            self.scene.overtaken.extend(block.transactions);
+        for block in before..=self.scenario.net.head().await {
+            let block = self.scenario.net.node.get_block(block).await.unwrap().expect("the block is there");
+            self.scenario.overtaken.extend(block.transactions);
         }
         self.pool_is_overtaken().await;
     }
 
     /// What waits in the pool is of before.
     async fn pool_is_overtaken(&mut self) {
-        let pool = self.scene.net.node.txpool_content().await.unwrap();
-        let ours = [pool.pending, pool.queued].map(|mut pool| pool.remove(&self.scene.net.deployment.signer));
+        let pool = self.scenario.net.node.txpool_content().await.unwrap();
+        let ours = [pool.pending, pool.queued].map(|mut pool| pool.remove(&self.scenario.net.deployment.signer));
         let ours = ours.into_iter().flatten().flat_map(|ours| ours.into_values());
-        self.scene.overtaken.extend(ours.map(|transaction| transaction.hash));
+        self.scenario.overtaken.extend(ours.map(|transaction| transaction.hash));
     }
 
     /// The newest blocks are made anew, empty. What was asked in them was never asked.
     async fn reorg(&mut self, depth: u64) {
-        self.scene.net.stop_mining().await;
+        self.scenario.net.stop_mining().await;
         self.pool_is_overtaken().await;
-        let net = &self.scene.net;
+        let net = &self.scenario.net;
         let newest = net.node.get_block(net.head().await).await.unwrap().expect("the head is there");
         net.anvil("anvil_reorg", json!([depth, []])).await;
         net.go_on_mining().await;
@@ -279,23 +279,23 @@ impl Soak {
         net.pass_by(newest.timestamp.as_u64()).await;
 
         let on_chain: HashSet<H256> = net.all_requests().await.unwrap().iter().map(|request| request.id).collect();
-        self.scene.requests.retain(|request| on_chain.contains(&request.id));
+        self.scenario.requests.retain(|request| on_chain.contains(&request.id));
         let mut mined = HashSet::new();
         for hash in
-            self.scene.challenges.iter().map(|challenge| challenge.transaction).chain(self.scene.foreign.clone())
+            self.scenario.challenges.iter().map(|challenge| challenge.transaction).chain(self.scenario.foreign.clone())
         {
-            if self.scene.net.node.get_transaction_receipt(hash).await.unwrap().is_some() {
+            if self.scenario.net.node.get_transaction_receipt(hash).await.unwrap().is_some() {
                 mined.insert(hash);
             }
         }
-        self.scene.challenges.retain(|challenge| mined.contains(&challenge.transaction));
-        self.scene.foreign.retain(|hash| mined.contains(hash));
+        self.scenario.challenges.retain(|challenge| mined.contains(&challenge.transaction));
+        self.scenario.foreign.retain(|hash| mined.contains(hash));
     }
 
     async fn kill(&mut self, failpoints: &str) {
         let mut daemon = self.daemon.take().unwrap();
         if daemon.has_ended() {
-            daemon.dies().await
+            daemon.wait_killed().await
         } else {
             daemon.kill().await
         }
@@ -310,19 +310,19 @@ impl Soak {
 
     fn good_features(&mut self) {
         for wallet in self.bad.drain(..) {
-            self.scene.net.devnet.services.set_fault(wallet, None);
+            self.scenario.net.devnet.services.set_fault(wallet, None);
         }
     }
 
     async fn mine(&mut self) {
-        self.scene.net.go_on_mining().await;
+        self.scenario.net.go_on_mining().await;
         self.mining = true;
     }
 
     /// Waits until every proof that was asked for had its turn: they are made one after the other.
     async fn proofs_are_done(&self) {
         wait_until("the end of all proof requests", PROOFS, async || {
-            let rows = self.scene.project.rows().await.ok_or("there is no ledger")?;
+            let rows = self.scenario.project.rows().await.ok_or("there is no ledger")?;
             let ended = |state: &str| matches!(state, "final" | "failed" | "orphaned");
             let open = rows.challenges.iter().filter(|row| !ended(&row.state)).count();
             if open == 0 { Ok(()) } else { Err(format!("{open} are open")) }
@@ -336,8 +336,8 @@ impl Soak {
         self.services.heal();
         self.good_features();
         self.mine().await;
-        self.scene.net.fund(U256::exp10(19)).await;
-        self.scene.net.rank(true).await;
+        self.scenario.net.fund(U256::exp10(19)).await;
+        self.scenario.net.rank(true).await;
         self.kill("").await;
     }
 }

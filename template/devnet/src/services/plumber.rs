@@ -105,7 +105,7 @@ fn row(shared: &Shared, wallet: &str, address: Address, fault: Option<Fault>) ->
     row.insert("wallet_address".to_owned(), json!(wallet));
     row.extend(features::wallet(address));
     if let Some(fault) = fault {
-        fault.spoil(&mut row);
+        fault.corrupt(&mut row);
     }
     row
 }

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const LOG_TAIL: usize = 4_000;
 
 /// The user that an image runs as if we are root.
-const NOBODY_IN_PARTICULAR: u32 = 1000;
+const CONTAINER_UID: u32 = 1000;
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -132,8 +132,8 @@ fn of_image(image: &str, name: &str, folder: &Path, address: SocketAddr) -> Resu
     let owner = folder.metadata().context("the folder of the run")?;
     let (user, group) = match owner.uid() {
         0 => {
-            give(folder, NOBODY_IN_PARTICULAR)?;
-            (NOBODY_IN_PARTICULAR, NOBODY_IN_PARTICULAR)
+            give(folder, CONTAINER_UID)?;
+            (CONTAINER_UID, CONTAINER_UID)
         }
         user => (user, owner.gid()),
     };

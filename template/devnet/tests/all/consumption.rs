@@ -6,13 +6,13 @@ use ethers::{
     types::{Address, H256, U256},
 };
 use nova_devnet::{
-    Devnet, InferenceEncoding, Options, Terms,
+    CompetitionParams, Devnet, InferenceEncoding, Options,
     contracts::{Competition, ConsumptionString, PaymentToken},
     rpc::Rpc,
     sender::Call,
 };
 
-async fn devnet(terms: Terms) -> Devnet {
+async fn devnet(terms: CompetitionParams) -> Devnet {
     Devnet::start(Options { terms, ..Options::default() }).await.unwrap()
 }
 
@@ -27,7 +27,7 @@ async fn tokens_of(devnet: &Devnet, holder: Address) -> U256 {
 
 #[tokio::test]
 async fn requests_need_an_open_window_which_only_the_owner_moves() {
-    let devnet = devnet(Terms::default()).await;
+    let devnet = devnet(CompetitionParams::default()).await;
     devnet.network.set_window(false).await.unwrap();
     let error = error_of(devnet.network.request("0x01").await);
     assert!(error.contains("ConsumptionWindowClosed()"), "{error}");
@@ -40,8 +40,8 @@ async fn requests_need_an_open_window_which_only_the_owner_moves() {
 
 #[tokio::test]
 async fn a_request_costs_its_fee_and_the_rest_can_be_withdrawn() {
-    let devnet = devnet(Terms::default()).await;
-    let (network, fee) = (&devnet.network, Terms::default().fee);
+    let devnet = devnet(CompetitionParams::default()).await;
+    let (network, fee) = (&devnet.network, CompetitionParams::default().fee);
     let consumer = network.parties.consumer.address();
     let consumption = network.consumption();
     let deposit = consumption.balances(consumer).call().await.unwrap();
@@ -63,7 +63,7 @@ async fn a_request_costs_its_fee_and_the_rest_can_be_withdrawn() {
 
 #[tokio::test]
 async fn the_id_is_the_hash_of_input_second_and_sender_so_equal_requests_collide() {
-    let devnet = devnet(Terms::default()).await;
+    let devnet = devnet(CompetitionParams::default()).await;
     let request = devnet.network.request("0x01").await.unwrap();
     let id =
         devnet.network.consumption().generate_request_id(request.input.clone(), request.time.into(), request.consumer);
@@ -76,7 +76,7 @@ async fn the_id_is_the_hash_of_input_second_and_sender_so_equal_requests_collide
 #[tokio::test]
 async fn only_a_top_n_modeler_answers_and_each_request_once() {
     for encoding in [InferenceEncoding::Uint256, InferenceEncoding::String] {
-        let devnet = devnet(Terms { encoding, ..Terms::default() }).await;
+        let devnet = devnet(CompetitionParams { encoding, ..CompetitionParams::default() }).await;
         let (network, modeler) = (&devnet.network, devnet.network.deployment.modeler);
         let request = network.request("0x01").await.unwrap();
 
@@ -98,7 +98,7 @@ async fn only_a_top_n_modeler_answers_and_each_request_once() {
 
 #[tokio::test]
 async fn responses_are_kept_in_the_form_of_each_contract() {
-    let devnet = devnet(Terms::default()).await;
+    let devnet = devnet(CompetitionParams::default()).await;
     let request = devnet.network.request("0x01").await.unwrap();
     answer(&devnet, request.id, 0.5).await.unwrap();
     let responses = devnet.network.consumption().get_all_responses(request.id.0);
@@ -106,7 +106,7 @@ async fn responses_are_kept_in_the_form_of_each_contract() {
     assert_eq!(responses[0].modeler, devnet.network.deployment.modeler);
     assert_eq!(responses[0].inference_data, U256::exp10(17) * 5);
 
-    let terms = Terms { encoding: InferenceEncoding::String, ..Terms::default() };
+    let terms = CompetitionParams { encoding: InferenceEncoding::String, ..CompetitionParams::default() };
     let devnet = self::devnet(terms).await;
     let request = devnet.network.request("0x01").await.unwrap();
     answer(&devnet, request.id, -0.5).await.unwrap();
@@ -119,7 +119,7 @@ async fn responses_are_kept_in_the_form_of_each_contract() {
 #[tokio::test]
 async fn the_sla_is_recorded_by_the_chains_clock() {
     for (sla_seconds, effective) in [(60, 60), (0, 600)] {
-        let devnet = devnet(Terms { sla_seconds, ..Terms::default() }).await;
+        let devnet = devnet(CompetitionParams { sla_seconds, ..CompetitionParams::default() }).await;
         let (network, modeler) = (&devnet.network, devnet.network.deployment.modeler);
         let inputs = ["0x01".to_owned(), "0x02".to_owned()];
         let requests = network.requests(&inputs).await.unwrap();
@@ -139,7 +139,7 @@ async fn the_sla_is_recorded_by_the_chains_clock() {
 
 #[tokio::test]
 async fn answers_in_time_share_the_epochs_fees_once_it_is_over() {
-    let devnet = devnet(Terms { multisig: false, ..Terms::default() }).await;
+    let devnet = devnet(CompetitionParams { multisig: false, ..CompetitionParams::default() }).await;
     let (network, modeler) = (&devnet.network, devnet.network.deployment.modeler);
     let other = stranger(&devnet);
     devnet.network.set_top_n(vec![modeler, other.address()]).await.unwrap();
@@ -157,7 +157,7 @@ async fn answers_in_time_share_the_epochs_fees_once_it_is_over() {
     pass_time(&devnet, 7 * 24 * 3600 + 600).await;
     as_modeler(&devnet, claim()).await.unwrap();
     // Three fees, of which the hosts get 85 %; three of the four answers in time are ours.
-    let hosts = Terms::default().fee * 3 * 85 / 100;
+    let hosts = CompetitionParams::default().fee * 3 * 85 / 100;
     assert_eq!(tokens_of(&devnet, modeler).await, hosts * 3 / 4);
     let error = error_of(as_modeler(&devnet, claim()).await);
     assert!(error.contains("NothingToClaim("), "{error}");
@@ -165,7 +165,7 @@ async fn answers_in_time_share_the_epochs_fees_once_it_is_over() {
 
 #[tokio::test]
 async fn the_competition_names_its_contracts_terms_and_at_most_ten_modelers() {
-    let devnet = devnet(Terms::default()).await;
+    let devnet = devnet(CompetitionParams::default()).await;
     let (competition, deployment) = (competition(&devnet), &devnet.network.deployment);
     let consumption = competition.consumption_contract().call().await.unwrap();
     assert_eq!(consumption, deployment.consumption);

@@ -7,14 +7,14 @@ use ethers::{
     providers::Middleware as _,
     types::{Address, BlockNumber, H256},
 };
-use nova_devnet::{Devnet, InferenceEncoding, Options, Terms, wait::wait_for};
+use nova_devnet::{CompetitionParams, Devnet, InferenceEncoding, Options, wait::wait_for};
 
 const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_request_is_answered_and_found_again() {
     for encoding in [InferenceEncoding::Uint256, InferenceEncoding::String] {
-        let terms = Terms { encoding, ..Terms::default() };
+        let terms = CompetitionParams { encoding, ..CompetitionParams::default() };
         let devnet = Devnet::start(Options { terms, ..Options::default() }).await.unwrap();
         let network = &devnet.network;
         let wallets = network.fresh_wallets(3).await.unwrap();

@@ -8,11 +8,11 @@ use ethers::{
     types::{BlockNumber, Filter, TransactionRequest, U64, U256, transaction::eip2718::TypedTransaction},
 };
 use nova_devnet::{
-    Network, Terms,
+    CompetitionParams, Network,
     anvil::{Anvil, AnvilOptions},
     contracts::Consumption,
     deploy,
-    keys::{Parties, anvil_account},
+    keys::{Accounts, anvil_account},
     public_node::{Manners, PublicNode},
     request::nth_wallet,
     rpc::{self, Node},
@@ -138,9 +138,9 @@ async fn it_is_like_what_is_named() {
 async fn contracts_are_deployed_and_requests_answered_on_it() {
     let (_chain, public) = public(Manners::default()).await;
     let node = rpc::connect_public(&public.url()).unwrap();
-    let parties = Parties::of_anvil(&node, CHAIN).unwrap();
+    let parties = Accounts::of_anvil(&node, CHAIN).unwrap();
     let key = anvil_account(3, CHAIN).unwrap();
-    let terms = Terms { multisig: false, ..Terms::default() };
+    let terms = CompetitionParams { multisig: false, ..CompetitionParams::default() };
     let validator = parties.validator.address();
     let deployed = deploy::deploy(&node, &parties.admin, &parties.consumer, validator, key.address(), &terms).await;
     let network = Network { node: node.clone(), deployment: deployed.unwrap(), parties, services: None };

@@ -4,10 +4,10 @@ use crate::common::{
     Proof, TinyModel, answer, as_modeler, as_stranger, commit, error_of, instances_hash, submit_proof, tiny_model,
 };
 use ethers::types::{Address, Bytes, H256, U256};
-use nova_devnet::{Devnet, InferenceEncoding, Options, Terms, sender::Call};
+use nova_devnet::{CompetitionParams, Devnet, InferenceEncoding, Options, sender::Call};
 
 async fn devnet(model: &TinyModel, encoding: InferenceEncoding) -> Devnet {
-    let terms = Terms { encoding, ..Terms::default() };
+    let terms = CompetitionParams { encoding, ..CompetitionParams::default() };
     let model_files = Some(model.folder().to_owned());
     Devnet::start(Options { terms, model_files, ..Options::default() }).await.unwrap()
 }

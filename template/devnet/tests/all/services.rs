@@ -1,7 +1,7 @@
 //! Plumber, Pulse and the gateway over HTTP, well and ill.
 
 use ethers::types::Address;
-use nova_devnet::{Fault, fault::SPOILED, features::NAMES, rpc::http_client, services::Services};
+use nova_devnet::{Fault, fault::CORRUPTED_FEATURE, features::NAMES, rpc::http_client, services::Services};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
@@ -86,12 +86,12 @@ async fn each_fault_is_what_its_name_says_until_it_is_taken_away() {
     assert!(text_of(with(Fault::Html)).await.starts_with("<!DOCTYPE html>"));
     let half = text_of(with(Fault::HalfJson)).await;
     assert!(half.starts_with('{') && serde_json::from_str::<Value>(&half).is_err());
-    assert!(text_of(with(Fault::Nan)).await.contains(&format!("\"{SPOILED}\":NaN")));
-    assert!(json_of(with(Fault::String)).await[SPOILED].is_string());
-    assert!(json_of(with(Fault::Missing)).await.get(SPOILED).is_none());
+    assert!(text_of(with(Fault::Nan)).await.contains(&format!("\"{CORRUPTED_FEATURE}\":NaN")));
+    assert!(json_of(with(Fault::String)).await[CORRUPTED_FEATURE].is_string());
+    assert!(json_of(with(Fault::Missing)).await.get(CORRUPTED_FEATURE).is_none());
     assert_eq!(json_of(with(Fault::Extra)).await.as_object().unwrap().len(), NAMES.len() + 5);
     let far = json_of(with(Fault::OutOfRange)).await;
-    assert_eq!(far[SPOILED].as_f64(), well[SPOILED].as_f64().map(|value| value * 1000.0));
+    assert_eq!(far[CORRUPTED_FEATURE].as_f64(), well[CORRUPTED_FEATURE].as_f64().map(|value| value * 1000.0));
 
     services.set_fault(wallet, None);
     assert_eq!(json_of(get_features(&services, wallet)).await, well);

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::anyhow;
 use sqlx::{FromRow, SqliteConnection};
 
-use super::super::write::Run as _;
-use super::super::{Ledger, broken, now};
-use crate::failpoint::{Step, step};
+use super::super::db::ExecuteExt as _;
+use super::super::{Ledger, db_fault, now};
+use crate::failpoint::{Step, around};
 use crate::fault::{Fault, Result};
 
 /// What an attempt does on its nonce.
@@ -68,7 +68,7 @@ impl Attempt {
     }
 
     /// True if it was mined and did not do what it was for.
-    pub fn is_void(&self) -> bool {
+    pub fn is_ineffective(&self) -> bool {
         self.state == "void"
     }
 }
@@ -80,7 +80,7 @@ impl Ledger {
             .bind(key)
             .fetch_all(&self.pool)
             .await
-            .map_err(broken)
+            .map_err(db_fault)
     }
 
     /// True if we signed the transaction of this hash.
@@ -89,11 +89,11 @@ impl Ledger {
             .bind(hash)
             .fetch_one(&self.pool)
             .await
-            .map_err(broken)
+            .map_err(db_fault)
     }
 
     /// The nonces of `sender` from `least` on that are taken by what may be mined, or was and is not final.
-    pub async fn held_nonces(&self, sender: &str, least: u64) -> Result<BTreeSet<u64>> {
+    pub async fn reserved_nonces(&self, sender: &str, least: u64) -> Result<BTreeSet<u64>> {
         let nonces: Vec<i64> = sqlx::query_scalar(
             "SELECT DISTINCT nonce FROM attempt JOIN tx ON tx.key = attempt.tx
              WHERE sender = ? AND nonce >= ? AND attempt.state IN ('live', 'mined') AND tx.state NOT IN ('final', 'fatal')",
@@ -102,7 +102,7 @@ impl Ledger {
         .bind(least as i64)
         .fetch_all(&self.pool)
         .await
-        .map_err(broken)?;
+        .map_err(db_fault)?;
         Ok(nonces.into_iter().map(|nonce| nonce as u64).collect())
     }
 
@@ -113,12 +113,12 @@ impl Ledger {
             .fetch_one(&self.pool)
             .await
             .map(|next| next.map(|n| n as u64))
-            .map_err(broken)
+            .map_err(db_fault)
     }
 
     /// `queued → signed`, with the signed bytes: both are in the ledger before a node sees them.
-    pub async fn signed(&self, key: &str, attempt: &NewAttempt) -> Result<()> {
-        step(Step::TxSigned, async {
+    pub async fn mark_signed(&self, key: &str, attempt: &NewAttempt) -> Result<()> {
+        around(Step::TxSigned, async {
             let mut db = self.begin().await?;
             insert(&mut db, key, attempt).await?;
             let moved = sqlx::query(
@@ -130,16 +130,16 @@ impl Ledger {
             .run(&mut *db)
             .await?;
             if moved == 0 {
-                return Err(Fault::Retry(anyhow!("transaction {key} is no longer waiting to be signed")));
+                return Err(Fault::Transient(anyhow!("transaction {key} is no longer waiting to be signed")));
             }
-            db.commit().await.map_err(broken)
+            db.commit().await.map_err(db_fault)
         })
         .await
     }
 
     /// Another attempt of a transaction that is in flight, on the same nonce: whichever is mined counts.
-    pub async fn replaced(&self, key: &str, attempt: &NewAttempt) -> Result<()> {
-        step(Step::TxReplaced, async {
+    pub async fn mark_replaced(&self, key: &str, attempt: &NewAttempt) -> Result<()> {
+        around(Step::TxReplaced, async {
             let mut db = self.begin().await?;
             insert(&mut db, key, attempt).await?;
             let moved = sqlx::query(
@@ -151,16 +151,16 @@ impl Ledger {
             .run(&mut *db)
             .await?;
             if moved == 0 {
-                return Err(Fault::Retry(anyhow!("transaction {key} is no longer waiting to be mined")));
+                return Err(Fault::Transient(anyhow!("transaction {key} is no longer waiting to be mined")));
             }
-            db.commit().await.map_err(broken)
+            db.commit().await.map_err(db_fault)
         })
         .await
     }
 
     /// `signed → broadcast`: a node has it.
-    pub async fn broadcast(&self, key: &str) -> Result<()> {
-        step(Step::TxBroadcast, async {
+    pub async fn mark_broadcast(&self, key: &str) -> Result<()> {
+        around(Step::TxBroadcast, async {
             sqlx::query(
                 "UPDATE tx SET state = 'broadcast', reason = NULL, changed_at = ? WHERE key = ? AND state = 'signed'",
             )
@@ -174,8 +174,8 @@ impl Ledger {
     }
 
     /// `signed | broadcast → cancelling`: nobody wants it any more, and a node may have it.
-    pub async fn cancelling(&self, key: &str, reason: &str) -> Result<()> {
-        step(Step::TxCancelling, async {
+    pub async fn mark_cancelling(&self, key: &str, reason: &str) -> Result<()> {
+        around(Step::TxCancelling, async {
             sqlx::query(
                 "UPDATE tx SET state = 'cancelling', reason = ?, changed_at = ?
                  WHERE key = ? AND state IN ('signed', 'broadcast')",
@@ -192,8 +192,8 @@ impl Ledger {
 
     /// `signed | broadcast → queued`: what was signed cannot be mined any more, as far as anyone can tell. It stays in
     /// view: should it be mined after all, it counts.
-    pub async fn sign_anew(&self, key: &str, reason: &str) -> Result<()> {
-        step(Step::TxRequeued, async {
+    pub async fn requeue(&self, key: &str, reason: &str) -> Result<()> {
+        around(Step::TxRequeued, async {
             let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET state = 'queued', reason = ?, next_try = 0, changed_at = ?
@@ -207,15 +207,15 @@ impl Ledger {
             if moved == 0 {
                 return Ok(());
             }
-            lose_live(&mut db, key).await?;
-            db.commit().await.map_err(broken)
+            supersede_live(&mut db, key).await?;
+            db.commit().await.map_err(db_fault)
         })
         .await
     }
 
     /// `→ queued`: the attempt of this hash was mined and did not do what it was for. It is tried again after `seconds`.
-    pub async fn void(&self, key: &str, hash: &str, reason: &str, seconds: i64) -> Result<()> {
-        step(Step::TxVoid, async {
+    pub async fn mark_ineffective(&self, key: &str, hash: &str, reason: &str, seconds: i64) -> Result<()> {
+        around(Step::TxVoid, async {
             let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET state = 'queued', reason = ?, next_try = ?, changed_at = ?
@@ -230,9 +230,9 @@ impl Ledger {
             if moved == 0 {
                 return Ok(());
             }
-            lose_live(&mut db, key).await?;
+            supersede_live(&mut db, key).await?;
             sqlx::query("UPDATE attempt SET state = 'void' WHERE hash = ?").bind(hash).run(&mut *db).await?;
-            db.commit().await.map_err(broken)
+            db.commit().await.map_err(db_fault)
         })
         .await
     }
@@ -265,12 +265,12 @@ async fn insert(db: &mut SqliteConnection, key: &str, attempt: &NewAttempt) -> R
     .bind(now())
     .run(db).await?;
     match written {
-        0 => Err(Fault::Retry(anyhow!("{} was signed before, on the nonce {}", attempt.hash, attempt.nonce))),
+        0 => Err(Fault::Transient(anyhow!("{} was signed before, on the nonce {}", attempt.hash, attempt.nonce))),
         _ => Ok(()),
     }
 }
 
-async fn lose_live(db: &mut SqliteConnection, key: &str) -> Result<()> {
+async fn supersede_live(db: &mut SqliteConnection, key: &str) -> Result<()> {
     sqlx::query("UPDATE attempt SET state = 'lost' WHERE tx = ? AND state IN ('live', 'mined')")
         .bind(key)
         .run(db)

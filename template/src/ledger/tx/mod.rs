@@ -15,7 +15,7 @@ pub use attempt::{Attempt, AttemptKind, NewAttempt};
 pub use outcome::Mined;
 pub use queue::Targets;
 
-use super::{ChallengeKey, Ledger, broken, now};
+use super::{ChallengeKey, Ledger, db_fault, now};
 use crate::fault::Result;
 
 /// What a transaction is for.
@@ -32,12 +32,12 @@ pub enum Purpose {
     /// `Consumption.claimReward`.
     Claim,
     /// A transfer to ourselves on a nonce that was left free below others.
-    Fill,
+    NonceFill,
 }
 
 /// What the owner lets us send.
 #[derive(Debug, Clone, Copy)]
-pub struct Allowed {
+pub struct SubmissionPolicy {
     pub answers: bool,
     pub proofs: bool,
 }
@@ -78,7 +78,7 @@ impl Tx {
             "respond" => Purpose::Respond,
             "prove" => Purpose::Prove,
             "claim" => Purpose::Claim,
-            _ => Purpose::Fill,
+            _ => Purpose::NonceFill,
         }
     }
 
@@ -94,7 +94,7 @@ impl Tx {
     }
 
     /// Why nobody wants it any more; `None` while somebody does.
-    pub fn lapsed(&self, chain_time: u64) -> Option<String> {
+    pub fn obsolete_reason(&self, chain_time: u64) -> Option<String> {
         let served = self.served.as_deref()?;
         let what = if self.request.is_some() { "request" } else { "proof request" };
         match served {
@@ -125,7 +125,7 @@ macro_rules! select_tx {
 
 impl Ledger {
     /// Transactions whose turn it is to be signed: answers by deadline, then the rest.
-    pub async fn sendable(&self, limit: usize, allowed: Allowed) -> Result<Vec<Tx>> {
+    pub async fn sendable(&self, limit: usize, allowed: SubmissionPolicy) -> Result<Vec<Tx>> {
         sqlx::query_as(select_tx!(
             "WHERE tx.state = 'queued' AND (next_try <= ?1 OR tx.changed_at > ?1)
                  AND CASE WHEN purpose IN ('commit', 'answer') THEN ?2 WHEN purpose IN ('respond', 'prove') THEN ?3 ELSE 1 END
@@ -138,7 +138,7 @@ impl Ledger {
         .bind(limit as i64)
         .fetch_all(&self.pool)
         .await
-        .map_err(broken)
+        .map_err(db_fault)
     }
 
     /// Transactions that a node has, should have, or may still have: `signed`, `broadcast`, `cancelling`, `mined`, and
@@ -151,22 +151,22 @@ impl Ledger {
         ))
         .fetch_all(&self.pool)
         .await
-        .map_err(broken)
+        .map_err(db_fault)
     }
 
     /// The transfers that wait to take a free nonce.
-    pub async fn fills(&self) -> Result<Vec<Tx>> {
+    pub async fn nonce_fills(&self) -> Result<Vec<Tx>> {
         sqlx::query_as(select_tx!(
             "WHERE tx.purpose = 'fill' AND tx.state = 'queued' AND (next_try <= ?1 OR tx.changed_at > ?1)"
         ))
         .bind(now())
         .fetch_all(&self.pool)
         .await
-        .map_err(broken)
+        .map_err(db_fault)
     }
 
     /// One transaction by its idempotency key.
     pub async fn tx(&self, key: &str) -> Result<Option<Tx>> {
-        sqlx::query_as(select_tx!("WHERE tx.key = ?")).bind(key).fetch_optional(&self.pool).await.map_err(broken)
+        sqlx::query_as(select_tx!("WHERE tx.key = ?")).bind(key).fetch_optional(&self.pool).await.map_err(db_fault)
     }
 }

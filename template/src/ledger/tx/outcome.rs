@@ -2,10 +2,10 @@
 
 use sqlx::SqliteConnection;
 
-use super::super::write::Run as _;
-use super::super::{Ledger, broken, now};
+use super::super::db::ExecuteExt as _;
+use super::super::{Ledger, db_fault, now};
 use super::{Purpose, Tx};
-use crate::failpoint::{Step, step};
+use crate::failpoint::{Step, around};
 use crate::fault::Result;
 
 /// Where and when an attempt was mined.
@@ -22,8 +22,8 @@ pub struct Mined {
 /// Each moves its row only from where it may come from; else nothing happens at all.
 impl Ledger {
     /// `→ mined`: an attempt is in a block, be it one that was given up. What else was signed is out of the race.
-    pub async fn mined(&self, key: &str, mined: &Mined) -> Result<()> {
-        step(Step::TxMined, async {
+    pub async fn mark_mined(&self, key: &str, mined: &Mined) -> Result<()> {
+        around(Step::TxMined, async {
             let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET state = 'mined', mined_hash = ?1, mined_block = ?2, mined_block_hash = ?3, mined_time = ?4,
@@ -48,14 +48,14 @@ impl Ledger {
             .bind(&mined.hash)
             .bind(key)
             .run(&mut *db).await?;
-            db.commit().await.map_err(broken)
+            db.commit().await.map_err(db_fault)
         })
         .await
     }
 
     /// `mined → broadcast | cancelling`: the chain forgot the block. Every attempt on that nonce is live again.
-    pub async fn unmined(&self, key: &str) -> Result<()> {
-        step(Step::TxUnmined, async {
+    pub async fn mark_unmined(&self, key: &str) -> Result<()> {
+        around(Step::TxUnmined, async {
             let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET changed_at = ?1,
@@ -79,14 +79,14 @@ impl Ledger {
             .bind(key)
             .run(&mut *db)
             .await?;
-            db.commit().await.map_err(broken)
+            db.commit().await.map_err(db_fault)
         })
         .await
     }
 
     /// `mined → final`, and with it what the transaction served.
-    pub async fn finalized(&self, tx: &Tx) -> Result<()> {
-        step(Step::TxFinal, async {
+    pub async fn mark_final(&self, tx: &Tx) -> Result<()> {
+        around(Step::TxFinal, async {
             let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET state = 'final', reason = NULL, changed_at = ? WHERE key = ? AND state = 'mined'",
@@ -98,15 +98,15 @@ impl Ledger {
             if moved == 0 {
                 return Ok(());
             }
-            end_what_it_serves(&mut db, tx, "final", None).await?;
-            db.commit().await.map_err(broken)
+            finish_subject(&mut db, tx, "final", None).await?;
+            db.commit().await.map_err(db_fault)
         })
         .await
     }
 
     /// `→ final`: the chain holds already what it was to bring about.
-    pub async fn done(&self, tx: &Tx, reason: &str) -> Result<()> {
-        step(Step::TxDone, async {
+    pub async fn mark_already_done(&self, tx: &Tx, reason: &str) -> Result<()> {
+        around(Step::TxDone, async {
             let mut db = self.begin().await?;
             let moved = sqlx::query(
                 "UPDATE tx SET state = 'final', reason = ?, changed_at = ? WHERE key = ? AND state NOT IN ('final', 'fatal')",
@@ -118,23 +118,23 @@ impl Ledger {
             if moved == 0 {
                 return Ok(());
             }
-            end_what_it_serves(&mut db, tx, "final", Some(reason)).await?;
-            db.commit().await.map_err(broken)
+            finish_subject(&mut db, tx, "final", Some(reason)).await?;
+            db.commit().await.map_err(db_fault)
         })
         .await
     }
 
     /// The row stays `queued` and says why; it is tried again after `seconds`.
-    pub async fn postpone_tx(&self, key: &str, reason: &str, seconds: i64) -> Result<()> {
-        self.put_off(key, reason, seconds, 0).await
+    pub async fn postpone(&self, key: &str, reason: &str, seconds: i64) -> Result<()> {
+        self.postpone_by(key, reason, seconds, 0).await
     }
 
     /// The same, because the call would revert: that is tried so often and no more.
-    pub async fn tried_in_vain(&self, key: &str, reason: &str, seconds: i64) -> Result<()> {
-        self.put_off(key, reason, seconds, 1).await
+    pub async fn postpone_and_count(&self, key: &str, reason: &str, seconds: i64) -> Result<()> {
+        self.postpone_by(key, reason, seconds, 1).await
     }
 
-    async fn put_off(&self, key: &str, reason: &str, seconds: i64, tries: i64) -> Result<()> {
+    async fn postpone_by(&self, key: &str, reason: &str, seconds: i64, tries: i64) -> Result<()> {
         let update = sqlx::query(
             "UPDATE tx SET reason = ?, next_try = ?, tries = tries + ?, changed_at = ? WHERE key = ? AND state = 'queued'",
         )
@@ -143,11 +143,11 @@ impl Ledger {
         .bind(tries)
         .bind(now())
         .bind(key);
-        step(Step::TxPostponed, update.run(&self.pool)).await.map(drop)
+        around(Step::TxPostponed, update.run(&self.pool)).await.map(drop)
     }
 
     /// What a transaction in flight waits for. Its state stays; that of one that is given up keeps the reason for that.
-    pub async fn explain_tx(&self, key: &str, reason: &str) -> Result<()> {
+    pub async fn set_reason(&self, key: &str, reason: &str) -> Result<()> {
         sqlx::query(
             "UPDATE tx SET reason = ?1 WHERE key = ?2 AND state IN ('signed', 'broadcast') AND reason IS NOT ?1",
         )
@@ -159,8 +159,8 @@ impl Ledger {
     }
 
     /// `→ fatal`: it will not be sent (again). What it served ends as `end`: `failed`, `answered` or `expired`.
-    pub async fn fatal(&self, tx: &Tx, end: &'static str, reason: &str) -> Result<()> {
-        step(Step::TxFatal, async {
+    pub async fn mark_failed(&self, tx: &Tx, end: &'static str, reason: &str) -> Result<()> {
+        around(Step::TxFatal, async {
             let mut db = self.begin().await?;
             let moved = sqlx::query("UPDATE tx SET state = 'fatal', reason = ?, changed_at = ? WHERE key = ? AND state NOT IN ('final', 'fatal')")
                 .bind(reason)
@@ -176,17 +176,17 @@ impl Ledger {
             )
             .bind(&tx.key)
             .run(&mut *db).await?;
-            end_what_it_serves(&mut db, tx, end, Some(reason)).await?;
-            db.commit().await.map_err(broken)
+            finish_subject(&mut db, tx, end, Some(reason)).await?;
+            db.commit().await.map_err(db_fault)
         })
         .await
     }
 }
 
 /// Ends the request or challenge behind a transaction. A commitment's end decides nothing: its answer does.
-async fn end_what_it_serves(db: &mut SqliteConnection, tx: &Tx, end: &'static str, reason: Option<&str>) -> Result<()> {
+async fn finish_subject(db: &mut SqliteConnection, tx: &Tx, end: &'static str, reason: Option<&str>) -> Result<()> {
     let update = match tx.purpose() {
-        Purpose::Commit | Purpose::Claim | Purpose::Fill => return Ok(()),
+        Purpose::Commit | Purpose::Claim | Purpose::NonceFill => return Ok(()),
         Purpose::Answer => sqlx::query(
             "UPDATE request SET state = ?, reason = ?, changed_at = ? WHERE contract = ? AND id = ? AND state = 'answering'",
         )

@@ -1,9 +1,9 @@
 //! What the stages leave to be sent. Queueing twice adds nothing; what ended without being done is queued again when the
 //! stage that wants it says so a second time.
 
-use super::super::write::Run as _;
-use super::super::{Ledger, broken, now};
-use crate::failpoint::{Step, step};
+use super::super::db::ExecuteExt as _;
+use super::super::{Ledger, db_fault, now};
+use crate::failpoint::{Step, around};
 use crate::fault::Result;
 
 /// Where calls go that are not the request's own contract.
@@ -14,7 +14,7 @@ pub struct Targets {
 }
 
 /// The end of an INSERT into `tx`: a row that ended without being done begins again.
-macro_rules! or_again {
+macro_rules! upsert_failed {
     ($insert:literal) => {
         concat!(
             $insert,
@@ -26,24 +26,24 @@ macro_rules! or_again {
     };
 }
 
-const COMMITMENTS: &str = or_again!(
+const COMMITMENTS: &str = upsert_failed!(
     "INSERT INTO tx (key, purpose, contract, request, target, calldata, deadline, queued_at, changed_at)
      SELECT 'commit:' || contract || ':' || id, 'commit', contract, id, ?1, commitment, deadline, ?2, ?2
      FROM request WHERE state = 'inferred' AND commitment IS NOT NULL"
 );
-const ANSWERS: &str = or_again!(
+const ANSWERS: &str = upsert_failed!(
     "INSERT INTO tx (key, purpose, contract, request, target, calldata, deadline, after, queued_at, changed_at)
      SELECT 'answer:' || contract || ':' || id, 'answer', contract, id, contract, answer, deadline,
             (SELECT key FROM tx WHERE key = 'commit:' || request.contract || ':' || request.id), ?1, ?1
      FROM request WHERE state = 'inferred'"
 );
-const DELIVERIES: &str = or_again!(
+const DELIVERIES: &str = upsert_failed!(
     "INSERT INTO tx (key, purpose, transaction_hash, log_index, target, calldata, queued_at, changed_at)
      SELECT 'deliver:' || transaction_hash || ':' || log_index, iif(route = 'ipfs', 'respond', 'prove'),
             transaction_hash, log_index, iif(route = 'ipfs', coalesce(contract, ?1), asker), delivery, ?2, ?2
      FROM challenge WHERE state = 'uploaded' OR (state = 'proved' AND route = 'chain')"
 );
-const CLAIM: &str = or_again!(
+const CLAIM: &str = upsert_failed!(
     "INSERT INTO tx (key, purpose, target, calldata, queued_at, changed_at)
      SELECT 'claim:' || ?1 || ':' || ?2, 'claim', ?1, ?3, ?4, ?4 WHERE true"
 );
@@ -54,7 +54,7 @@ impl Ledger {
         if !self.exists("SELECT EXISTS (SELECT 1 FROM request WHERE state = 'inferred')").await? {
             return Ok(0);
         }
-        step(Step::AnswerQueued, async {
+        around(Step::AnswerQueued, async {
             let mut db = self.begin().await?;
             if let Some(registry) = &targets.registry {
                 sqlx::query(COMMITMENTS).bind(registry).bind(now()).run(&mut *db).await?;
@@ -68,7 +68,7 @@ impl Ledger {
             )
             .bind(now())
             .run(&mut *db).await?;
-            db.commit().await.map_err(broken)?;
+            db.commit().await.map_err(db_fault)?;
             Ok(queued)
         })
         .await
@@ -80,7 +80,7 @@ impl Ledger {
         if !self.exists(ready).await? {
             return Ok(0);
         }
-        step(Step::DeliveryQueued, async {
+        around(Step::DeliveryQueued, async {
             let mut db = self.begin().await?;
             sqlx::query(DELIVERIES)
                 .bind(&targets.modeler_contract)
@@ -94,7 +94,7 @@ impl Ledger {
             )
             .bind(now())
             .run(&mut *db).await?;
-            db.commit().await.map_err(broken)?;
+            db.commit().await.map_err(db_fault)?;
             Ok(queued)
         })
         .await
@@ -102,7 +102,7 @@ impl Ledger {
 
     /// Queues the claim of an epoch's reward. False if that was done before and has not failed.
     pub async fn queue_claim(&self, contract: &str, epoch: u64, calldata: &[u8]) -> Result<bool> {
-        step(Step::ClaimQueued, async {
+        around(Step::ClaimQueued, async {
             let queued =
                 sqlx::query(CLAIM).bind(contract).bind(epoch as i64).bind(calldata).bind(now()).run(&self.pool).await?;
             Ok(queued > 0)
@@ -121,12 +121,12 @@ impl Ledger {
         .fetch_one(&self.pool)
         .await
         .map(|epoch| epoch.map(|n| n as u64))
-        .map_err(broken)
+        .map_err(db_fault)
     }
 
     /// Queues a transfer to ourselves that takes the free nonce below others, unless one waits already.
-    pub async fn queue_fill(&self, sender: &str, nonce: u64) -> Result<()> {
-        step(Step::FillQueued, async {
+    pub async fn queue_nonce_fill(&self, sender: &str, nonce: u64) -> Result<()> {
+        around(Step::FillQueued, async {
             sqlx::query(
                 "INSERT INTO tx (key, purpose, target, calldata, queued_at, changed_at)
                  SELECT 'fill:' || ?1 || ':' || (SELECT count(*) FROM tx WHERE purpose = 'fill'), 'fill', ?3, x'', ?2, ?2
@@ -141,6 +141,6 @@ impl Ledger {
     }
 
     async fn exists(&self, query: &'static str) -> Result<bool> {
-        sqlx::query_scalar(query).fetch_one(&self.pool).await.map_err(broken)
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.map_err(db_fault)
     }
 }

@@ -7,7 +7,7 @@ use candle_core::{DType, Tensor};
 use candle_onnx::onnx::{GraphProto, NodeProto};
 
 use crate::model::budget::Budget;
-use crate::model::graph::{needs, order};
+use crate::model::graph::{dependencies, order};
 use crate::model::input::InputSpec;
 use crate::model::lower::lower;
 use crate::model::node::{Args, Node};
@@ -97,12 +97,13 @@ impl Facts {
             facts.add_constant(&weight.name, weights::named(weight)?);
         }
         for input in inputs {
-            let tensor = input.trial(0)?;
+            let tensor = input.dummy_input(0)?;
             facts.shapes.insert(input.name.clone(), (tensor.dims().to_vec(), tensor.dtype()));
         }
         let mut values: HashMap<String, Tensor> = made.into_iter().zip(values).collect();
         for node in nodes {
-            let of_constants = needs(node).iter().all(|name| name.is_empty() || facts.constants.contains_key(name));
+            let of_constants =
+                dependencies(node).iter().all(|name| name.is_empty() || facts.constants.contains_key(name));
             let is_constant = of_constants || OF_SHAPES.contains(&node.op_type.as_str());
             for name in node.output.iter().filter(|name| !name.is_empty()) {
                 let tensor = values.remove(name).with_context(|| format!("{name:?} was not computed"))?;
@@ -112,7 +113,7 @@ impl Facts {
                 }
                 facts.makers.insert(name.clone(), node.clone());
             }
-            for (at, name) in needs(node).into_iter().enumerate() {
+            for (at, name) in dependencies(node).into_iter().enumerate() {
                 facts.takers.entry(name).or_default().push((node.op_type.clone(), at));
             }
         }
@@ -266,6 +267,6 @@ fn with_outputs(graph: &GraphProto, names: &[String]) -> GraphProto {
 }
 
 fn run(plan: &Plan, inputs: &[InputSpec], whole: i64) -> Result<Vec<Tensor>> {
-    let tensors = inputs.iter().map(|input| input.trial(whole)).collect::<Result<Vec<_>>>()?;
+    let tensors = inputs.iter().map(|input| input.dummy_input(whole)).collect::<Result<Vec<_>>>()?;
     plan.run(tensors).context("the model does not run on candle")
 }

@@ -8,7 +8,7 @@ use candle_onnx::onnx::tensor_shape_proto::dimension::Value::{DimParam, DimValue
 use candle_onnx::onnx::{GraphProto, NodeProto, TensorShapeProto, ValueInfoProto, type_proto};
 
 use super::facts::Facts;
-use crate::model::graph::needs;
+use crate::model::graph::dependencies;
 use crate::model::input::InputSpec;
 
 /// An output of which nothing but its name is said.
@@ -34,7 +34,7 @@ pub(super) fn cut(graph: &mut GraphProto) {
         let before = needed.len();
         for node in graph.node.iter().rev() {
             if makes(node, &needed) {
-                needed.extend(needs(node));
+                needed.extend(dependencies(node));
             }
         }
         if needed.len() == before {

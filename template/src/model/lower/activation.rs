@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
 
 use super::arithmetic::whole as whole_pairs;
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{broadcast, each_float, each_type, floats, map, map_float, require_float, zip};
 
 pub(super) const OPS: Family = &[
@@ -17,8 +17,8 @@ pub(super) const OPS: Family = &[
     ("HardSwish", |_| float(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0))),
     ("LeakyRelu", leaky_relu),
     ("Mish", |_| float(|x| x * softplus(x).tanh())),
-    ("PRelu", |_| one(|args| p_relu(args.get(0)?, args.get(1)?))),
-    ("Relu", |_| one(|args| relu(args.get(0)?))),
+    ("PRelu", |_| kernel(|args| p_relu(args.get(0)?, args.get(1)?))),
+    ("Relu", |_| kernel(|args| relu(args.get(0)?))),
     ("Selu", selu),
     ("Shrink", shrink),
     ("Sigmoid", |_| float(sigmoid)),
@@ -29,7 +29,7 @@ pub(super) const OPS: Family = &[
 ];
 
 fn float(f: impl Fn(f64) -> f64 + Copy + Send + Sync + 'static) -> Result<Kernel> {
-    one(move |args| map_float(args.get(0)?, f))
+    kernel(move |args| map_float(args.get(0)?, f))
 }
 
 /// 1 / (1 + e⁻ˣ), written so that e is only raised to what is negative: it never overflows.
@@ -115,7 +115,7 @@ fn swish(node: &Node) -> Result<Kernel> {
 /// x Φ(x), or its approximation by tanh.
 fn gelu(node: &Node) -> Result<Kernel> {
     let exact = node.choice("approximate", &[("none", true), ("tanh", false)])?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         require_float(x.dtype())?;
         Ok(if exact { x.gelu_erf()? } else { x.gelu()? })
@@ -135,7 +135,7 @@ fn p_relu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
 /// min(max(x, low), high); both bounds are optional, and attributes before opset 11.
 fn clip(node: &Node) -> Result<Kernel> {
     let (low, high) = (node.float("min")?, node.float("max")?);
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let bound = |at: usize, fixed: Option<f64>| match args.optional(at) {
             Some(bound) if bound.elem_count() == 1 => Ok(Some(bound.to_dtype(x.dtype())?.flatten_all()?)),

@@ -4,7 +4,7 @@
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Tensor, WithDType as _};
 
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{
     broadcast, each_float, each_type, floats, map_float, tensor_of_whole, type_name, whole_numbers, zip,
 };
@@ -12,24 +12,24 @@ use crate::model::tensor::{
 pub(super) const OPS: Family = &[
     ("Add", |_| binary(Tensor::broadcast_add, i64::wrapping_add)),
     ("BitShift", bit_shift),
-    ("BitwiseAnd", |_| one(|args| whole(args.get(0)?, args.get(1)?, |a, b| a & b))),
-    ("BitwiseOr", |_| one(|args| whole(args.get(0)?, args.get(1)?, |a, b| a | b))),
-    ("BitwiseXor", |_| one(|args| whole(args.get(0)?, args.get(1)?, |a, b| a ^ b))),
-    ("Div", |_| one(|args| divide(args.get(0)?, args.get(1)?))),
+    ("BitwiseAnd", |_| kernel(|args| whole(args.get(0)?, args.get(1)?, |a, b| a & b))),
+    ("BitwiseOr", |_| kernel(|args| whole(args.get(0)?, args.get(1)?, |a, b| a | b))),
+    ("BitwiseXor", |_| kernel(|args| whole(args.get(0)?, args.get(1)?, |a, b| a ^ b))),
+    ("Div", |_| kernel(|args| divide(args.get(0)?, args.get(1)?))),
     ("Max", |_| extreme(|a, b| a > b)),
-    ("Mean", |_| one(|args| mean(&args.all()?))),
+    ("Mean", |_| kernel(|args| mean(&args.all()?))),
     ("Min", |_| extreme(|a, b| a < b)),
     ("Mod", modulo),
     ("Mul", |_| binary(Tensor::broadcast_mul, i64::wrapping_mul)),
-    ("Pow", |_| one(|args| power(args.get(0)?, args.get(1)?))),
+    ("Pow", |_| kernel(|args| power(args.get(0)?, args.get(1)?))),
     ("Sub", |_| binary(Tensor::broadcast_sub, i64::wrapping_sub)),
-    ("Sum", |_| one(|args| sum(&args.all()?))),
+    ("Sum", |_| kernel(|args| sum(&args.all()?))),
 ];
 
 type OnTensors = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 
 fn binary(floats: OnTensors, ints: fn(i64, i64) -> i64) -> Result<Kernel> {
-    one(move |args| apply(args.get(0)?, args.get(1)?, floats, ints))
+    kernel(move |args| apply(args.get(0)?, args.get(1)?, floats, ints))
 }
 
 fn apply(a: &Tensor, b: &Tensor, floats: OnTensors, ints: fn(i64, i64) -> i64) -> Result<Tensor> {
@@ -73,7 +73,7 @@ fn divide(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// The remainder has the divisor's sign, with `fmod` the dividend's: `https://onnx.ai/onnx/operators/onnx__Mod.html`.
 fn modulo(node: &Node) -> Result<Kernel> {
     let of_dividend = node.flag("fmod", false)?;
-    one(move |args| {
+    kernel(move |args| {
         let (a, b) = (args.get(0)?, args.get(1)?);
         same_type(a, b)?;
         if a.dtype().is_float() {
@@ -127,7 +127,7 @@ fn bit_shift(node: &Node) -> Result<Kernel> {
         Some("RIGHT") => false,
         other => bail!("its attribute \"direction\" is {other:?}, neither LEFT nor RIGHT"),
     };
-    one(move |args| {
+    kernel(move |args| {
         whole(args.get(0)?, args.get(1)?, |a, b| {
             // As if all bits had left, where there are fewer.
             let by = u32::try_from(b).unwrap_or(u32::MAX);
@@ -138,7 +138,7 @@ fn bit_shift(node: &Node) -> Result<Kernel> {
 
 /// The greatest or the least of all inputs; what is no number wins.
 fn extreme(wins: fn(f64, f64) -> bool) -> Result<Kernel> {
-    one(move |args| {
+    kernel(move |args| {
         fold(&args.all()?, |a, b| {
             same_type(a, b)?;
             if a.dtype().is_float() {

@@ -3,16 +3,17 @@
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Tensor};
 
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{dtype, each_type, map};
 
-pub(super) const OPS: Family = &[("Cast", cast), ("CastLike", |_| one(|args| to(args.get(0)?, args.get(1)?.dtype())))];
+pub(super) const OPS: Family =
+    &[("Cast", cast), ("CastLike", |_| kernel(|args| to(args.get(0)?, args.get(1)?.dtype())))];
 
 fn cast(node: &Node) -> Result<Kernel> {
     let to_type = node.int("to")?.context("its attribute \"to\" is missing")?;
     let to_type = i32::try_from(to_type).ok().with_context(|| format!("its attribute \"to\" is {to_type}"))?;
     let to_type = dtype(to_type)?;
-    one(move |args| to(args.get(0)?, to_type))
+    kernel(move |args| to(args.get(0)?, to_type))
 }
 
 /// Towards zero from floats to whole numbers, wrapping around among whole numbers; what is not 0 is true.

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
 
 use super::arithmetic::same_type;
-use super::{Family, Kernel, one};
+use super::{Family, Kernel, kernel};
 use crate::model::tensor::{broadcast, type_name, zip};
 
 pub(super) const OPS: Family = &[
@@ -15,12 +15,12 @@ pub(super) const OPS: Family = &[
     ("Less", |_| compare(Tensor::broadcast_lt)),
     ("LessOrEqual", |_| compare(Tensor::broadcast_le)),
     ("Or", |_| logic(|a, b| a || b)),
-    ("Where", |_| one(|args| choose(args.get(0)?, args.get(1)?, args.get(2)?))),
+    ("Where", |_| kernel(|args| choose(args.get(0)?, args.get(1)?, args.get(2)?))),
     ("Xor", |_| logic(|a, b| a != b)),
 ];
 
 fn compare(f: fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>) -> Result<Kernel> {
-    one(move |args| {
+    kernel(move |args| {
         let (a, b) = (args.get(0)?, args.get(1)?);
         same_type(a, b)?;
         broadcast(&[a.dims(), b.dims()])?;
@@ -29,7 +29,7 @@ fn compare(f: fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>) -> Result<Ker
 }
 
 fn logic(f: fn(bool, bool) -> bool) -> Result<Kernel> {
-    one(move |args| {
+    kernel(move |args| {
         let (a, b) = (args.get(0)?, args.get(1)?);
         truths(a)?;
         truths(b)?;

@@ -8,14 +8,14 @@ use candle_core::{DType, Device, Tensor};
 use candle_onnx::onnx::tensor_shape_proto::dimension::Value::DimValue;
 use candle_onnx::onnx::{ValueInfoProto, type_proto};
 
-use super::{Family, Kernel, Node, several};
+use super::{Family, Kernel, Node, multi_output_kernel};
 use crate::model::budget::Budget;
 use crate::model::graph::captured;
 use crate::model::node::Args;
 use crate::model::plan::Plan;
 use crate::model::tensor::{axis, bounded, dim, dtype, each_type, elements, tensor};
 
-pub(super) const OPS: Family = &[("If", branch), ("Loop", repeat), ("Scan", scan)];
+pub(super) const OPS: Family = &[("If", if_op), ("Loop", loop_op), ("Scan", scan)];
 
 /// The most rounds of a loop: a circuit unrolls them all.
 const MAX_ROUNDS: i64 = 1 << 16;
@@ -29,7 +29,7 @@ fn inner(node: &Node, name: &str) -> Result<Plan> {
 }
 
 /// What the node captures, after its own inputs.
-fn surroundings(args: &Args, own: usize) -> Result<Vec<Tensor>> {
+fn captured_values(args: &Args, own: usize) -> Result<Vec<Tensor>> {
     (own..args.inputs.len()).map(|at| args.get(at).cloned()).collect()
 }
 
@@ -42,27 +42,27 @@ pub(in crate::model) fn truth(x: &Tensor) -> Result<bool> {
     }
 }
 
-fn branch(node: &Node) -> Result<Kernel> {
+fn if_op(node: &Node) -> Result<Kernel> {
     let (yes, no) = (inner(node, "then_branch")?, inner(node, "else_branch")?);
     let own = node.inputs();
-    several(move |args| {
+    multi_output_kernel(move |args| {
         let chosen = if truth(args.get(0)?)? { &yes } else { &no };
-        chosen.run_within(surroundings(args, own)?, args.budget)
+        chosen.run_within(captured_values(args, own)?, args.budget)
     })
 }
 
 /// Rounds of a graph with state: what it carries on, and what it leaves behind in each round. Where the node is given no
 /// condition, the one that the body gives does not count: `https://onnx.ai/onnx/operators/onnx__Loop.html`.
-fn repeat(node: &Node) -> Result<Kernel> {
+fn loop_op(node: &Node) -> Result<Kernel> {
     let body = inner(node, "body")?;
     let (own, states) = (node.inputs(), node.inputs().saturating_sub(2));
     let conditional = node.proto().input.get(1).is_some_and(|name| !name.is_empty());
     let none: Vec<_> = node.graph("body")?.output.iter().skip(1 + states).map(empty).collect();
-    several(move |args| {
+    multi_output_kernel(move |args| {
         let most = args.int(0)?.unwrap_or(MAX_ROUNDS + 1);
         let mut going = args.optional(1).map_or(Ok(true), truth)?;
         let mut carried: Vec<Tensor> = (2..own).map(|at| args.get(at).cloned()).collect::<Result<_>>()?;
-        let around = surroundings(args, own)?;
+        let around = captured_values(args, own)?;
         let mut held = 0;
         let mut left: Vec<Vec<Tensor>> = vec![Vec::new(); body.outputs().saturating_sub(1 + states)];
         let mut round = 0;
@@ -150,7 +150,7 @@ fn scan(node: &Node) -> Result<Kernel> {
     let left = body.outputs().checked_sub(states).context("its body gives fewer outputs than it has states")?;
     let (walks, leaves) = (walks(node, "input", scanned)?, walks(node, "output", left)?);
     let scan = Scan { body, inputs: node.inputs(), scanned, walks, leaves };
-    several(move |args| scan.run(args))
+    multi_output_kernel(move |args| scan.run(args))
 }
 
 impl Scan {
@@ -166,7 +166,7 @@ impl Scan {
         let rounds = first.dims()[*along];
         ensure!(walked.iter().all(|(x, along, _)| x.dims()[*along] == rounds), "it scans axes of different lengths");
         ensure!(rounds as i64 <= MAX_ROUNDS, "its loop has more than {MAX_ROUNDS} rounds");
-        let around = surroundings(args, self.inputs)?;
+        let around = captured_values(args, self.inputs)?;
         let mut held = 0;
         let mut left: Vec<Vec<Tensor>> = vec![Vec::new(); self.leaves.len()];
         for round in 0..rounds {

@@ -11,7 +11,7 @@ use candle_core::{Tensor, WithDType};
 
 use super::arithmetic::same_type;
 use super::window::{Axis, Window, outputs};
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{bounded, dim, each_float, tensor, with_elements};
 
 pub(super) const OPS: Family = &[("Conv", conv), ("ConvTranspose", conv_transpose)];
@@ -36,7 +36,7 @@ fn check(x: &Tensor, w: &Tensor, groups: usize, channels: usize) -> Result<()> {
 
 fn conv(node: &Node) -> Result<Kernel> {
     let (window, groups) = (Window::of(node)?, groups(node)?);
-    one(move |args| {
+    kernel(move |args| {
         let (x, w) = (args.get(0)?, args.get(1)?);
         let per_group = w.dims().get(1).copied().unwrap_or(0);
         check(x, w, groups, per_group.saturating_mul(groups))?;
@@ -174,7 +174,7 @@ fn conv_transpose(node: &Node) -> Result<Kernel> {
         node.ints(name)?.map(|sizes| sizes.iter().map(|size| dim(*size)).collect()).transpose()
     };
     let (extra, stated) = (sizes("output_padding")?, sizes("output_shape")?);
-    one(move |args| {
+    kernel(move |args| {
         let (x, w) = (args.get(0)?, args.get(1)?);
         check(x, w, groups, w.dims().first().copied().unwrap_or(0))?;
         let spatial = x.rank() - 2;

@@ -4,19 +4,19 @@ use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 
 use super::compare::choose;
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{bounded, dim, dims, dtype, each_float, each_type, elements, floats, tensor, whole_numbers};
 use crate::model::weights::decoded;
 
 pub(super) const OPS: Family = &[
     ("Constant", |node| {
         let value = constant(node)?;
-        one(move |_| Ok(value.clone()))
+        kernel(move |_| Ok(value.clone()))
     }),
     ("ConstantOfShape", constant_of_shape),
     ("EyeLike", eye_like),
     ("OneHot", one_hot),
-    ("Range", |_| one(|args| range(args.get(0)?, args.get(1)?, args.get(2)?))),
+    ("Range", |_| kernel(|args| range(args.get(0)?, args.get(1)?, args.get(2)?))),
     ("Trilu", trilu),
 ];
 
@@ -50,7 +50,7 @@ fn constant_of_shape(node: &Node) -> Result<Kernel> {
     };
     ensure!(value.elem_count() == 1, "its value must be one number, and has {}", value.elem_count());
     let value = value.reshape(())?;
-    one(move |args| Ok(value.broadcast_as(dims(&whole_numbers(args.get(0)?)?)?)?))
+    kernel(move |args| Ok(value.broadcast_as(dims(&whole_numbers(args.get(0)?)?)?)?))
 }
 
 /// `https://onnx.ai/onnx/operators/onnx__Range.html`: start + i · step, up to but without the limit.
@@ -86,7 +86,7 @@ fn diagonal(rows: usize, columns: usize, k: i64, dtype: DType) -> Result<Tensor>
 fn eye_like(node: &Node) -> Result<Kernel> {
     let given = node.int("dtype")?.map(|given| dtype(i32::try_from(given).unwrap_or(-1))).transpose()?;
     let k = node.int_or("k", 0)?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let (rows, columns) = x.dims2()?;
         diagonal(rows, columns, k, given.unwrap_or(x.dtype()))
@@ -97,7 +97,7 @@ fn eye_like(node: &Node) -> Result<Kernel> {
 /// is negative; off everywhere if it names none.
 fn one_hot(node: &Node) -> Result<Kernel> {
     let along = node.int_or("axis", -1)?;
-    one(move |args| {
+    kernel(move |args| {
         let (indices, values) = (args.get(0)?, args.get(2)?);
         let depth = dim(args.float(1)?.context("its input 1, the depth, is missing")? as i64)?;
         ensure!(values.elem_count() == 2, "its values must be off and on, and are {}", values.elem_count());
@@ -123,7 +123,7 @@ fn one_hot(node: &Node) -> Result<Kernel> {
 /// `https://onnx.ai/onnx/operators/onnx__Trilu.html`: one triangle of each matrix, zeros in the other.
 fn trilu(node: &Node) -> Result<Kernel> {
     let upper = node.flag("upper", true)?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let k = args.int(1)?.unwrap_or(0);
         let [.., rows, columns] = x.dims() else { bail!("takes matrices, and is given the shape {:?}", x.dims()) };

@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor};
 
 use super::matmul::matmul;
 use super::reduce::rows;
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::budget::Budget;
 use crate::model::tensor::{bounded, lines, pick, strides};
 
@@ -50,7 +50,7 @@ fn einsum(node: &Node) -> Result<Kernel> {
         equation.operands.len(),
         node.inputs()
     );
-    one(move |args| equation.evaluate(&args.all()?, args.budget))
+    kernel(move |args| equation.evaluate(&args.all()?, args.budget))
 }
 
 impl Term {

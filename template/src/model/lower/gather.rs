@@ -3,23 +3,23 @@
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{axis, bounded, pick, positions, strides, take, whole_numbers};
 
 pub(super) const OPS: Family = &[
     ("Gather", |node| {
         let along = node.int_or("axis", 0)?;
-        one(move |args| gather(args.get(0)?, args.get(1)?, along))
+        kernel(move |args| gather(args.get(0)?, args.get(1)?, along))
     }),
     ("GatherElements", |node| {
         let along = node.int_or("axis", 0)?;
-        one(move |args| elements_along(args.get(0)?, args.get(1)?, axis(along, args.get(0)?.rank())?))
+        kernel(move |args| elements_along(args.get(0)?, args.get(1)?, axis(along, args.get(0)?.rank())?))
     }),
     ("GatherND", gather_nd),
 ];
 
 /// A place counted from the front, of one that may be counted from behind.
-pub(super) fn place(index: i64, length: usize) -> Result<usize> {
+pub(super) fn resolve_index(index: i64, length: usize) -> Result<usize> {
     let signed = length as i64;
     ensure!((-signed..signed).contains(&index), "index {index} is outside an axis of length {length}");
     Ok(if index < 0 { index + signed } else { index } as usize)
@@ -29,19 +29,20 @@ pub(super) fn place(index: i64, length: usize) -> Result<usize> {
 fn gather(data: &Tensor, indices: &Tensor, along: i64) -> Result<Tensor> {
     let along = axis(along, data.rank())?;
     let length = data.dims()[along];
-    let places = whole_numbers(indices)?.iter().map(|index| place(*index, length)).collect::<Result<Vec<_>>>()?;
+    let places =
+        whole_numbers(indices)?.iter().map(|index| resolve_index(*index, length)).collect::<Result<Vec<_>>>()?;
     let dims = [&data.dims()[..along], indices.dims(), &data.dims()[along + 1..]].concat();
     bounded(&dims)?;
     Ok(take(data, along, &places)?.reshape(dims)?)
 }
 
 /// Where `indices` points in the row-major order of a tensor of shape `data`, along an axis.
-pub(super) fn places_along(data: &[usize], indices: &Tensor, along: usize) -> Result<Vec<usize>> {
+pub(super) fn flat_indices(data: &[usize], indices: &Tensor, along: usize) -> Result<Vec<usize>> {
     ensure!(data.len() == indices.rank(), "its indices have {} axes, the tensor has {}", indices.rank(), data.len());
     let strides = strides(data);
     let walk = positions(indices.dims()).zip(whole_numbers(indices)?);
     walk.map(|(mut position, index)| {
-        position[along] = place(index, data[along])?;
+        position[along] = resolve_index(index, data[along])?;
         let inside = position.iter().zip(data).all(|(at, dim)| at < dim);
         ensure!(inside, "its indices of shape {:?} reach outside a tensor of shape {data:?}", indices.dims());
         Ok(position.iter().zip(&strides).map(|(at, stride)| at * stride).sum())
@@ -51,7 +52,7 @@ pub(super) fn places_along(data: &[usize], indices: &Tensor, along: usize) -> Re
 
 /// `https://onnx.ai/onnx/operators/onnx__GatherElements.html`
 pub(super) fn elements_along(data: &Tensor, indices: &Tensor, along: usize) -> Result<Tensor> {
-    pick(data, &places_along(data.dims(), indices, along)?, indices.dims())
+    pick(data, &flat_indices(data.dims(), indices, along)?, indices.dims())
 }
 
 /// What `indices`, whose last axis holds a position each, points at: the offset of each in a tensor of shape `data`,
@@ -70,7 +71,7 @@ pub(super) fn offsets(data: &[usize], indices: &Tensor, batch: usize) -> Result<
     let found = positions(&indices.dims()[..rank - 1]).enumerate().map(|(at, position)| {
         let start: usize = position.iter().zip(&strides).take(batch).map(|(at, stride)| at * stride).sum();
         numbers[at * depth..][..depth].iter().enumerate().try_fold(start, |offset, (axis, index)| {
-            Ok(offset + place(*index, data[batch + axis])? * strides[batch + axis])
+            Ok(offset + resolve_index(*index, data[batch + axis])? * strides[batch + axis])
         })
     });
     Ok((found.collect::<Result<_>>()?, data[batch + depth..].to_vec()))
@@ -79,7 +80,7 @@ pub(super) fn offsets(data: &[usize], indices: &Tensor, batch: usize) -> Result<
 /// `https://onnx.ai/onnx/operators/onnx__GatherND.html`
 fn gather_nd(node: &Node) -> Result<Kernel> {
     let batch = usize::try_from(node.int_or("batch_dims", 0)?)?;
-    one(move |args| {
+    kernel(move |args| {
         let (data, indices) = (args.get(0)?, args.get(1)?);
         let (offsets, slice) = offsets(data.dims(), indices, batch)?;
         let dims = [&indices.dims()[..indices.rank() - 1], &slice].concat();

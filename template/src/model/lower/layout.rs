@@ -7,25 +7,25 @@ use candle_core::{D, Tensor};
 
 use super::arithmetic::same_type;
 use super::shape::size;
-use super::{Family, Kernel, Node, one, several};
+use super::{Family, Kernel, Node, kernel, multi_output_kernel};
 use crate::model::node::Ints;
 use crate::model::tensor::{axes_in_order, axis, bounded, broadcast, dim, dims, take, whole_numbers};
 
 pub(super) const OPS: Family = &[
     ("Concat", concat),
     ("DepthToSpace", depth_to_space),
-    ("Expand", |_| one(|args| expand(args.get(0)?, &whole_numbers(args.get(1)?)?))),
+    ("Expand", |_| kernel(|args| expand(args.get(0)?, &whole_numbers(args.get(1)?)?))),
     ("Slice", slice),
     ("SpaceToDepth", space_to_depth),
     ("Split", split),
-    ("Tile", |_| one(|args| tile(args.get(0)?, &whole_numbers(args.get(1)?)?))),
+    ("Tile", |_| kernel(|args| tile(args.get(0)?, &whole_numbers(args.get(1)?)?))),
     ("Transpose", transpose),
 ];
 
 /// `https://onnx.ai/onnx/operators/onnx__Concat.html`
 fn concat(node: &Node) -> Result<Kernel> {
     let along = node.int_or("axis", 1)?;
-    one(move |args| {
+    kernel(move |args| {
         let all = args.all()?;
         ensure!(!all.is_empty(), "it has no input");
         let along = axis(along, all[0].rank())?;
@@ -49,7 +49,7 @@ fn concat(node: &Node) -> Result<Kernel> {
 /// `https://onnx.ai/onnx/operators/onnx__Transpose.html`
 fn transpose(node: &Node) -> Result<Kernel> {
     let order = node.ints("perm")?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let order = match &order {
             Some(order) => order.iter().map(|at| axis(*at, x.rank())).collect::<Result<Vec<_>>>()?,
@@ -86,7 +86,7 @@ fn split(node: &Node) -> Result<Kernel> {
     let (parts, unequal) = (node.outputs(), node.opset >= 18);
     let stated = node.int("num_outputs")?.unwrap_or(parts as i64);
     ensure!(parts > 0 && stated == parts as i64, "it has {parts} outputs, its attribute \"num_outputs\" says {stated}");
-    several(move |args| {
+    multi_output_kernel(move |args| {
         let x = args.get(0)?;
         let along = axis(along, x.rank())?;
         let whole = x.dims()[along];
@@ -123,7 +123,7 @@ fn split(node: &Node) -> Result<Kernel> {
 fn slice(node: &Node) -> Result<Kernel> {
     let (starts, ends) = (node.ints_or_input("starts", 1)?, node.ints_or_input("ends", 2)?);
     let axes = node.ints_or_input("axes", 3)?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let (starts, ends) = (starts.required(args)?, ends.required(args)?);
         let axes = axes.get(args)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
@@ -174,7 +174,7 @@ fn blocks(node: &Node) -> Result<(usize, bool)> {
 /// `https://onnx.ai/onnx/operators/onnx__DepthToSpace.html`
 fn depth_to_space(node: &Node) -> Result<Kernel> {
     let (block, depth_first) = blocks(node)?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let (n, c, h, w) = x.dims4()?;
         let square = block.checked_mul(block).filter(|square| c % square == 0);
@@ -192,7 +192,7 @@ fn depth_to_space(node: &Node) -> Result<Kernel> {
 /// `https://onnx.ai/onnx/operators/onnx__SpaceToDepth.html`
 fn space_to_depth(node: &Node) -> Result<Kernel> {
     let (block, depth_first) = blocks(node)?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let (n, c, h, w) = x.dims4()?;
         ensure!(h % block == 0 && w % block == 0, "{h} by {w} is not made of blocks of {block} by {block}");

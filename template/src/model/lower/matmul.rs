@@ -5,12 +5,12 @@ use candle_core::Tensor;
 
 use super::arithmetic::same_type;
 use super::layout::transposed;
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::budget::Budget;
 use crate::model::tensor::{bounded, broadcast, elements, strides, tensor};
 
 pub(super) const OPS: Family =
-    &[("Gemm", gemm), ("MatMul", |_| one(|args| matmul(args.get(0)?, args.get(1)?, args.budget)))];
+    &[("Gemm", gemm), ("MatMul", |_| kernel(|args| matmul(args.get(0)?, args.get(1)?, args.budget)))];
 
 /// numpy's matmul: vectors are rows or columns, what lies before the last two axes is broadcast.
 pub(super) fn matmul(a: &Tensor, b: &Tensor, budget: &Budget) -> Result<Tensor> {
@@ -75,7 +75,7 @@ fn whole(a: &Tensor, b: &Tensor, batch: &[usize]) -> Result<Tensor> {
 fn gemm(node: &Node) -> Result<Kernel> {
     let (alpha, beta) = (node.float_or("alpha", 1.0)?, node.float_or("beta", 1.0)?);
     let (turn_a, turn_b) = (node.flag("transA", false)?, node.flag("transB", false)?);
-    one(move |args| {
+    kernel(move |args| {
         let side = |x: &Tensor, turn: bool| {
             ensure!(x.rank() == 2, "takes matrices, and is given the shape {:?}", x.dims());
             if turn { transposed(x) } else { Ok(x.clone()) }

@@ -9,6 +9,7 @@
 
 mod activation;
 mod arithmetic;
+mod axis_scan;
 mod cast;
 mod compare;
 pub(in crate::model) mod control;
@@ -17,7 +18,6 @@ mod create;
 mod einsum;
 mod gather;
 mod layout;
-mod line;
 mod matmul;
 mod norm;
 mod pad;
@@ -29,7 +29,7 @@ pub(in crate::model) mod rnn_gates;
 mod scatter;
 mod select;
 mod shape;
-mod slide;
+mod sliding_window;
 mod softmax;
 mod unary;
 pub(in crate::model) mod window;
@@ -62,7 +62,7 @@ const FAMILIES: &[Family] = &[
     einsum::OPS,
     gather::OPS,
     layout::OPS,
-    line::OPS,
+    axis_scan::OPS,
     matmul::OPS,
     norm::OPS,
     pad::OPS,
@@ -101,12 +101,12 @@ pub fn operators() -> impl Iterator<Item = &'static str> {
 }
 
 /// A kernel with one output.
-fn one(f: impl Fn(&Args) -> Result<Tensor> + Send + Sync + 'static) -> Result<Kernel> {
+fn kernel(f: impl Fn(&Args) -> Result<Tensor> + Send + Sync + 'static) -> Result<Kernel> {
     Ok(Box::new(move |args| Ok(vec![f(args)?])))
 }
 
 /// A kernel with several outputs.
-fn several(f: impl Fn(&Args) -> Result<Vec<Tensor>> + Send + Sync + 'static) -> Result<Kernel> {
+fn multi_output_kernel(f: impl Fn(&Args) -> Result<Vec<Tensor>> + Send + Sync + 'static) -> Result<Kernel> {
     Ok(Box::new(f))
 }
 

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor, WithDType as _};
 
 use super::reduce::rows;
 use super::shape::size;
-use super::{Family, Kernel, Node, one, several};
+use super::{Family, Kernel, Node, kernel, multi_output_kernel};
 use crate::model::node::Args;
 use crate::model::tensor::{axes, axis, bounded, broadcast, each_float, elements, floats, lines, tensor_of};
 
@@ -46,7 +46,7 @@ fn batch(node: &Node) -> Result<Kernel> {
     let (epsilon, momentum) = (node.float_or("epsilon", 1e-5)?, node.float_or("momentum", 0.9)?);
     let training = node.flag("training_mode", false)?;
     ensure!(node.flag("spatial", true)?, "statistics for each place (spatial = 0) are not supported");
-    several(move |args| {
+    multi_output_kernel(move |args| {
         let x = args.get(0)?;
         ensure!(x.rank() >= 2, "takes a batch of channels, and is given the shape {:?}", x.dims());
         let numbers = |at: usize| {
@@ -123,7 +123,7 @@ fn affine(normal: &Tensor, x: &Tensor, scale: Option<&Tensor>, bias: Option<&Ten
 fn layer(node: &Node) -> Result<Kernel> {
     let (from, epsilon) = (node.int_or("axis", -1)?, node.float_or("epsilon", 1e-5)?);
     let statistics = node.wants(1) || node.wants(2);
-    several(move |args| {
+    multi_output_kernel(move |args| {
         let x = args.get(0)?;
         let from = axis(from, x.rank())?;
         let (normal, means, inverses) = standardised(&from_axis(x, from)?, epsilon)?;
@@ -140,7 +140,7 @@ fn layer(node: &Node) -> Result<Kernel> {
 /// x / √(mean x² + ε) · scale: `https://onnx.ai/onnx/operators/onnx__RMSNormalization.html`.
 fn root_mean_square(node: &Node) -> Result<Kernel> {
     let (from, epsilon) = (node.int_or("axis", -1)?, node.float_or("epsilon", 1e-5)?);
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let matrix = from_axis(x, axis(from, x.rank())?)?.to_dtype(DType::F64)?;
         let normal = lines(&matrix, 1, matrix.dims()[1], |line: &[f64], out: &mut Vec<f64>| {
@@ -154,7 +154,7 @@ fn root_mean_square(node: &Node) -> Result<Kernel> {
 /// `https://onnx.ai/onnx/operators/onnx__InstanceNormalization.html`: over all places of a channel.
 fn instance(node: &Node) -> Result<Kernel> {
     let epsilon = node.float_or("epsilon", 1e-5)?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         ensure!(x.rank() >= 2, "takes a batch of channels, and is given the shape {:?}", x.dims());
         let (normal, _, _) = standardised(&from_axis(x, 2)?, epsilon)?;
@@ -168,7 +168,7 @@ fn instance(node: &Node) -> Result<Kernel> {
 fn group(node: &Node) -> Result<Kernel> {
     let (groups, epsilon) = (size(node, "num_groups")?, node.float_or("epsilon", 1e-5)?);
     let per_group = node.opset < 21;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         ensure!(x.rank() >= 2 && x.dims()[1] % groups == 0, "the shape {:?} does not make {groups} groups", x.dims());
         let (batch, channels) = (x.dims()[0], x.dims()[1]);
@@ -189,7 +189,7 @@ fn mean_variance(node: &Node) -> Result<Kernel> {
     /// What keeps a constant from being divided by 0, as the operator's own definition has it.
     const EPSILON: f64 = 1e-9;
     let over = node.ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let over = axes(&over, x.rank())?;
         let kept: Vec<usize> = (0..x.rank()).filter(|at| !over.contains(at)).collect();
@@ -210,7 +210,7 @@ fn mean_variance(node: &Node) -> Result<Kernel> {
 fn lp(node: &Node) -> Result<Kernel> {
     let (along, p) = (node.int_or("axis", -1)?, node.int_or("p", 2)?);
     ensure!(p == 1 || p == 2, "its attribute \"p\" is {p}, neither 1 nor 2");
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let along = axis(along, x.rank())?;
         each_float!(x.dtype(), T => lines(x, along, x.dims()[along], |line: &[T], out: &mut Vec<T>| {
@@ -226,7 +226,7 @@ fn lp(node: &Node) -> Result<Kernel> {
 fn local_response(node: &Node) -> Result<Kernel> {
     let (alpha, beta) = (node.float_or("alpha", 1e-4)?, node.float_or("beta", 0.75)?);
     let (bias, size) = (node.float_or("bias", 1.0)?, size(node, "size")?);
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let channels = *x.dims().get(1).context("takes a batch of channels")?;
         args.budget.spend(&[x.elem_count(), size.min(channels)])?;

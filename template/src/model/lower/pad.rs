@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
 use super::cast::to;
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{MAX_ELEMENTS, axes_in_order, dims, take, tensor_of};
 
 pub(super) const OPS: Family = &[("Pad", pad)];
@@ -25,7 +25,7 @@ fn pad(node: &Node) -> Result<Kernel> {
         [("constant", None), ("reflect", Some(Mode::Reflect)), ("edge", Some(Mode::Edge)), ("wrap", Some(Mode::Wrap))];
     let mode = node.choice("mode", &modes)?;
     let (pads, fixed) = (node.ints_or_input("pads", 1)?, node.float_or("value", 0.0)?);
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let pads = pads.required(args)?;
         let along: Vec<usize> = match args.ints(3)? {

@@ -4,9 +4,9 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor, WithDType as _};
 
 use super::reduce::{max as greatest, rows};
-use super::slide::slide;
+use super::sliding_window::slide;
 use super::window::{Axis, Window};
-use super::{Family, Kernel, Node, one, several};
+use super::{Family, Kernel, Node, kernel, multi_output_kernel};
 use crate::model::tensor::{each_float, elements, floats, lines, require_float, tensor, tensor_of};
 
 pub(super) const OPS: Family = &[
@@ -29,7 +29,7 @@ fn spatial(x: &Tensor) -> Result<&[usize]> {
 }
 
 fn global(f: impl Fn(&[f64]) -> f64 + Send + Sync + 'static) -> Result<Kernel> {
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let over: Vec<usize> = (2..2 + spatial(x)?.len()).collect();
         let (rows, dims) = rows(x, &over, true)?;
@@ -41,7 +41,7 @@ fn global(f: impl Fn(&[f64]) -> f64 + Send + Sync + 'static) -> Result<Kernel> {
 /// The sum of what each window sees, over how many that are: with the padding if `count_include_pad` says so.
 fn average(node: &Node) -> Result<Kernel> {
     let (window, padding) = (Window::of(node)?, node.flag("count_include_pad", false)?);
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let axes = window.axes(spatial(x)?, window.kernel()?)?;
         let mut dims = x.dims().to_vec();
@@ -67,7 +67,7 @@ fn counts(axes: &[Axis], padding: bool) -> Vec<f64> {
 /// (Σ |x|ᵖ)^(1/p)
 fn lp(node: &Node) -> Result<Kernel> {
     let (window, p) = (Window::of(node)?, node.int_or("p", 2)? as f64);
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let axes = window.axes(spatial(x)?, window.kernel()?)?;
         let mut dims = x.dims().to_vec();
@@ -81,7 +81,7 @@ fn lp(node: &Node) -> Result<Kernel> {
 fn max(node: &Node) -> Result<Kernel> {
     let (window, places) = (Window::of(node)?, node.wants(1));
     let column_major = node.flag("storage_order", false)?;
-    several(move |args| {
+    multi_output_kernel(move |args| {
         let x = args.get(0)?;
         let axes = window.axes(spatial(x)?, window.kernel()?)?;
         let mut dims = x.dims().to_vec();

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{axes, bounded, lines};
 
 pub(super) const OPS: Family = &[
@@ -103,7 +103,7 @@ fn reduce(node: &Node, formula: &Formula) -> Result<Kernel> {
     let Formula { floats: on_floats, ints: on_ints } = *formula;
     let given = node.ints_or_input("axes", 1)?;
     let (keep, nothing) = (node.flag("keepdims", true)?, node.flag("noop_with_empty_axes", false)?);
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let over = match given.get(args)?.filter(|given| !given.is_empty()) {
             Some(given) => axes(&given, x.rank())?,

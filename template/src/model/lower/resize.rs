@@ -6,7 +6,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{Tensor, WithDType as _};
 
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{axes_in_order, bounded, dim, each_float, floats, take, tensor, with_elements};
 
 pub(super) const OPS: Family = &[("Resize", resize), ("Upsample", upsample)];
@@ -118,7 +118,7 @@ fn resize(node: &Node) -> Result<Kernel> {
     let chosen = node.ints("axes")?;
     // Before opset 11 there was no region, and the scales came second.
     let (region, scales, sizes) = if old { (usize::MAX, 1, usize::MAX) } else { (1, 2, 3) };
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let along: Vec<usize> = match &chosen {
             Some(axes) => axes_in_order(axes, x.rank())?,
@@ -142,7 +142,7 @@ fn upsample(node: &Node) -> Result<Kernel> {
         exclude_outside: false,
         outside: 0.0,
     };
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let scales = match &fixed {
             Some(scales) => scales.clone(),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use candle_core::{DType, Tensor};
 
 use super::rnn_gates::{Activation, Cell, Gates};
-use super::{Family, Kernel, Node, several};
+use super::{Family, Kernel, Node, multi_output_kernel};
 use crate::model::node::Args;
 use crate::model::tensor::{bounded, dim, floats, require_float, tensor_of, whole_numbers};
 
@@ -60,7 +60,7 @@ fn layer(node: &Node, cell: Cell) -> Result<Kernel> {
         batch_first: node.flag("layout", false)?,
         directions,
     };
-    several(move |args| layer.run(args))
+    multi_output_kernel(move |args| layer.run(args))
 }
 
 impl Layer {

@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use candle_core::{Tensor, WithDType};
 
 use super::arithmetic::same_type;
-use super::gather::{offsets, places_along};
-use super::{Family, Kernel, Node, one};
+use super::gather::{flat_indices, offsets};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{axis, elements, tensor, with_elements};
 
 pub(super) const OPS: Family =
@@ -86,7 +86,7 @@ fn put_all<T: WithDType>(
 
 fn scatter_elements(node: &Node) -> Result<Kernel> {
     let (along, reduction) = (node.int_or("axis", 0)?, Reduction::of(node)?);
-    one(move |args| {
+    kernel(move |args| {
         let (data, indices, updates) = (args.get(0)?, args.get(1)?, args.get(2)?);
         ensure!(
             indices.dims() == updates.dims(),
@@ -94,7 +94,7 @@ fn scatter_elements(node: &Node) -> Result<Kernel> {
             indices.dims(),
             updates.dims()
         );
-        let places = places_along(data.dims(), indices, axis(along, data.rank())?)?;
+        let places = flat_indices(data.dims(), indices, axis(along, data.rank())?)?;
         reduction.put(data, updates, places.into_iter())
     })
 }
@@ -102,7 +102,7 @@ fn scatter_elements(node: &Node) -> Result<Kernel> {
 /// `https://onnx.ai/onnx/operators/onnx__ScatterND.html`
 fn scatter_nd(node: &Node) -> Result<Kernel> {
     let reduction = Reduction::of(node)?;
-    one(move |args| {
+    kernel(move |args| {
         let (data, indices, updates) = (args.get(0)?, args.get(1)?, args.get(2)?);
         let (offsets, slice) = offsets(data.dims(), indices, 0)?;
         let dims = [&indices.dims()[..indices.rank() - 1], &slice].concat();

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use candle_core::DType;
 
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{
     axis, bounded, each_type, elements, pick, positions, strides, take, tensor, type_name, whole_numbers, with_elements,
 };
@@ -12,7 +12,7 @@ pub(super) const OPS: Family = &[("Compress", compress), ("NonZero", non_zero), 
 
 /// `https://onnx.ai/onnx/operators/onnx__NonZero.html`: a column for each element that is not 0.
 fn non_zero(_: &Node) -> Result<Kernel> {
-    one(|args| {
+    kernel(|args| {
         let x = args.get(0)?;
         let places: Vec<usize> = each_type!(x.dtype(), T => with_elements(x, |all: &[T]| {
             let found = all.iter().enumerate().filter(|(_, one)| **one != T::default());
@@ -32,7 +32,7 @@ fn non_zero(_: &Node) -> Result<Kernel> {
 /// `https://onnx.ai/onnx/operators/onnx__Compress.html`
 fn compress(node: &Node) -> Result<Kernel> {
     let along = node.int("axis")?;
-    one(move |args| {
+    kernel(move |args| {
         let (x, condition) = (args.get(0)?, args.get(1)?);
         ensure!(condition.dtype() == DType::U8, "its condition is {}, not bool", type_name(condition.dtype()));
         let (x, along) = match along {
@@ -54,7 +54,7 @@ fn compress(node: &Node) -> Result<Kernel> {
 /// `https://onnx.ai/onnx/operators/onnx__ReverseSequence.html`: of each batch, the first elements in reverse.
 fn reverse_sequence(node: &Node) -> Result<Kernel> {
     let (time, batch) = (node.int_or("time_axis", 0)?, node.int_or("batch_axis", 1)?);
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let (time, batch) = (axis(time, x.rank())?, axis(batch, x.rank())?);
         let lengths = whole_numbers(args.get(1)?)?;

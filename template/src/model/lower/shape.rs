@@ -3,16 +3,16 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 
-use super::{Family, Kernel, Node, one, several};
+use super::{Family, Kernel, Node, kernel, multi_output_kernel};
 use crate::model::tensor::{MAX_ELEMENTS, MAX_RANK, axes, axis, bounded, dim, dims, tensor, whole_numbers};
 
 pub(super) const OPS: Family = &[
     ("Dropout", dropout),
     ("Flatten", flatten),
-    ("Identity", |_| one(|args| Ok(args.get(0)?.clone()))),
+    ("Identity", |_| kernel(|args| Ok(args.get(0)?.clone()))),
     ("Reshape", reshape),
     ("Shape", shape),
-    ("Size", |_| one(|args| tensor(vec![args.get(0)?.elem_count() as i64], []))),
+    ("Size", |_| kernel(|args| tensor(vec![args.get(0)?.elem_count() as i64], []))),
     ("Squeeze", squeeze),
     ("Unsqueeze", unsqueeze),
 ];
@@ -20,7 +20,7 @@ pub(super) const OPS: Family = &[
 /// `https://onnx.ai/onnx/operators/onnx__Reshape.html`: 0 keeps a dimension, −1 is what is left.
 fn reshape(node: &Node) -> Result<Kernel> {
     let keep = !node.flag("allowzero", false)?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let wanted = whole_numbers(args.get(1)?)?;
         let sizes = wanted.iter().enumerate().map(|(at, size)| match size {
@@ -49,7 +49,7 @@ fn inferred(sizes: &[i64], elements: usize) -> Result<Vec<usize>> {
 /// `https://onnx.ai/onnx/operators/onnx__Flatten.html`: a matrix.
 fn flatten(node: &Node) -> Result<Kernel> {
     let at = node.int_or("axis", 1)?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let at = if at == x.rank() as i64 { x.rank() } else { axis(at, x.rank())? };
         Ok(x.reshape((bounded(&x.dims()[..at])?, bounded(&x.dims()[at..])?))?)
@@ -59,7 +59,7 @@ fn flatten(node: &Node) -> Result<Kernel> {
 /// `https://onnx.ai/onnx/operators/onnx__Shape.html`: a part of the dimensions.
 fn shape(node: &Node) -> Result<Kernel> {
     let (start, end) = (node.int_or("start", 0)?, node.int("end")?);
-    one(move |args| {
+    kernel(move |args| {
         let sizes: Vec<i64> = args.get(0)?.dims().iter().map(|size| *size as i64).collect();
         let rank = sizes.len() as i64;
         let place = |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank) as usize;
@@ -73,7 +73,7 @@ fn shape(node: &Node) -> Result<Kernel> {
 /// `https://onnx.ai/onnx/operators/onnx__Squeeze.html`: without these axes of length 1, or without all.
 fn squeeze(node: &Node) -> Result<Kernel> {
     let given = node.ints_or_input("axes", 1)?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let drop = match given.get(args)? {
             Some(given) => axes(&given, x.rank())?,
@@ -90,7 +90,7 @@ fn squeeze(node: &Node) -> Result<Kernel> {
 /// `https://onnx.ai/onnx/operators/onnx__Unsqueeze.html`: new axes of length 1, counted in the result.
 fn unsqueeze(node: &Node) -> Result<Kernel> {
     let given = node.ints_or_input("axes", 1)?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         let new = given.required(args)?;
         let rank = x.rank() + new.len();
@@ -107,7 +107,7 @@ fn unsqueeze(node: &Node) -> Result<Kernel> {
 /// `https://onnx.ai/onnx/operators/onnx__Dropout.html`: what it drops in training stays. The second output says so.
 fn dropout(node: &Node) -> Result<Kernel> {
     let mask = node.wants(1);
-    several(move |args| {
+    multi_output_kernel(move |args| {
         let x = args.get(0)?;
         let training = args.int(2)?.unwrap_or(0) != 0;
         let ratio = args.float(1)?.unwrap_or(0.5);

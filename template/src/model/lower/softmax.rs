@@ -3,7 +3,7 @@
 use anyhow::Result;
 use candle_core::{Tensor, WithDType as _};
 
-use super::{Family, Kernel, Node, one};
+use super::{Family, Kernel, Node, kernel};
 use crate::model::tensor::{axis, bounded, each_float, lines};
 
 pub(super) const OPS: Family = &[
@@ -17,7 +17,7 @@ fn along(node: &Node, f: fn(&[f64], &mut Vec<f64>)) -> Result<Kernel> {
     // Until opset 12 all axes from this one on were one line.
     let flat = node.opset < 13;
     let place = node.int_or("axis", if flat { 1 } else { -1 })?;
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         if !flat {
             return apply(x, if x.rank() == 0 { 0 } else { axis(place, x.rank())? }, f);

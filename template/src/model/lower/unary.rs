@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use candle_core::{DType, Tensor, WithDType as _};
 
-use super::{Family, Kernel, one};
+use super::{Family, Kernel, kernel};
 use crate::model::tensor::{each_float, map, map_float, require_float, type_name};
 
 pub(super) const OPS: Family = &[
@@ -14,7 +14,7 @@ pub(super) const OPS: Family = &[
     ("Asinh", |_| float(f64::asinh)),
     ("Atan", |_| float(f64::atan)),
     ("Atanh", |_| float(f64::atanh)),
-    ("BitwiseNot", |_| one(|args| whole(args.get(0)?, |x| !x))),
+    ("BitwiseNot", |_| kernel(|args| whole(args.get(0)?, |x| !x))),
     ("Ceil", |_| float(f64::ceil)),
     ("Cos", |_| candle(Tensor::cos)),
     ("Cosh", |_| float(f64::cosh)),
@@ -22,10 +22,10 @@ pub(super) const OPS: Family = &[
     ("Exp", |_| candle(Tensor::exp)),
     ("Floor", |_| float(f64::floor)),
     ("IsInf", is_infinite),
-    ("IsNaN", |_| one(|args| truth(args.get(0)?, f64::is_nan))),
+    ("IsNaN", |_| kernel(|args| truth(args.get(0)?, f64::is_nan))),
     ("Log", |_| candle(Tensor::log)),
     ("Neg", |_| number(|x| -x, i64::wrapping_neg)),
-    ("Not", |_| one(|args| map(args.get(0)?, |x: u8| u8::from(x == 0)))),
+    ("Not", |_| kernel(|args| map(args.get(0)?, |x: u8| u8::from(x == 0)))),
     ("Reciprocal", |_| float(f64::recip)),
     // Halves to the even neighbour.
     ("Round", |_| float(f64::round_ties_even)),
@@ -39,12 +39,12 @@ pub(super) const OPS: Family = &[
 
 /// A function of floating-point numbers.
 fn float(f: impl Fn(f64) -> f64 + Copy + Send + Sync + 'static) -> Result<Kernel> {
-    one(move |args| map_float(args.get(0)?, f))
+    kernel(move |args| map_float(args.get(0)?, f))
 }
 
 /// One that candle has.
 fn candle(f: fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Kernel> {
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         // candle's are not written for whole numbers: some panic, some give 0.
         require_float(x.dtype())?;
@@ -57,7 +57,7 @@ fn number(
     float: impl Fn(f64) -> f64 + Copy + Send + Sync + 'static,
     int: impl Fn(i64) -> i64 + Copy + Send + Sync + 'static,
 ) -> Result<Kernel> {
-    one(move |args| {
+    kernel(move |args| {
         let x = args.get(0)?;
         if x.dtype().is_float() { map_float(x, float) } else { whole(x, int) }
     })
@@ -80,5 +80,7 @@ fn truth(x: &Tensor, f: impl Fn(f64) -> bool) -> Result<Tensor> {
 /// `https://onnx.ai/onnx/operators/onnx__IsInf.html`
 fn is_infinite(node: &super::Node) -> Result<Kernel> {
     let (negative, positive) = (node.flag("detect_negative", true)?, node.flag("detect_positive", true)?);
-    one(move |args| truth(args.get(0)?, |x| (positive && x == f64::INFINITY) || (negative && x == f64::NEG_INFINITY)))
+    kernel(move |args| {
+        truth(args.get(0)?, |x| (positive && x == f64::INFINITY) || (negative && x == f64::NEG_INFINITY))
+    })
 }

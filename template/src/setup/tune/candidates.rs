@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::super::LOOKUP_MARGIN;
-use super::super::choice::{Choice, Cost};
+use super::super::circuit_builder::CircuitBuilder;
+use super::super::circuit_params::{CircuitParams, Cost};
 use super::super::reach::{self, Digits};
-use super::super::workshop::Workshop;
 use super::{EZKLS_DIGITS, FINALISTS, Limits};
 use crate::ezkl::settings::Settings;
 
@@ -18,7 +18,7 @@ const DECOMPOSITIONS: [Digits; 4] = [reach::USUAL, EZKLS_DIGITS, (4096, 2), (128
 /// A choice, what it will cost, whether its tables reach as far as without a search, and whether they are split to fit few rows.
 #[derive(Clone)]
 struct Candidate {
-    choice: Choice,
+    choice: CircuitParams,
     cost: Cost,
     is_wide: bool,
     is_compact: bool,
@@ -27,14 +27,19 @@ struct Candidate {
 /// The choices that promise the fastest proofs, among all inner columns, decompositions and logrows. One of the finalists
 /// reaches as far as EZKL's own tables do: so the price of reach is in the result. Another has its tables split into many short
 /// columns, where it can: what that does to the time is not foreseen well.
-pub(super) async fn cheapest(shop: &Workshop, scales: &[Choice], margin: f64, limits: &Limits) -> Result<Vec<Choice>> {
+pub(super) async fn rank_candidates(
+    shop: &CircuitBuilder,
+    scales: &[CircuitParams],
+    margin: f64,
+    limits: &Limits,
+) -> Result<Vec<CircuitParams>> {
     let mut found: Vec<Candidate> = Vec::new();
     for scale in scales {
         for num_inner_cols in INNER_COLUMNS {
             let further = reach::at_least((scale.decomp_base, scale.decomp_legs));
             let digits = further.map_or_else(|| DECOMPOSITIONS.to_vec(), Iterator::collect);
             for (decomp_base, decomp_legs) in digits {
-                let choice = Choice { num_inner_cols, decomp_base, decomp_legs, ..*scale };
+                let choice = CircuitParams { num_inner_cols, decomp_base, decomp_legs, ..*scale };
                 let shape = shop.shape(&choice).await?;
                 found.extend(sizes(choice, &shape, margin));
                 if margin < LOOKUP_MARGIN {
@@ -58,10 +63,10 @@ pub(super) async fn cheapest(shop: &Workshop, scales: &[Choice], margin: f64, li
 }
 
 /// The choice with tables of this margin, in each number of rows that they fit.
-fn sizes(choice: Choice, shape: &Settings, margin: f64) -> impl Iterator<Item = Candidate> {
+fn sizes(choice: CircuitParams, shape: &Settings, margin: f64) -> impl Iterator<Item = Candidate> {
     let usual = choice
         .logrows_to_try(shape, margin)
-        .filter_map(move |logrows| Choice { logrows, ..choice }.with_margin(margin));
+        .filter_map(move |logrows| CircuitParams { logrows, ..choice }.with_margin(margin));
     let compact = choice.compact(shape, margin);
     usual.map(|choice| (choice, false)).chain(compact.map(|choice| (choice, true))).map(move |(choice, is_compact)| {
         Candidate { choice, cost: choice.cost(shape), is_wide: margin >= LOOKUP_MARGIN, is_compact }
@@ -72,8 +77,8 @@ fn sizes(choice: Choice, shape: &Settings, margin: f64) -> impl Iterator<Item = 
 fn distinct(sorted: Vec<Candidate>) -> Vec<Candidate> {
     let mut few: Vec<Candidate> = Vec::new();
     for candidate in sorted {
-        let Choice { decomp_base, decomp_legs, .. } = candidate.choice;
-        if few.iter().all(|other| Choice { decomp_base, decomp_legs, ..other.choice } != candidate.choice) {
+        let CircuitParams { decomp_base, decomp_legs, .. } = candidate.choice;
+        if few.iter().all(|other| CircuitParams { decomp_base, decomp_legs, ..other.choice } != candidate.choice) {
             few.push(candidate);
         }
     }
@@ -88,10 +93,10 @@ mod tests {
     #[test]
     fn finalists_differ_in_more_than_digits() {
         let cost = Cost { time: 1.0, memory_mb: 1.0 };
-        let other_digits = Choice { decomp_base: 128, decomp_legs: 4, ..choice(14, 1) };
+        let other_digits = CircuitParams { decomp_base: 128, decomp_legs: 4, ..choice(14, 1) };
         let all = [choice(14, 1), other_digits, choice(15, 1), choice(14, 2), choice(13, 1), choice(12, 1)];
         let found = distinct(all.map(|choice| Candidate { choice, cost, is_wide: false, is_compact: false }).to_vec());
-        let found: Vec<Choice> = found.into_iter().map(|candidate| candidate.choice).collect();
+        let found: Vec<CircuitParams> = found.into_iter().map(|candidate| candidate.choice).collect();
         assert_eq!(found, [choice(14, 1), choice(15, 1), choice(14, 2), choice(13, 1), choice(12, 1)]);
     }
 }

@@ -6,7 +6,7 @@
 //!    is dropped, and only the best few are made, proven and compared, in turns.
 
 mod candidates;
-mod picture;
+mod plot;
 mod report;
 
 use std::fs;
@@ -15,14 +15,14 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use serde_json::json;
 
-use candidates::cheapest;
+use candidates::rank_candidates;
 
-use super::choice::{Choice, Cost};
-use super::fidelity::Fidelity;
+use super::accuracy::AccuracyReport;
+use super::circuit_builder::{BuiltCircuit, CircuitBuilder};
+use super::circuit_params::{CircuitParams, Cost};
 use super::reach::{self, Digits};
-use super::workshop::{Made, Workshop};
-use super::{Finished, Goal, LOOKUP_MARGIN, Request, calibrated};
-use crate::ezkl::files::{TUNING, TUNING_PICTURE};
+use super::{Finished, LOOKUP_MARGIN, SetupOptions, TuningLimits, calibrated};
+use crate::ezkl::model_version::{TUNING, TUNING_PICTURE};
 
 /// Choices that are proven, besides EZKL's and the one without compressed selectors.
 const FINALISTS: usize = 5;
@@ -39,11 +39,11 @@ const EZKLS_INNER_COLUMNS: usize = 2;
 /// A choice, and what came of it.
 #[derive(Serialize)]
 struct Trial {
-    choice: Choice,
+    choice: CircuitParams,
     /// EZKL's own.
     is_default: bool,
     predicted_memory_mb: f64,
-    fidelity: Option<Fidelity>,
+    fidelity: Option<AccuracyReport>,
     keys_seconds: Option<f64>,
     /// Of each round.
     prove_seconds: Vec<f64>,
@@ -59,14 +59,14 @@ struct Limits {
     /// The largest error.
     tolerance: Option<f64>,
     /// Where no tolerance is given: EZKL's own, whose errors must not be exceeded.
-    ezkls_own: Option<Fidelity>,
+    baseline: Option<AccuracyReport>,
     refused: f64,
     memory_mb: Option<u64>,
 }
 
 impl Limits {
     /// Why the fidelity is not good enough, if so.
-    fn exceeded(&self, found: &Fidelity) -> Option<String> {
+    fn exceeded(&self, found: &AccuracyReport) -> Option<String> {
         self.error_exceeded(found).or_else(|| {
             let share = |share: f64| format!("{:.1} %", 100.0 * share);
             let refused = found.refused_share();
@@ -78,7 +78,7 @@ impl Limits {
         })
     }
 
-    fn error_exceeded(&self, found: &Fidelity) -> Option<String> {
+    fn error_exceeded(&self, found: &AccuracyReport) -> Option<String> {
         let above = |what: &str, value: f64, limit: f64| {
             (value > limit).then(|| format!("its {what} error {value:.2e} is above {limit:.2e}"))
         };
@@ -88,7 +88,7 @@ impl Limits {
         if found.too_coarse.is_some() {
             return found.too_coarse.clone();
         }
-        let Some((own, its)) = found.beside(self.ezkls_own.as_ref()?) else {
+        let Some((own, its)) = found.common_errors(self.baseline.as_ref()?) else {
             return Some("EZKL's own settings and these have no row that both can prove: give --tolerance".to_owned());
         };
         let figures = [("max", own.max, its.max), ("p99", own.p99, its.p99), ("mean", own.mean, its.mean)];
@@ -102,7 +102,7 @@ impl Limits {
 }
 
 impl Trial {
-    fn new(choice: Choice, cost: Cost) -> Self {
+    fn new(choice: CircuitParams, cost: Cost) -> Self {
         Self {
             choice,
             is_default: false,
@@ -122,19 +122,19 @@ impl Trial {
 }
 
 /// Finds the fastest, and writes `tuning.json` and `tuning.svg` beside what was made.
-pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> Result<Finished> {
+pub(super) async fn search(shop: &CircuitBuilder, request: &SetupOptions, goal: &TuningLimits) -> Result<Finished> {
     let margin = request.lookup_margin.unwrap_or(1.0);
-    let (mut default, made) = ezkls_own(shop).await?;
+    let (mut default, made) = baseline(shop).await?;
     let limits = Limits {
         tolerance: goal.tolerance,
-        ezkls_own: default.fidelity.clone().filter(|_| goal.tolerance.is_none()),
+        baseline: default.fidelity.clone().filter(|_| goal.tolerance.is_none()),
         refused: request.max_refused,
         memory_mb: shop.memory_mb,
     };
     default.dropped = default.fidelity.as_ref().and_then(|fidelity| limits.exceeded(fidelity));
     let mut dropped = Vec::new();
-    let scales = fine_enough(shop, &default.choice, margin, &limits, &mut dropped).await?;
-    let sizing = cheapest(shop, &scales, margin, &limits);
+    let scales = scales_within_tolerance(shop, &default.choice, margin, &limits, &mut dropped).await?;
+    let sizing = rank_candidates(shop, &scales, margin, &limits);
     let promising = shop.progress.step("sizing circuits of these scales", "the most promising", sizing).await?;
     let mut trials = vec![(default, Some(made))];
     for (at, choice) in promising.into_iter().enumerate() {
@@ -147,7 +147,7 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
         }
     }
     if let Some((trial, _)) = trials.get(1) {
-        let choice = Choice { compress_selectors: false, ..trial.choice };
+        let choice = CircuitParams { compress_selectors: false, ..trial.choice };
         match compiled(shop, choice, "uncompressed", &limits).await? {
             (trial, Some(made)) if trial.dropped.is_none() => trials.push((trial, Some(made))),
             (trial, _) => dropped.push(trial),
@@ -157,9 +157,10 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
     for made in trials.iter().filter_map(|(_, made)| made.as_ref()) {
         shop.srs(made).await?;
     }
-    race(shop, &mut trials, &limits).await;
+    benchmark(shop, &mut trials, &limits).await;
 
-    let standing = |(_, (trial, made)): &(usize, &(Trial, Option<Made>))| trial.dropped.is_none() && made.is_some();
+    let standing =
+        |(_, (trial, made)): &(usize, &(Trial, Option<BuiltCircuit>))| trial.dropped.is_none() && made.is_some();
     let time = |trial: &Trial| {
         trial
             .fastest()
@@ -168,7 +169,7 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
     let chosen =
         trials.iter().enumerate().filter(standing).min_by(|(_, (a, _)), (_, (b, _))| time(a).total_cmp(&time(b)));
     let chosen = chosen.map(|(at, _)| at);
-    let (tried, mut made): (Vec<Trial>, Vec<Option<Made>>) = trials.into_iter().unzip();
+    let (tried, mut made): (Vec<Trial>, Vec<Option<BuiltCircuit>>) = trials.into_iter().unzip();
     println!("{}", report::table(&tried, chosen));
     let Some((at, made)) = chosen.and_then(|at| Some((at, made[at].take()?))) else {
         let reasons: Vec<&str> = tried.iter().chain(&dropped).filter_map(|trial| trial.dropped.as_deref()).collect();
@@ -192,7 +193,7 @@ pub(super) async fn search(shop: &Workshop, request: &Request, goal: &Goal) -> R
 }
 
 /// EZKL's settings as it calibrates them by itself, on the same rows.
-async fn ezkls_own(shop: &Workshop) -> Result<(Trial, Made)> {
+async fn baseline(shop: &CircuitBuilder) -> Result<(Trial, BuiltCircuit)> {
     let calibrating = async {
         let choice = calibrated(shop, EZKLS_INNER_COLUMNS, EZKLS_DIGITS).await?;
         let made = shop.compile(choice, "default").await?;
@@ -209,13 +210,13 @@ async fn ezkls_own(shop: &Workshop) -> Result<(Trial, Made)> {
 /// The scales and rebase multipliers whose error is small enough, with the range of the sample's values. From EZKL's scale
 /// downwards until one is too coarse; upwards if EZKL's own is. A multiplier of 2 keeps products at twice the scale, so that
 /// half the scale may do.
-async fn fine_enough(
-    shop: &Workshop,
-    default: &Choice,
+async fn scales_within_tolerance(
+    shop: &CircuitBuilder,
+    default: &CircuitParams,
     margin: f64,
     limits: &Limits,
     dropped: &mut Vec<Trial>,
-) -> Result<Vec<Choice>> {
+) -> Result<Vec<CircuitParams>> {
     let own = default.input_scale.max(default.param_scale);
     let mut fine = Vec::new();
     for (scales, multiplier) in
@@ -229,20 +230,22 @@ async fn fine_enough(
             let what = format!("scale {scale}, rebase multiplier {multiplier}");
             let measured = measured_scale(shop, default, scale, multiplier, margin);
             match shop.progress.step(&what, "the next scale, then proofs", measured).await {
-                Ok((choice, trial)) => match limits.exceeded(trial.fidelity.as_ref().unwrap_or(&Fidelity::default())) {
-                    None => {
-                        fine.push(choice);
-                        if upwards {
-                            break;
+                Ok((choice, trial)) => {
+                    match limits.exceeded(trial.fidelity.as_ref().unwrap_or(&AccuracyReport::default())) {
+                        None => {
+                            fine.push(choice);
+                            if upwards {
+                                break;
+                            }
+                        }
+                        Some(reason) => {
+                            dropped.push(Trial { dropped: Some(reason), ..trial });
+                            if !upwards {
+                                break;
+                            }
                         }
                     }
-                    Some(reason) => {
-                        dropped.push(Trial { dropped: Some(reason), ..trial });
-                        if !upwards {
-                            break;
-                        }
-                    }
-                },
+                }
                 // EZKL refuses scales that a model cannot have; there are others.
                 Err(error) => eprintln!("  {what} is left out: {error:#}"),
             }
@@ -252,16 +255,16 @@ async fn fine_enough(
 }
 
 async fn measured_scale(
-    shop: &Workshop,
-    default: &Choice,
+    shop: &CircuitBuilder,
+    default: &CircuitParams,
     scale: i32,
     multiplier: u32,
     margin: f64,
-) -> Result<(Choice, Trial)> {
+) -> Result<(CircuitParams, Trial)> {
     // Where all inputs are whole numbers EZKL gives them scale 0.
     let input_scale = if default.input_scale == 0 { 0 } else { scale };
-    let scales = Choice { input_scale, param_scale: scale, scale_rebase_multiplier: multiplier, ..*default };
-    let choice = reach::ranged(shop, Choice { num_inner_cols: 1, ..scales }, reach::USUAL).await?;
+    let scales = CircuitParams { input_scale, param_scale: scale, scale_rebase_multiplier: multiplier, ..*default };
+    let choice = reach::ranged(shop, CircuitParams { num_inner_cols: 1, ..scales }, reach::USUAL).await?;
     // The error is not the tables': what they cannot reach is judged with the tables of each choice.
     let roomy = reach::sized(shop, choice, margin.max(LOOKUP_MARGIN)).await?;
     let made = shop.compile(roomy, "scale").await?;
@@ -270,7 +273,12 @@ async fn measured_scale(
     Ok((choice, trial))
 }
 
-async fn compiled(shop: &Workshop, choice: Choice, name: &str, limits: &Limits) -> Result<(Trial, Option<Made>)> {
+async fn compiled(
+    shop: &CircuitBuilder,
+    choice: CircuitParams,
+    name: &str,
+    limits: &Limits,
+) -> Result<(Trial, Option<BuiltCircuit>)> {
     let shape = shop.shape(&choice).await?;
     let mut trial = Trial::new(choice, choice.cost(&shape));
     let work = async {
@@ -293,7 +301,7 @@ async fn compiled(shop: &Workshop, choice: Choice, name: &str, limits: &Limits) 
 
 /// Proves each in turns. One that fails, or needs too much memory, is out; the others go on. EZKL's own is proven for
 /// comparison whatever its error, but not again where it failed.
-async fn race(shop: &Workshop, trials: &mut [(Trial, Option<Made>)], limits: &Limits) {
+async fn benchmark(shop: &CircuitBuilder, trials: &mut [(Trial, Option<BuiltCircuit>)], limits: &Limits) {
     for round in 0..ROUNDS {
         for (trial, made) in trials.iter_mut() {
             let is_in = trial.dropped.is_none() || (trial.is_default && trial.prove_seconds.len() == round);
@@ -309,7 +317,7 @@ async fn race(shop: &Workshop, trials: &mut [(Trial, Option<Made>)], limits: &Li
     }
 }
 
-async fn prove_once(shop: &Workshop, trial: &mut Trial, made: &Made) -> Result<()> {
+async fn prove_once(shop: &CircuitBuilder, trial: &mut Trial, made: &BuiltCircuit) -> Result<()> {
     if trial.keys_seconds.is_none() {
         trial.keys_seconds = Some(shop.make_keys(made).await?.as_secs_f64());
         trial.proving_key_bytes = Some(fs::metadata(&made.files.proving_key)?.len());
@@ -322,19 +330,19 @@ async fn prove_once(shop: &Workshop, trial: &mut Trial, made: &Made) -> Result<(
 }
 
 /// Where `keep` finds them.
-fn write(shop: &Workshop, tried: &[Trial], dropped: &[Trial], chosen: usize, limits: &Limits) -> Result<()> {
+fn write(shop: &CircuitBuilder, tried: &[Trial], dropped: &[Trial], chosen: usize, limits: &Limits) -> Result<()> {
     let tuning = json!({ "limits": limits, "chosen": chosen, "tried": tried, "dropped": dropped });
     fs::write(shop.folder.join(TUNING), serde_json::to_vec_pretty(&tuning)?)?;
-    picture::draw(tried, chosen, &shop.folder.join(TUNING_PICTURE))
+    plot::draw(tried, chosen, &shop.folder.join(TUNING_PICTURE))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fidelity::{Errors, Refused};
+    use super::super::accuracy::{Errors, Refused};
     use super::*;
 
-    pub(super) fn choice(logrows: u32, num_inner_cols: usize) -> Choice {
-        Choice {
+    pub(super) fn choice(logrows: u32, num_inner_cols: usize) -> CircuitParams {
+        CircuitParams {
             input_scale: 11,
             param_scale: 11,
             scale_rebase_multiplier: 1,
@@ -347,8 +355,12 @@ mod tests {
         }
     }
 
-    pub(super) fn fidelity(error: f64) -> Fidelity {
-        Fidelity { rows: 100, error: Errors { mean: error / 4.0, p99: error / 2.0, max: error }, ..Fidelity::default() }
+    pub(super) fn fidelity(error: f64) -> AccuracyReport {
+        AccuracyReport {
+            rows: 100,
+            error: Errors { mean: error / 4.0, p99: error / 2.0, max: error },
+            ..AccuracyReport::default()
+        }
     }
 
     pub(super) fn trial(logrows: u32, error: f64, seconds: &[f64]) -> Trial {
@@ -362,20 +374,20 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_exceeded_is_named() {
-        let limits = Limits { tolerance: Some(1.0), ezkls_own: None, refused: 0.01, memory_mb: Some(100) };
+        let limits = Limits { tolerance: Some(1.0), baseline: None, refused: 0.01, memory_mb: Some(100) };
         assert_eq!(limits.exceeded(&fidelity(1.0)), None);
         assert!(limits.exceeded(&fidelity(1.1)).unwrap().contains("max error"));
         let refused = vec![Refused { row: 7, reason: "beyond".to_owned() }];
-        let refused = Fidelity { unprovable: 0.02, refused, ..fidelity(1.0) };
+        let refused = AccuracyReport { unprovable: 0.02, refused, ..fidelity(1.0) };
         let says = limits.exceeded(&refused).unwrap();
         assert!(says.contains("2.0 % of the rows would be refused") && says.contains("row 7: beyond"), "{says}");
         assert!(limits.memory_exceeded(101.0, "it needed").unwrap().contains("--max-memory"));
         assert_eq!(limits.memory_exceeded(99.0, "it needed"), None);
-        let coarse = Fidelity { too_coarse: Some("too coarse for y".to_owned()), ..fidelity(0.5) };
+        let coarse = AccuracyReport { too_coarse: Some("too coarse for y".to_owned()), ..fidelity(0.5) };
         assert_eq!(limits.exceeded(&coarse), None, "the tolerance is the user's own");
-        let limits = Limits { tolerance: None, ezkls_own: Some(fidelity(1.0)), ..limits };
+        let limits = Limits { tolerance: None, baseline: Some(fidelity(1.0)), ..limits };
         assert_eq!(limits.exceeded(&coarse).unwrap(), "too coarse for y");
-        let nothing_in_common = Limits { tolerance: None, ezkls_own: Some(fidelity(1.0)), ..limits };
+        let nothing_in_common = Limits { tolerance: None, baseline: Some(fidelity(1.0)), ..limits };
         assert!(nothing_in_common.exceeded(&fidelity(1.0)).unwrap().contains("--tolerance"));
     }
 }

@@ -24,7 +24,7 @@ pub fn table(trials: &[Trial], chosen: Option<usize>) -> String {
     ]);
     let default = trials.iter().find(|trial| trial.is_default).and_then(Trial::fastest);
     for (at, trial) in trials.iter().enumerate() {
-        let error = |value: fn(&super::Fidelity) -> f64| {
+        let error = |value: fn(&super::AccuracyReport) -> f64| {
             trial.fidelity.as_ref().map_or_else(String::new, |found| format!("{:.1e}", value(found)))
         };
         let (low, high) = trial.choice.lookup_range;
