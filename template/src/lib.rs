@@ -1,6 +1,6 @@
 //! The daemon: it watches a chain for inference requests, answers them with an ONNX model, and proves any answer later.
 //!
-//! Data flows one way: `chain::watch` writes rows into the `ledger`, `pipeline` works on them, `chain::send` carries
+//! Data flows one way: `chain::watch` writes rows into the `ledger`, `pipeline` works on them, `chain::tx_manager` carries
 //! the results to the chain. The ledger is the only queue. The owner of the model edits `hooks`, and nothing else.
 
 // The fuzz targets see the library by the name that others have for it.

@@ -1,4 +1,5 @@
-//! The chain: what is there (`Chain`), what happens on it (`watch`, which `wake` tells when), and what we do to it (`send`).
+//! The chain: what is there (`Chain`), what happens on it (`watch`, which `ws_subscription` tells when), and what we do to it
+//! (`tx_manager`).
 //! Nothing outside this folder knows ethers.
 
 pub mod account;

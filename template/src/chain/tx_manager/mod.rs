@@ -1,8 +1,9 @@
 //! Rows → transactions. One sender a key owns its nonces; the signed bytes of an attempt are in the ledger before any
 //! node sees them, and after a crash the same bytes go out again.
 //!
-//! A pass asks the chain where everything is (`reconcile`, `settle`), outbids or cancels what is stuck (`replace`), makes
-//! way for who else used the key or stops beside a second daemon (`rival`), then signs what is queued (`sign`).
+//! A pass asks the chain for receipts (`reconcile`, `receipts`), replaces or cancels what is stuck (`replacement`), gives up nonces that
+//! another user of the key took or stops beside a second daemon (`nonce_conflict`), then signs what is queued (`sign`) and hands it to a
+//! node (`broadcast`).
 
 mod alerts;
 mod broadcast;

@@ -20,7 +20,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 const EXPIRY_MARGIN_SECS: u64 = 60;
 
 impl Sender {
-    /// Signs another attempt on the nonce of a transaction that waits too long, or that nobody wants. True if it did.
+    /// Signs another attempt on the nonce of a transaction that waits too long, or whose request has ended. True if it did.
     pub(super) async fn replace_if_due(
         &mut self,
         tx: &Tx,
@@ -129,7 +129,7 @@ impl Sender {
         let call = self.call(tx, newest.sequence_id.map(|id| id as u64), look.head)?;
         let revert = match self.estimate_gas(&call).await {
             Ok(Err(revert)) => revert,
-            // Where nobody can be asked, whether a node takes it is asked next.
+            // No endpoint answers: the broadcast that follows asks again.
             Ok(Ok(_)) | Err(Fault::Transient(_)) => return Ok(true),
             Err(fault) => return Err(fault),
         };
@@ -179,7 +179,7 @@ impl Sender {
         self.ledger.mark_failed(tx, end, &format!("cancelled: {reason}")).await
     }
 
-    /// True if somebody wants a transaction that was given up after all: its request came back.
+    /// True if a transaction that was given up is to be sent after all: its request came back after a reorg.
     pub(super) async fn is_needed_again(&self, tx: &Tx, head: Head) -> Result<bool> {
         let served = matches!(tx.served.as_deref(), Some("inferred" | "answering" | "proved" | "uploaded" | "sending"));
         Ok(served && tx.obsolete_reason(head.time).is_none() && !self.is_answered(tx).await?)
